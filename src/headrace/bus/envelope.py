@@ -1,0 +1,83 @@
+"""A batch on the wire: headers and an Arrow IPC stream.
+
+::
+
+    Nats-Msg-Id:      <edge>/<connection>/<epoch>/<sequence>   the broker drops a second copy
+    Headrace-Seq:     <epoch>/<sequence>                       no gaps within an epoch
+    Headrace-Rows:    <rows>
+    body:             Arrow IPC stream, lz4 above 64 KiB, exactly the sample schema
+
+``epoch`` is the start time of the edge process in microseconds: a restarted edge begins a new one.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Final
+
+import polars as pl
+
+from headrace.model.errors import Corrupt
+from headrace.model.sample import check_batch
+
+FRAME_ROWS_MAX: Final = 10_000
+COMPRESS_ROWS_MIN: Final = 1_500
+HEADER_ID: Final = "Nats-Msg-Id"
+HEADER_SEQUENCE: Final = "Headrace-Seq"
+HEADER_ROWS: Final = "Headrace-Rows"
+
+
+def encode(batch: pl.DataFrame) -> bytes:
+    """The body of a message from a batch.
+
+    Example:
+        >>> from headrace.model.sample import empty_batch
+        >>> decode(encode(empty_batch())).height
+        0
+    """
+    body = io.BytesIO()
+    if batch.height >= COMPRESS_ROWS_MIN:
+        batch.write_ipc_stream(body, compression="lz4")
+    else:
+        batch.write_ipc_stream(body, compression="uncompressed")
+    return body.getvalue()
+
+
+def decode(body: bytes) -> pl.DataFrame:
+    """The batch of a message.
+
+    Raises:
+        Corrupt: BUS-1001 when the body is no Arrow stream, MODEL-1001 when it has other columns.
+    """
+    try:
+        batch = pl.read_ipc_stream(body)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise Corrupt("BUS-1001", f"a message of {len(body)} bytes is not a batch") from error
+    return check_batch(batch)
+
+
+def headers(edge: str, connection: str, epoch: int, sequence: int, rows: int) -> dict[str, str]:
+    """Headers of a batch message.
+
+    Example:
+        >>> headers("local", "plc_1", 5, 7, 100)["Nats-Msg-Id"]
+        'local/plc_1/5/7'
+    """
+    return {
+        HEADER_ID: f"{edge}/{connection}/{epoch}/{sequence}",
+        HEADER_SEQUENCE: f"{epoch}/{sequence}",
+        HEADER_ROWS: str(rows),
+    }
+
+
+def parse_sequence(message_headers: dict[str, str] | None) -> tuple[int, int]:
+    """(epoch, sequence) of a batch message; (0, 0) when a foreign publisher left it out.
+
+    Raises:
+        Corrupt: BUS-1003 when it is there and is not two numbers.
+    """
+    text = (message_headers or {}).get(HEADER_SEQUENCE, "0/0")
+    epoch, _, sequence = text.partition("/")
+    if not (epoch.isdigit() and sequence.isdigit()):
+        raise Corrupt("BUS-1003", f"a batch has the sequence {text!r}")
+    return int(epoch), int(sequence)

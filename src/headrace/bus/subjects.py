@@ -1,0 +1,77 @@
+"""Every subject on the bus is built and parsed here.
+
+::
+
+    v1.<enterprise>.<site>.batch.<edge>.<connection>     samples (stream SAMPLES)
+    v1.<enterprise>.<site>.event.<role>.<name>           events (stream EVENTS)
+    v1.<enterprise>.<site>.health.edge.<edge>            EdgeState, each second (not stored)
+    v1.<enterprise>.<site>.health.historian              HistorianState, each second (not stored)
+    v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, check)
+    v1.<enterprise>.<site>.call.historian.<verb>         requests to the historian
+    v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
+
+Desired state lives in the key-value bucket ``desired`` under ``edge.<edge>`` and ``historian``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from headrace.model.errors import Corrupt
+from headrace.model.ids import check_name
+
+SAMPLES_STREAM: Final = "SAMPLES"
+EVENTS_STREAM: Final = "EVENTS"
+DESIRED_BUCKET: Final = "desired"
+ALL_BATCHES: Final = "v1.*.*.batch.>"
+ALL_EVENTS: Final = "v1.*.*.event.>"
+ALL_HEALTH: Final = "v1.*.*.health.>"
+
+
+class Subjects:
+    """The subjects of one site.
+
+    Example:
+        >>> Subjects("acme", "mill").batch("local", "plc_1")
+        'v1.acme.mill.batch.local.plc_1'
+    """
+
+    def __init__(self, enterprise: str, site: str) -> None:
+        self._prefix = f"v1.{check_name(enterprise, 'enterprise')}.{check_name(site, 'site')}"
+
+    def batch(self, edge: str, connection: str) -> str:
+        return f"{self._prefix}.batch.{check_name(edge, 'edge')}.{check_name(connection, 'connection')}"
+
+    def event(self, role: str, name: str = "main") -> str:
+        return f"{self._prefix}.event.{check_name(role, 'role')}.{check_name(name, 'source')}"
+
+    def edge_health(self, edge: str) -> str:
+        return f"{self._prefix}.health.edge.{check_name(edge, 'edge')}"
+
+    def historian_health(self) -> str:
+        return f"{self._prefix}.health.historian"
+
+    def edge_call(self, edge: str, verb: str) -> str:
+        return f"{self._prefix}.call.edge.{check_name(edge, 'edge')}.{check_name(verb, 'verb')}"
+
+    def historian_call(self, verb: str) -> str:
+        return f"{self._prefix}.call.historian.{check_name(verb, 'verb')}"
+
+    def sim_call(self, verb: str) -> str:
+        return f"{self._prefix}.call.sim.{check_name(verb, 'verb')}"
+
+
+def parse_batch(subject: str) -> tuple[str, str, str, str]:
+    """(enterprise, site, edge, connection) of a batch subject.
+
+    Raises:
+        Corrupt: BUS-1002 for anything else.
+
+    Example:
+        >>> parse_batch("v1.acme.mill.batch.local.plc_1")
+        ('acme', 'mill', 'local', 'plc_1')
+    """
+    parts = subject.split(".")
+    if len(parts) != 6 or parts[0] != "v1" or parts[3] != "batch":
+        raise Corrupt("BUS-1002", f"{subject!r} is not a batch subject")
+    return parts[1], parts[2], parts[4], parts[5]

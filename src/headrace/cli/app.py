@@ -1,0 +1,43 @@
+"""Puts the command groups together; an error of ours prints as two lines, never as a traceback."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+import typer
+from rich.console import Console
+
+from headrace.model.errors import HeadraceError
+
+# Order is that of `headrace --help`. Each module has `register(app: typer.Typer) -> None`.
+GROUPS: Final = ()
+
+
+def build() -> typer.Typer:
+    """The whole command line."""
+    app = typer.Typer(
+        name="headrace",
+        help="Headrace: machines in, a historian that loses nothing, apps that act back.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    for group in GROUPS:
+        importlib.import_module(f"headrace.cli.{group}").register(app)
+    return app
+
+
+def main() -> None:
+    """Entry point. Exit code 2 for our own errors, 130 after Ctrl-C."""
+    try:
+        build()()
+    except HeadraceError as error:
+        console = Console(stderr=True)
+        console.print(f"[bold red]{error.code}[/] {error.what}.", highlight=False)
+        if error.remedy:
+            console.print(f"[dim]→[/] {error.remedy}", highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,61 @@
+"""The data folder: where one installation keeps everything. Paths only, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """Layout of an installation's folder.
+
+    ::
+
+        site.toml          desired state, written by people and by the console's forms
+        site.versions/     the last 100 versions of it
+        metadata.db        equipment, tags, users (SQLite)
+        table/             the historian's Delta table of samples
+        broker/            the broker's configuration and JetStream store
+        certificates/      own certificates, and trusted/ and rejected/ of others
+        run/               what is running now: ports, credentials, process ids (private, mode 600)
+        logs/              one log file a process
+
+    Example:
+        >>> DataFolder(Path("/srv/headrace")).table
+        PosixPath('/srv/headrace/table')
+    """
+
+    root: Path
+
+    @property
+    def site_file(self) -> Path:
+        return self.root / "site.toml"
+
+    @property
+    def site_versions(self) -> Path:
+        return self.root / "site.versions"
+
+    @property
+    def metadata_file(self) -> Path:
+        return self.root / "metadata.db"
+
+    @property
+    def table(self) -> Path:
+        return self.root / "table"
+
+    @property
+    def broker(self) -> Path:
+        return self.root / "broker"
+
+    @property
+    def certificates(self) -> Path:
+        return self.root / "certificates"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
