@@ -115,6 +115,8 @@ class HistorianConfig(msgspec.Struct, frozen=True, kw_only=True):
             log keeps what arrives until it is full, and nothing that was acknowledged is dropped.
     """
 
-    groups: dict[str, TagGroupConfig] = {"default": TagGroupConfig()}
+    groups: dict[str, TagGroupConfig] = msgspec.field(
+        default_factory=lambda: {"default": TagGroupConfig()}
+    )
     tag_groups: dict[int, str] = {}
     stop_free_bytes_min: int = 1 << 30
