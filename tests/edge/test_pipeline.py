@@ -78,7 +78,11 @@ def test_any_chunking_filters_what_the_plain_rule_filters(rows, chunks):
 def test_scale_drops_the_exact_digits_that_no_longer_hold():
     pipeline = Pipeline((TagConfig(tag_id=1, path="a/b", address="x", scale=0.1, offset=1.0),))
     raw = make_batch(
-        np.array([1]), np.array([0]), np.array([2.0**60]), received_timestamp_us=1, text=[str(2**60)]
+        np.array([1]),
+        np.array([0]),
+        np.array([2.0**60]),
+        received_timestamp_us=1,
+        text=[str(2**60)],
     )
     out = pipeline.process(raw)
     assert out["text"][0] is None
