@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import msgspec
 import pytest
 from scripted import Device, ScriptedType
+from waiting import until
 
 from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress, prepare_address, start_broker, stop_broker
@@ -35,12 +36,6 @@ def config(*tags: TagConfig, name: str = "plc", **settings) -> EdgeConfig:
 
 def tag(tag_id: int, **settings) -> TagConfig:
     return TagConfig(tag_id=tag_id, path=f"a/t{tag_id}", address=f"at{tag_id}", **settings)
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def stored(bus: Bus, connection: str = "plc") -> list[tuple]:
@@ -195,7 +190,7 @@ async def test_a_killed_broker_loses_and_doubles_nothing(folder: DataFolder, dev
                 process.wait()
                 process = start_broker(folder, address)
             await asyncio.sleep(0)
-            await until(lambda: device.script.empty())
+            await until(device.script.empty)
         await until(lambda: len(device.acknowledged) == 60, 40)
         await edge.stop()
         assert [row[1] for row in await stored(bus)] == [float(i) for i in range(60)]
