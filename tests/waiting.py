@@ -10,7 +10,7 @@ from collections.abc import Callable
 async def until(condition: Callable[[], bool], timeout_s: float = 20.0, what: str = "") -> None:
     """Return as soon as ``condition()`` holds; fail when it does not in time."""
     deadline_s = time.monotonic() + timeout_s
-    while not condition():  # noqa: ASYNC110 - conditions of foreign processes have no event
+    while not condition():
         assert time.monotonic() < deadline_s, f"not in {timeout_s} s: {what or condition}"
         await asyncio.sleep(0.01)
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest
 from scripted import Device, ScriptedType
-from waiting import until
 
 from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress, prepare_address, start_broker, stop_broker
@@ -23,6 +22,7 @@ from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
+from waiting import until
 
 SUBJECTS = Subjects("acme", "mill")
 
