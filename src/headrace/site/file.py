@@ -41,6 +41,8 @@ _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of documen
 class SiteFiles:
     """The bytes of a site file and its tag files, read once; ``overlay`` stands in for files.
 
+    ``read`` holds what was read, ``named`` also the files that are not there.
+
     Args:
         path: the site file.
         overlay: name relative to the site file's folder -> content that is used instead.
@@ -50,6 +52,7 @@ class SiteFiles:
         self.path = path
         self.overlay = dict(overlay or {})
         self.read: dict[str, bytes] = {}
+        self.named: list[str] = []
 
     def content(self, name: str) -> bytes:
         """Bytes of a file.
@@ -57,6 +60,8 @@ class SiteFiles:
         Raises:
             Misconfigured: SITE-1001 when it is not there or cannot be read.
         """
+        if name not in self.named:
+            self.named.append(name)
         if name not in self.read:
             try:
                 self.read[name] = (
@@ -75,9 +80,10 @@ class SiteFiles:
     def content_hash(self) -> str:
         """SHA-256 over names and bytes of all that was read, in hex."""
         digest = hashlib.sha256()
-        for name in sorted(self.read):
-            digest.update(f"{name}\0{len(self.read[name])}\0".encode())
-            digest.update(self.read[name])
+        for name in sorted(self.named):
+            content = self.read.get(name)
+            digest.update(f"{name}\0{-1 if content is None else len(content)}\0".encode())
+            digest.update(content or b"")
         return digest.hexdigest()
 
 
