@@ -73,7 +73,7 @@ class SiteFiles:
                 raise Misconfigured(
                     "SITE-1001",
                     f"{name} cannot be read: {error.strerror}",
-                    f"Create it in {self.path.parent}, or correct its name.",
+                    "Create it in the folder of the site file, or correct its name.",
                 ) from error
         return self.read[name]
 
@@ -138,7 +138,7 @@ def _sorted(notes: Notes, files: SiteFiles) -> list[Problem]:
         more = notes.count - len(problems)
         what = f"there are {more} more problems"
         problems.append(
-            Problem(notes.file, 0, "file", "SITE-1021", what, "Correct these, then check again.")
+            Problem(notes.file, 1, "file", "SITE-1021", what, "Correct these, then check again.")
         )
     return problems
 
@@ -148,6 +148,8 @@ def _note_syntax(notes: Notes, name: str, text: str) -> None:
     line = int(place[1]) if place and place[1] else notes.text.count("\n") + 1
     what = f"this is no TOML: {_TOML_PLACE.sub('', text)}"
     remedy = 'Texts stand in quotation marks; a path in a header too: [asset."area/unit"].'
+    if "Cannot" in text:
+        remedy = "A key and a table stand once each: remove the second, or give it another name."
     notes.add(name, line, "file", "SITE-1002", what, remedy)
 
 
@@ -288,7 +290,7 @@ def _check_devices(notes: Notes, connections: list[Connection], columns: list[Ta
             try:
                 found.check_tag(tag_config(tag, 0))
             except HeadraceError as error:
-                notes.error(each.file, line, "address", error)
+                notes.error(each.file, each.line_of(notes, line, "address"), "address", error)
 
 
 def _field(key: tuple[str, ...], *more: str) -> str:
