@@ -5,8 +5,6 @@ No driver is needed: framing and decoding are our own (docs/adr/0003-own-modbus-
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from headrace.edge.connectors.modbus.address import check_any
@@ -16,6 +14,7 @@ from headrace.edge.connectors.modbus.config import (
     parse_endpoint,
     parse_settings,
 )
+from headrace.edge.connectors.modbus.connector import ModbusConnector
 from headrace.edge.connectors.modbus.groupplan import (
     check_no_array,
     limits_of,
@@ -26,9 +25,6 @@ from headrace.edge.connectors.modbus.groupplan import (
 from headrace.edge.contract import Ability, ConnectorContext, Mode, ScanGroup
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import Misconfigured
-
-if TYPE_CHECKING:
-    from headrace.edge.connectors.modbus.connector import ModbusConnector
 
 
 class ModbusType:
@@ -68,8 +64,6 @@ class ModbusType:
         Raises:
             Misconfigured: EDGE-3040 to EDGE-3050, for wrong settings.
         """
-        from headrace.edge.connectors.modbus.connector import ModbusConnector
-
         return ModbusConnector(parse_settings(connection), context)
 
 

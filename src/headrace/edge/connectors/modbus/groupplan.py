@@ -147,11 +147,14 @@ def make_plan(group: ScanGroup, settings: ModbusSettings) -> GroupPlan:
     wrong: dict[int, Misconfigured] = {}
     extra = [settings.timestamp[0]] if settings.timestamp else []
     extra += [settings.record[0]] if settings.record else []
+    first, end = _reach(extra)
     for tag in group.tags:
         try:
             address = parse_tag(tag, settings)
             if needs_one_block(settings):
-                check_together(tag, [address, *addresses, *extra], limits, settings)
+                reach = min(first, address.register), max(end, address.register + address.count)
+                check_together(tag, address, reach, limits, settings)
+                first, end = reach
         except Misconfigured as error:
             wrong[tag.tag_id] = error
             continue
@@ -168,15 +171,35 @@ def needs_one_block(settings: ModbusSettings) -> bool:
     return settings.timestamp is not None and settings.record is None
 
 
+def _reach(addresses: list[Address]) -> tuple[int, int]:
+    """First register of the addresses, and one behind the last."""
+    spans = [span_of(address) for address in addresses]
+    return min((span.start for span in spans), default=0), max(
+        (span.end for span in spans), default=0
+    )
+
+
 def check_together(
-    tag: TagConfig, addresses: list[Address], limits: Limits, settings: ModbusSettings
+    tag: TagConfig,
+    address: Address,
+    reach: tuple[int, int],
+    limits: Limits,
+    settings: ModbusSettings,
 ) -> None:
     """The tag can be read in one request with the device's clock and the other tags.
+
+    Args:
+        tag, address: what is to be read too.
+        reach: first register, and one behind the last, of the request that would read all.
+        limits, settings: of the connection.
 
     Raises:
         Misconfigured: EDGE-3053.
     """
-    if plan_together(map(span_of, addresses), limits) is None:
+    assert settings.timestamp is not None, "only values with a clock must be read together"
+    clock = settings.timestamp[0]
+    whole = Span(clock.unit, clock.table, reach[0], reach[1] - reach[0])
+    if (address.unit, address.table) != (clock.unit, clock.table) or not limits.allows(whole):
         raise Misconfigured(
             "EDGE-3053",
             f"the tag {tag.path} at {tag.address!r} cannot be read in one request with the "
