@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import pickle
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any, Final
 
 from asyncua import Server, ua
 from asyncua.crypto.permission_rules import User, UserRole
-from asyncua.server.address_space import AttributeValue
+from asyncua.server.address_space import AttributeValue, NodeData
 from asyncua.server.binary_server_asyncio import BinaryServer, OPCUAProtocol
 from asyncua.server.history import HistoryStorageInterface
 from asyncua.server.internal_server import InternalServer
@@ -35,8 +34,8 @@ OVERFLOW: Final = 0x0480
 HISTORY_PER_NODE_MAX: Final = 100_000
 HISTORY_PAGE_MAX: Final = 10_000
 
-_standard_nodes: dict[str, bytes] = {}
-"""The standard address space, pickled: building it takes a second, loading it a tenth."""
+_standard_nodes: dict[ua.NodeId, NodeData] = {}
+"""The standard address space as built once in this process: building takes a second, copying 50 ms."""
 
 
 class Users(UserManager):
@@ -62,15 +61,22 @@ class Users(UserManager):
 
 class _InternalServer(InternalServer):
     async def load_standard_address_space(self, shelf_file: Path | None = None) -> None:
-        nodes = _standard_nodes.get("nodes")
-        if nodes is None:
+        if not _standard_nodes:
             await super().load_standard_address_space(shelf_file)
-            _standard_nodes["nodes"] = pickle.dumps(
-                self.aspace._nodes, protocol=pickle.HIGHEST_PROTOCOL
-            )
-        else:
-            # Our own bytes from a moment ago, so pickle is safe here.
-            self.aspace._nodes = await asyncio.to_thread(pickle.loads, nodes)
+            _standard_nodes.update(self.aspace._nodes)
+        self.aspace._nodes = {key: _copy(node) for key, node in _standard_nodes.items()}
+
+
+def _copy(node: NodeData) -> NodeData:
+    """A node that can be written and linked without touching the other one; values are shared."""
+    copied = NodeData(node.nodeid)
+    copied.references = list(node.references)
+    copied.call = node.call
+    for attribute, held in node.attributes.items():
+        fresh = AttributeValue(held.value)
+        fresh.value_callback = held.value_callback
+        copied.attributes[attribute] = fresh
+    return copied
 
 
 class _Protocol(OPCUAProtocol):
@@ -155,10 +161,8 @@ def _is_change(old: ua.DataValue | None, new: ua.DataValue, trigger: Any) -> boo
         return True
     if kind == ua.DataChangeTrigger.Status:
         return False
-    if kind == ua.DataChangeTrigger.StatusValueTimestamp:
-        if old.SourceTimestamp != new.SourceTimestamp:
-            return True
-    return old.Value != new.Value
+    timed = kind == ua.DataChangeTrigger.StatusValueTimestamp
+    return (timed and old.SourceTimestamp != new.SourceTimestamp) or old.Value != new.Value
 
 
 def _queue(
