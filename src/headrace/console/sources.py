@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
-import polars as pl
 
 from headrace.bus import envelope, subjects
 from headrace.bus.client import Bus
 from headrace.bus.recent import recent_events
+from headrace.console.history import History
 from headrace.console.live import LiveValues
 from headrace.console.site_view import SiteView, TagView, build_view
 from headrace.model.errors import Corrupt, HeadraceError, Transient
@@ -44,31 +44,6 @@ class SiteSource(Protocol):
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
         """Site attributes (enterprise, name, title, title_zh, time_zone), and equipment titles."""
-        ...
-
-
-class History(Protocol):
-    """Where history comes from: the table at its committed sequence plus the tail."""
-
-    async def read(
-        self, tag_ids: list[int], start_us: int, end_us: int, limit: int | None = None
-    ) -> pl.DataFrame:
-        """Raw samples, a batch sorted by tag and time."""
-        ...
-
-    async def aggregate(
-        self, tag_ids: list[int], start_us: int, end_us: int, every_us: int, name: str
-    ) -> pl.DataFrame:
-        """An OPC UA Part 13 aggregate for each interval, as a batch."""
-        ...
-
-    async def envelope(self, tag_id: int, start_us: int, end_us: int, points: int) -> pl.DataFrame:
-        """Down-sampled for a screen: columns ``at_us``, ``first``, ``minimum``, ``maximum``,
-        ``last``, ``status`` (the worst), ``count``; one row a bucket that has samples."""
-        ...
-
-    async def last(self, tag_ids: list[int]) -> pl.DataFrame:
-        """The newest sample of each tag, a batch."""
         ...
 
 
@@ -137,7 +112,7 @@ class Sources:
         folder: the data folder.
         bus: the console's connection to the broker.
         site_subjects: subjects of this site, for requests.
-        site_source, history: see the protocols.
+        site_source: see the protocol. history: the historian's reader, in threads.
         clock: the only source of time.
     """
 

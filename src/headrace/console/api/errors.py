@@ -9,7 +9,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused, Terminal, Transient
+from headrace.model.errors import (
+    Corrupt,
+    HeadraceError,
+    Misconfigured,
+    Refused,
+    Terminal,
+    Transient,
+)
 
 _STATUS_BY_CODE: Final = {
     "SEC-1001": 401,

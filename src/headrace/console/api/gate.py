@@ -226,9 +226,7 @@ _GATE_SCRIPT = Markup(
 )
 
 
-def _page(
-    request: Request, texts: Texts, title: str, form: Markup, status: int
-) -> HTMLResponse:
+def _page(request: Request, texts: Texts, title: str, form: Markup, status: int) -> HTMLResponse:
     chosen = request.cookies.get(THEME_COOKIE, "auto")
     head = join(
         Markup('<meta charset="utf-8">'),

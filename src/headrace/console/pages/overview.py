@@ -179,7 +179,7 @@ def _historian(state: HistorianState | None, texts: Texts) -> Markup:
 
 
 def _rate_line(rates: list[int]) -> Markup:
-    top = max(max(rates), 1)
+    top = max(*rates, 1)
     step = 100 / max(len(rates) - 1, 1)
     points = " ".join(f"{i * step:.1f},{38 - 34 * r / top:.1f}" for i, r in enumerate(rates))
     return Markup(

@@ -74,9 +74,7 @@ class Visit:
 PageBody = Callable[[Visit], Awaitable[None] | None]
 
 
-def add_page(
-    services: Services, path: str, body: PageBody, *, action: Action = "read"
-) -> None:
+def add_page(services: Services, path: str, body: PageBody, *, action: Action = "read") -> None:
     """Register a page: signed-in users only, and the policy decides."""
 
     async def open_page(request: Request) -> Response | None:
@@ -173,9 +171,7 @@ def _side(visit: Visit, nav: str) -> Markup:
 
 
 def _top(visit: Visit, title: str, help_text: str, crumbs: list[tuple[str, str]]) -> Markup:
-    path = [
-        join(tag("a", name, href=href), icon("chevron", 14)) for name, href in crumbs
-    ]
+    path = [join(tag("a", name, href=href), icon("chevron", 14)) for name, href in crumbs]
     site = visit.site.title_zh if visit.texts.language == "zh" else ""
     site = site or visit.site.title or visit.site.name
     other = "en" if visit.texts.language == "zh" else "zh"
@@ -210,13 +206,18 @@ def _tabs(visit: Visit, nav: str) -> Markup:
         tag("summary", icon("more"), tag("span", visit.texts("nav.more"))),
         tag(
             ".hr-sheet",
-            [tag("a", icon(name), visit.texts(f"nav.{key}"), href=href) for key, href, name in rest],
+            [
+                tag("a", icon(name), visit.texts(f"nav.{key}"), href=href)
+                for key, href, name in rest
+            ],
         ),
     )
     return join(first, sheet)
 
 
-def empty_state(icon_name: str, title: str, what: str, action: tuple[str, str] | None = None) -> None:
+def empty_state(
+    icon_name: str, title: str, what: str, action: tuple[str, str] | None = None
+) -> None:
     """An empty page says what to do; ``action`` is (text, href)."""
     html(
         tag(

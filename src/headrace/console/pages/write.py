@@ -5,6 +5,7 @@ from __future__ import annotations
 from nicegui import ui
 
 from headrace.console.pages.overview import tag_title
+from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_done, show_error
 from headrace.console.site_view import TagView
 from headrace.console.writes import write_value
@@ -39,14 +40,6 @@ def open_write_dialog(visit: Visit, view: TagView) -> None:
             show_done(texts("asset.written", value=read_back))
 
         with ui.element("div").classes("hr-row").style("justify-content:flex-end"):
-            _button(texts("shell.cancel"), dialog.close)
-            _button(texts("asset.write_do"), write, "primary")
+            button(texts("shell.cancel"), dialog.close)
+            button(texts("asset.write_do"), write, "primary")
     dialog.open()
-
-
-def _button(text: str, handler: object, kind: str = "") -> ui.element:
-    button = ui.element("button").classes(f"hr-btn {kind}").props("type=button")
-    with button:
-        ui.html(text, sanitize=True, tag="span")
-    button.on("click", handler)  # type: ignore[arg-type] # NiceGUI takes sync and async handlers
-    return button
