@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from headrace.bus.broker import BrokerAddress
-from headrace.model.errors import HeadraceError
+from headrace.model.errors import HeadraceError, Refused
 from headrace.sim.demo_devices import DemoDevice
 from headrace.sim.emulators import Emulator, Point, Value, WriteHandler
 from headrace.sim.emulators.modbus import ModbusEmulator
@@ -126,4 +126,8 @@ class SimDevice:
 
     def _written(self, address: str, raw: Value) -> None:
         tag = self.device.by_address[address]
-        self._on_write(tag.path, tag.value(raw))
+        try:
+            self._on_write(tag.path, tag.value(raw))
+        except Refused as error:
+            # As a controller does with a nonsensical setpoint: it goes on with the old one.
+            self.error = str(error)
