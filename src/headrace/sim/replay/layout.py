@@ -40,7 +40,8 @@ class ReplayTag:
 
     def point(self) -> Point:
         """The point of the emulator."""
-        initial: Value = {"string": "", "bool": False, "int64": 0}.get(self.column.data_type, 0.0)
+        zeros: dict[str, Value] = {"string": "", "bool": False, "int64": 0}
+        initial = zeros.get(self.column.data_type, 0.0)
         return Point(self.address, self.column.data_type, initial)
 
 

@@ -32,7 +32,8 @@ _FORMATS: Final = (
 )
 _OFFSET: Final = r"(Z|[+-]\d\d:?\d\d)$"
 _NAMES: Final = re.compile(
-    r"^(.*[_ /])?(date|time|datetime|timestamp|ts|t|epoch|date/time|time_?stamp|zeit|datum|时间|日期)([_ ].*)?$",
+    r"^(.*[_ /])?(date|time|datetime|timestamp|ts|t|epoch|date/time|time_?stamp|zeit|datum"
+    r"|时间|日期)([_ ].*)?$",
     re.IGNORECASE,
 )
 _EPOCH_UNITS: Final = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"), (1e8, "s"))
