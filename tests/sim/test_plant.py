@@ -187,8 +187,8 @@ def test_the_waveform_shows_rotation_and_the_outer_race_grows_with_wear() -> Non
     spectra = []
     for plant in (healthy, worn):
         amplitude, frequency, rotation = spectrum(plant, 60)
-        at = lambda hz: amplitude[np.abs(frequency - hz) <= 1.5].max()  # noqa: E731 # one line
-        spectra.append((at(rotation), at(bpfo_hz(rotation))))
+        near = [np.abs(frequency - hz) <= 1.5 for hz in (rotation, bpfo_hz(rotation))]
+        spectra.append(tuple(amplitude[mask].max() for mask in near))
     assert spectra[0][0] > 0.3
     assert spectra[1][1] > 10 * spectra[0][1]
     assert spectra[1][0] == pytest.approx(spectra[0][0], rel=0.2)
