@@ -37,10 +37,26 @@ def emulator_maker(ports: Mapping[str, int], address: BrokerAddress) -> MakeEmul
         if device.protocol == "modbus":
             endpoint = device.endpoint(ports[device.name])
             return ModbusEmulator(points, endpoint=endpoint, on_write=on_write)
-        credentials = (address.mqtt_endpoint, address.device_user, address.device_password)
         if device.protocol == "mqtt":
-            return MqttJsonEmulator(points, *credentials, timestamp=device.options["timestamp"])
-        return SparkplugEmulator(points, *credentials)
+            return MqttJsonEmulator(
+                points,
+                endpoint=address.mqtt_endpoint,
+                username=address.device_user,
+                password=address.device_password,
+                on_write=on_write,
+                timestamp=device.options["timestamp"],
+                client_id=device.name,
+                connection_endpoint="broker",
+            )
+        return SparkplugEmulator(
+            points,
+            endpoint=address.mqtt_endpoint,
+            username=address.device_user,
+            password=address.device_password,
+            on_write=on_write,
+            birth="first_update",
+            connection_endpoint="broker",
+        )
 
     return make
 
@@ -108,8 +124,7 @@ class SimDevice:
                 self._pending.clear()
                 await self._emulator.stop()
             elif not self._off and not self.serving:
-                await self._emulator.start()
-                self.serving = True
+                await self._start()
             elif self.serving and self._pending:
                 values, self._pending = self._pending, {}
                 await self._emulator.update(values, self._pending_at_us)
@@ -123,6 +138,17 @@ class SimDevice:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), RETRY_S)
+
+    async def _start(self) -> None:
+        if self.device.protocol == "modbus":
+            # Registers have no quality: nobody may read the zeros from before the first values.
+            while not self._pending:
+                self._changed.clear()
+                await self._changed.wait()
+            values, self._pending = self._pending, {}
+            await self._emulator.update(values, self._pending_at_us)
+        await self._emulator.start()
+        self.serving = True
 
     def _written(self, address: str, raw: Value) -> None:
         tag = self.device.by_address[address]

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +32,11 @@ from headrace.bus.broker import write_private
 from headrace.model import status as codes
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.time import Clock
-from headrace.sim.emulators import Emulator, Value
+from headrace.sim.emulators import Value
 from headrace.sim.emulators.modbus import ModbusEmulator
+from headrace.sim.emulators.mqtt import MqttJsonEmulator
 from headrace.sim.emulators.opcua import OpcUaEmulator
+from headrace.sim.emulators.sparkplug import SparkplugEmulator
 from headrace.sim.replay.layout import Layout
 from headrace.sim.replay.loader import TIME, Recording
 
@@ -43,10 +46,17 @@ ACKNOWLEDGE_S: Final = 1.0
 UNPUBLISHED_ROWS_MAX: Final = 500
 SETTLED_S: Final = 1.0
 POLL_S: Final = 0.01
+MARKS_MAX: Final = 1_000
 
 
 class Flow(Protocol):
-    """What one protocol does so that no row is lost."""
+    """What one protocol does so that no row is lost.
+
+    Attributes:
+        certain_after_s: a row that was shown this long ago needs not be shown again after a kill.
+    """
+
+    certain_after_s: float
 
     async def begin(self, first_row: int) -> None:
         """Start the emulator; returns when the first row may be shown."""
@@ -130,6 +140,7 @@ class Player:
         self._clock = clock
         self._position_file = position_file
         self._saved_s = clock.monotonic_s()
+        self._marks: deque[tuple[float, int]] = deque([(self._saved_s, first_row)], MARKS_MAX)
         self._addresses = {
             key: layout.addresses(key) for key in {tag.key for tag in layout.tags}
         }
@@ -160,17 +171,23 @@ class Player:
                 if not await self._unless_stopped(stop, self.flow.show(values, empty, at)):
                     break
                 self.rows += 1
-                self._keep(force=False)
+                self._keep(finished=False)
                 progress(self.rows)
-        if not stop.is_set():
-            await self._unless_stopped(stop, self.flow.finish())
-        self._keep(force=True)
+        if not stop.is_set() and await self._unless_stopped(stop, self.flow.finish()):
+            self._keep(finished=True)
+        elif self.flow.certain_after_s == 0:
+            self._keep(finished=True)
 
-    def _keep(self, *, force: bool) -> None:
+    def _keep(self, *, finished: bool) -> None:
         now_s = self._clock.monotonic_s()
-        if self._position_file and (force or now_s - self._saved_s >= SAVE_EVERY_S):
+        if self._position_file and (finished or now_s - self._saved_s >= SAVE_EVERY_S):
             self._saved_s = now_s
-            position = Position(self.recording.sha256, self.layout.protocol, self.rows)
+            self._marks.append((now_s, self.rows))
+            limit_s = now_s - (0.0 if finished else self.flow.certain_after_s)
+            while len(self._marks) > 1 and self._marks[1][0] <= limit_s:
+                self._marks.popleft()
+            rows = self._marks[0][1]
+            position = Position(self.recording.sha256, self.layout.protocol, rows)
             position.save(self._position_file)
 
     async def _wait_until(self, at_s: float, stop: asyncio.Event) -> None:
@@ -217,6 +234,8 @@ class ModbusFlow:
         emulator: with record registers.
     """
 
+    certain_after_s = 0.0
+
     def __init__(self, emulator: ModbusEmulator) -> None:
         self._emulator = emulator
         self._serving = False
@@ -249,8 +268,9 @@ class OpcUaFlow:
 
     Args:
         emulator: with history. recording, layout: of the replay.
-        tags: how many monitored items a complete client has.
     """
+
+    certain_after_s = 0.0
 
     def __init__(self, emulator: OpcUaEmulator, recording: Recording, layout: Layout) -> None:
         self._emulator = emulator
@@ -292,17 +312,45 @@ class OpcUaFlow:
             await self._emulator.update(values, _us(frame, index))
 
 
-class BrokerFlow:
-    """MQTT: the emulator's own update returns when the broker has the row.
+class JsonFlow:
+    """MQTT QoS 1: a row is done once the broker has it.
 
     Args:
-        emulator: JSON or Sparkplug B.
-        linger_s: how long the emulator stays after the last row.
+        emulator: publishes what changed, not whole objects.
     """
 
-    def __init__(self, emulator: Emulator, linger_s: float = 0.0) -> None:
+    certain_after_s = 0.0
+
+    def __init__(self, emulator: MqttJsonEmulator) -> None:
         self._emulator = emulator
-        self._linger_s = linger_s
+
+    async def begin(self, first_row: int) -> None:
+        """Connect to the broker."""
+        del first_row
+        await self._emulator.start()
+
+    async def show(self, values: dict[str, Value], empty: list[str], at_us: int) -> None:
+        """Publish one row; an empty field is left out."""
+        del empty
+        await self._emulator.update(values, at_us)
+        while self._emulator.unacknowledged():
+            await asyncio.sleep(POLL_S / 10)
+
+    async def finish(self) -> None:
+        """The broker has every row already."""
+
+
+class SparkplugFlow:
+    """Sparkplug B: the emulator follows the primary host and keeps a history of ``history_s``; this
+    side stays that long after the last row, and begins that much earlier after a kill.
+
+    Args:
+        emulator: with primary host and history. history_s: of it.
+    """
+
+    def __init__(self, emulator: SparkplugEmulator, history_s: float) -> None:
+        self._emulator = emulator
+        self.certain_after_s = history_s
 
     async def begin(self, first_row: int) -> None:
         """Connect to the broker."""
@@ -315,5 +363,5 @@ class BrokerFlow:
         await self._emulator.update(values, at_us)
 
     async def finish(self) -> None:
-        """Stay while a host could still ask for what it missed."""
-        await asyncio.sleep(self._linger_s)
+        """Stay while a host that died could still ask for what it missed."""
+        await asyncio.sleep(self.certain_after_s)
