@@ -141,9 +141,7 @@ class Player:
         self._position_file = position_file
         self._saved_s = clock.monotonic_s()
         self._marks: deque[tuple[float, int]] = deque([(self._saved_s, first_row)], MARKS_MAX)
-        self._addresses = {
-            key: layout.addresses(key) for key in {tag.key for tag in layout.tags}
-        }
+        self._addresses = {key: layout.addresses(key) for key in {tag.key for tag in layout.tags}}
 
     async def run(self, stop: asyncio.Event, progress: Callable[[int], None]) -> None:
         """Show all rows that are left, or those until ``stop`` is set.
@@ -173,10 +171,10 @@ class Player:
                 self.rows += 1
                 self._keep(finished=False)
                 progress(self.rows)
-        if not stop.is_set() and await self._unless_stopped(stop, self.flow.finish()):
-            self._keep(finished=True)
-        elif self.flow.certain_after_s == 0:
-            self._keep(finished=True)
+        certain = self.flow.certain_after_s == 0.0
+        if not stop.is_set():
+            certain |= await self._unless_stopped(stop, self.flow.finish())
+        self._keep(finished=certain)
 
     def _keep(self, *, finished: bool) -> None:
         now_s = self._clock.monotonic_s()
@@ -225,6 +223,11 @@ def _split(
     """Values of a row by address, and the addresses where it has none."""
     values = {address: row[name] for name, address in addresses if row[name] is not None}
     return values, [address for name, address in addresses if row[name] is None]
+
+
+async def _wait_while(busy: Callable[[], bool], poll_s: float = POLL_S) -> None:
+    while busy():  # noqa: ASYNC110 # the driver has no event for it
+        await asyncio.sleep(poll_s)
 
 
 class ModbusFlow:
@@ -295,13 +298,12 @@ class OpcUaFlow:
         """Show one row; an empty field leaves its tag as it is."""
         del empty
         await self._emulator.update(values, at_us)
-        while self._emulator.pending() > UNPUBLISHED_ROWS_MAX * max(1, len(values)):
-            await asyncio.sleep(POLL_S)
+        limit = UNPUBLISHED_ROWS_MAX * max(1, len(values))
+        await _wait_while(lambda: self._emulator.pending() > limit)
 
     async def finish(self) -> None:
         """Everything is published."""
-        while self._emulator.pending():
-            await asyncio.sleep(POLL_S)
+        await _wait_while(lambda: self._emulator.pending() > 0)
 
     async def _remember(self, rows: int) -> None:
         frame = self._recording.frame.head(rows)
@@ -333,8 +335,7 @@ class JsonFlow:
         """Publish one row; an empty field is left out."""
         del empty
         await self._emulator.update(values, at_us)
-        while self._emulator.unacknowledged():
-            await asyncio.sleep(POLL_S / 10)
+        await _wait_while(lambda: self._emulator.unacknowledged() > 0, POLL_S / 10)
 
     async def finish(self) -> None:
         """The broker has every row already."""
