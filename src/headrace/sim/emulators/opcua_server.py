@@ -38,7 +38,7 @@ _standard_nodes: dict[ua.NodeId, NodeData] = {}
 """The standard address space as built once in this process: building takes a second, copying 50 ms."""
 
 
-class Users(UserManager):
+class Users(UserManager):  # type: ignore[misc] # asyncua is untyped
     """User names and passwords; without any, everybody may come in as anonymous."""
 
     def __init__(self, users: dict[str, str]) -> None:
@@ -59,7 +59,7 @@ class Users(UserManager):
         return User(role=UserRole.User, name=username)
 
 
-class _InternalServer(InternalServer):
+class _InternalServer(InternalServer):  # type: ignore[misc] # asyncua is untyped
     async def load_standard_address_space(self, shelf_file: Path | None = None) -> None:
         if not _standard_nodes:
             await super().load_standard_address_space(shelf_file)
@@ -79,7 +79,7 @@ def _copy(node: NodeData) -> NodeData:
     return copied
 
 
-class _Protocol(OPCUAProtocol):
+class _Protocol(OPCUAProtocol):  # type: ignore[misc] # asyncua is untyped
     """A connection whose answers may be slow."""
 
     delay: Callable[[], float] = staticmethod(lambda: 0.0)
@@ -88,10 +88,11 @@ class _Protocol(OPCUAProtocol):
         delay_s = self.delay()
         if delay_s > 0:
             await asyncio.sleep(delay_s)
-        return await super()._process_one_msg(header, buf)
+        goes_on: bool = await super()._process_one_msg(header, buf)
+        return goes_on
 
 
-class _BinaryServer(BinaryServer):
+class _BinaryServer(BinaryServer):  # type: ignore[misc] # asyncua is untyped
     delay: Callable[[], float] = staticmethod(lambda: 0.0)
 
     def _make_protocol(self) -> OPCUAProtocol:
@@ -106,7 +107,7 @@ class _BinaryServer(BinaryServer):
         return protocol
 
 
-class EmulatorServer(Server):
+class EmulatorServer(Server):  # type: ignore[misc] # asyncua is untyped
     """asyncua's server with delay, quick start and hard stop."""
 
     def __init__(self, users: dict[str, str], delay: Callable[[], float]) -> None:
@@ -162,7 +163,7 @@ def _is_change(old: ua.DataValue | None, new: ua.DataValue, trigger: Any) -> boo
     if kind == ua.DataChangeTrigger.Status:
         return False
     timed = kind == ua.DataChangeTrigger.StatusValueTimestamp
-    return (timed and old.SourceTimestamp != new.SourceTimestamp) or old.Value != new.Value
+    return bool((timed and old.SourceTimestamp != new.SourceTimestamp) or old.Value != new.Value)
 
 
 def _queue(
@@ -197,7 +198,7 @@ def monitored_items(server: Server) -> int:
     return sum(len(sub.monitored_item_srv._monitored_items) for sub in subscriptions)
 
 
-class MemoryHistory(HistoryStorageInterface):
+class MemoryHistory(HistoryStorageInterface):  # type: ignore[misc] # asyncua is untyped
     """Raw history in memory, bounded a node; what HistoryRead answers from."""
 
     def __init__(self) -> None:

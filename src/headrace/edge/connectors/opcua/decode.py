@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import struct
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +63,7 @@ class Undecodable(Exception):
     """The bytes are no message of this kind; the text says where they break."""
 
 
-Unusual = npt.NDArray[Any] | str | ua.Variant
+Unusual: TypeAlias = npt.NDArray[Any] | str | ua.Variant
 
 
 @dataclass

@@ -280,7 +280,7 @@ def _text(value: Any) -> str:
     if isinstance(value, ua.NodeId):
         return _text(value.to_string())
     if isinstance(value, ua.StatusCode):
-        return value.name
+        return str(value.name)
     if isinstance(value, np.ndarray | list | tuple):
         raise Shape(
             f"the value is an array of {len(value)}; take one element with [0], or set "

@@ -201,8 +201,9 @@ class Session:
             UaStatusCodeError and the other DRIVER_ERRORS.
         """
         answer = struct_from_binary(response, ua.utils.Buffer(await self.raw(request)))
-        answer.ResponseHeader.ServiceResult.check()  # type: ignore[attr-defined] # all have it
-        return answer
+        answer.ResponseHeader.ServiceResult.check()
+        decoded: ResponseT = answer
+        return decoded
 
     async def read_attributes(
         self, nodes: list[tuple[ua.NodeId, ua.AttributeIds]]
@@ -213,7 +214,8 @@ class Session:
         request.Parameters.NodesToRead = [
             ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in nodes
         ]
-        return (await self.call(request, ua.ReadResponse)).Results
+        results: list[ua.DataValue] = (await self.call(request, ua.ReadResponse)).Results
+        return results
 
     async def node_id(self, address: Address) -> ua.NodeId | None:
         """The node id of an address in this session; None when the server lacks its namespace."""
