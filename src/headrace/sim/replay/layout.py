@@ -103,6 +103,8 @@ def make_layout(recording: Recording, protocol: Protocol, prefix: str = "") -> L
         for column in recording.columns
     ]
     options: dict[str, Any] = {"timestamp": JSON_TIMESTAMP} if protocol == "mqtt" else {}
+    if protocol == "sparkplug":
+        options = {"host_id": f"host_of_{recording.name}"}
     if protocol == "opcua":
         options = {"publishing_interval_ms": 100, "queue_size": 10_000, "history_resume": True}
     return Layout(f"replay_{recording.name}"[:64], protocol, tuple(tags), options)
