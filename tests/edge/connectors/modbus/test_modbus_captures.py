@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from captures import directions
+from modbus_captures import directions
 
 from data import data_folder
 from headrace.edge.connectors.modbus.pdu import Pdu, PduError, decode_pdu, encode_pdu

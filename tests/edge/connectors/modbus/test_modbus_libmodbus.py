@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from libmodbus import serving
+from libmodbus_peer import serving
 from modbus_rig import by_address, connected, group, tag
 
 from headrace.edge.connectors.modbus.datatype import ORDERS
