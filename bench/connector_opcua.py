@@ -59,7 +59,10 @@ async def serve(tags: int) -> None:
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         for _ in range(int(line)):
             at += 1
-            await emulator.update({name: at + i for i, name in enumerate(names)}, T0 + at)
+            # A bool must change each time: the peer's subscription skips equal values.
+            await emulator.update(
+                {name: (at % 2 if i % 4 == 3 else at + i) for i, name in enumerate(names)}, T0 + at
+            )
             await wait(lambda: emulator.pending() <= 20 * tags)
             await asyncio.sleep(0)
         await wait(lambda: not emulator.pending())
