@@ -58,7 +58,7 @@ async function main() {
   nodes.level = own.addAnalogDataItem({
     componentOf: device, browseName: "level", nodeId: "s=device.level", dataType: DataType.Double,
     accessLevel: "CurrentRead", userAccessLevel: "CurrentRead",
-    engineeringUnitsRange: { low: 0, high: 10 }, engineeringUnits: opcua.standardUnits.meter,
+    engineeringUnitsRange: { low: 0, high: 10 }, engineeringUnits: opcua.makeEUInformation("MTR", "m", "metre"),
   });
   nodes.level.setValueFromSource({ dataType: DataType.Double, value: 3.5 });
   await server.start();

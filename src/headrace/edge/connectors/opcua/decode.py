@@ -128,6 +128,8 @@ def decode_publish(data: bytes) -> Publish:
 
     Raises:
         Undecodable: the bytes are something else, or break off.
+        UaStatusCodeError: the server's answer is a refusal; some stacks send it in this form instead
+            of a ServiceFault.
     """
     try:
         buffer = Buffer(data)
@@ -141,7 +143,7 @@ def decode_publish(data: bytes) -> Publish:
         publish = Publish(subscription_id, sequence_number, count > 0, more, [], publish_time_us)
         for _ in range(count):
             _notification(data, buffer, publish)
-    except Undecodable:
+    except (Undecodable, ua.UaStatusCodeError):
         raise
     except (ua.UaError, struct.error, IndexError, ValueError, TypeError) as error:
         raise Undecodable(f"a PublishResponse of {len(data)} bytes: {error}") from error
@@ -153,12 +155,15 @@ def decode_read(data: bytes) -> Values:
 
     Raises:
         Undecodable: the bytes are something else, or break off.
+        UaStatusCodeError: the server's answer is a refusal.
     """
     try:
         buffer = Buffer(data)
         _skip_response_header(buffer, ua.ObjectIds.ReadResponse_Encoding_DefaultBinary)
         count = max(0, _i32(buffer))
         values, _ = decode_values(data, buffer.cur_pos, count, len(data), has_handle=False)
+    except ua.UaStatusCodeError:
+        raise
     except (ua.UaError, struct.error, IndexError, ValueError, TypeError) as error:
         raise Undecodable(f"a ReadResponse of {len(data)} bytes: {error}") from error
     return values
