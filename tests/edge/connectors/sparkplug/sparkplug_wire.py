@@ -15,7 +15,9 @@ NODE = "spBv1.0/hall/{}/node_1"
 DEVICE = "spBv1.0/hall/{}/node_1/{}"
 
 
-def payload(seq: int | None, *metrics: dict[str, Any], timestamp_ms: int = NOW_US // 1_000) -> bytes:
+def payload(
+    seq: int | None, *metrics: dict[str, Any], timestamp_ms: int = NOW_US // 1_000
+) -> bytes:
     """A payload; each metric has protobuf fields, and ``value`` with ``datatype`` or ``of``."""
     message = Payload(timestamp=timestamp_ms)
     if seq is not None:
@@ -33,7 +35,9 @@ def bd_seq(number: int) -> dict[str, Any]:
     return {"name": "bdSeq", "datatype": int(DataType.INT64), "value": number}
 
 
-def birth_metric(name: str, alias: int, value: Any, datatype: int = DataType.DOUBLE) -> dict[str, Any]:
+def birth_metric(
+    name: str, alias: int, value: Any, datatype: int = DataType.DOUBLE
+) -> dict[str, Any]:
     return {"name": name, "alias": alias, "datatype": int(datatype), "value": value}
 
 

@@ -1,7 +1,9 @@
 """Any order of births, data, deaths, losses and delays: no value ever reaches a wrong tag.
 
 Each value says which metric it is of (metric * 1,000,000 + count). Births deal the aliases anew. A
-message may overtake others except those on its own topic, as MQTT promises (3.1.1, 4.6).
+message may overtake others except those on its own topic, as MQTT promises (3.1.1, 4.6). Any message
+may be lost but an NBIRTH: when one is lost and the next sequence number happens to fit the births
+before it, no host can see it, so the protocol itself gives no such promise.
 """
 
 from __future__ import annotations
@@ -115,21 +117,25 @@ class SparkplugMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.wire)
     @rule(pick=st.integers(0, 5))
     def lose(self, pick: int) -> None:
-        self.wire.pop(min(pick, len(self.wire) - 1))
+        index = min(pick, len(self.wire) - 1)
+        if "/NBIRTH/" not in self.wire[index][0]:
+            self.wire.pop(index)
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 2.5, 11.0]))
     def pass_time(self, seconds: float) -> None:
         self.bench.wait(seconds)
 
     def take(self, topic: str, body: bytes) -> None:
+        node = self.bench.session.nodes["hall", "node_1"]
+        was_online = node.online
         self.bench.session.receive(topic, body, NOW_US, self.bench.now_s)
-        was_stale = set(self.bench.session.nodes["hall", "node_1"].stale)
         for tag, value in self.bench.samples():
             if value is not None:
                 assert value // MARK == tag, f"{topic}: the value of {value // MARK} went to {tag}"
-                assert tag not in was_stale
-        if "/NDEATH/" in topic and self.bench.codes().count("EDGE-4204"):
-            assert self.bench.stale() >= set(METRICS), "a death left tags fresh"
+                assert tag not in node.stale or tag in self.bench.out.stale, "fresh, and said stale"
+        died = self.bench.stale()
+        if was_online and not node.online:
+            assert died == set(METRICS), "a death left tags fresh"
 
     # -- what always holds --------------------------------------------------------------------
 
@@ -163,4 +169,4 @@ class SparkplugMachine(RuleBasedStateMachine):
 
 
 TestSparkplugMachine = SparkplugMachine.TestCase
-TestSparkplugMachine.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSparkplugMachine.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)

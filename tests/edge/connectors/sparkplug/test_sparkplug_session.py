@@ -235,7 +235,9 @@ def test_new_tag_of_a_living_node_gets_its_value_by_a_rebirth() -> None:
     assert bench.samples() == [(2, 6.0)]
 
 
-@pytest.mark.parametrize("body", [b"\xff\xff", b"\x0a", b"not protobuf at all", b"\x12\x02\x0a\x05"])
+@pytest.mark.parametrize(
+    "body", [b"\xff\xff", b"\x0a", b"not protobuf at all", b"\x12\x02\x0a\x05"]
+)
 def test_garbage_raises_nothing_and_asks(body: bytes) -> None:
     bench = born()
     bench.node("NDATA", body)
@@ -245,7 +247,8 @@ def test_garbage_raises_nothing_and_asks(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["spBv1.0", "spBv1.0/hall", "spBv1.0/hall/NDATA", "x/hall/NDATA/n", "spBv1.0/h/DDATA/n"]
+    "topic",
+    ["spBv1.0", "spBv1.0/hall", "spBv1.0/hall/NDATA", "x/hall/NDATA/n", "spBv1.0/h/DDATA/n"],
 )
 def test_foreign_topics_are_ignored(topic: str) -> None:
     bench = born()

@@ -412,6 +412,7 @@ class HostSession:
                 problem = f"EDGE-4206 the birth of {where} has no metric {name!r}"
                 for tag_id in wanted.tag_ids:
                     node.stale.pop(tag_id, None)
+                    self._out.revive(tag_id)
                     self._out.expected += 1
                     self._out.fail(
                         tag_id, birth_us, codes.BAD_NODE_ID_UNKNOWN, problem, received_us
@@ -422,6 +423,8 @@ class HostSession:
     ) -> None:
         """A birth's value: new when its time is; else what we had, confirmed when it was stale."""
         at_us = metric.timestamp * 1_000 or birth_us
+        for tag_id in known.tag_ids:
+            self._out.revive(tag_id)
         stale_since = [node.stale.pop(tag, None) for tag in known.tag_ids]
         was_stale = any(each is not None for each in stale_since)
         if at_us != known.last_us or known.watched:
@@ -465,7 +468,7 @@ class HostSession:
         self._out.notices.append(("EDGE-4204", f"device {node.title}/{device_id} died"))
 
     def _mark_stale(self, node: EdgeNode, tag_ids: list[int], at_us: int) -> None:
-        self._out.stale += tag_ids
+        self._out.die(tag_ids)
         node.stale.update(dict.fromkeys(tag_ids, at_us))
 
     # -- data ---------------------------------------------------------------------------------
