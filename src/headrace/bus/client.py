@@ -137,17 +137,30 @@ class Bus:
             return await self.stream.create_key_value(bucket=bucket, history=history)
 
     async def get(self, bucket: str, key: str) -> bytes | None:
-        """The value of a key, or None."""
-        store = await self.key_value(bucket)
+        """The value of a key, or None.
+
+        Raises:
+            Transient: BUS-1026 when the broker is away.
+        """
         try:
+            store = await self.key_value(bucket)
             entry = await store.get(key)
         except nats.js.errors.NotFoundError:
             return None
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1026", f"no answer for the key {key} of {bucket}") from error
         return entry.value
 
     async def put(self, bucket: str, key: str, value: bytes) -> None:
-        """Set a key, durably."""
-        await (await self.key_value(bucket)).put(key, value)
+        """Set a key, durably.
+
+        Raises:
+            Transient: BUS-1027 when the broker is away.
+        """
+        try:
+            await (await self.key_value(bucket)).put(key, value)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1027", f"the key {key} of {bucket} was not set") from error
 
     async def watch(self, bucket: str, key: str) -> AsyncIterator[bytes]:
         """The value of a key now (when there is one) and after each change, for ever.

@@ -274,8 +274,35 @@ def _prefixed(symbol: str) -> Unit | None:
     return None
 
 
+_WORDS: Final = {
+    **dict.fromkeys(("meter", "metre", "meters", "metres"), "m"),
+    **dict.fromkeys(("hour", "hours", "hr", "hrs"), "h"),
+    **dict.fromkeys(("sec", "second", "seconds"), "s"),
+    **dict.fromkeys(("minute", "minutes", "mins"), "min"),
+    **dict.fromkeys(("liter", "litre", "liters", "litres", "ltr"), "L"),
+    **dict.fromkeys(("celsius", "degc", "deg_c", "c"), "Cel"),
+    **dict.fromkeys(("percent", "pct"), "%"),
+    **dict.fromkeys(("foot", "feet"), "ft"),
+    **dict.fromkeys(("degree", "degrees"), "deg"),
+    **dict.fromkeys(("volt", "volts"), "V"),
+    **dict.fromkeys(("ampere", "amperes", "amp", "amps"), "A"),
+    **dict.fromkeys(("watt", "watts"), "W"),
+    **dict.fromkeys(("piece", "pieces", "parts", "counts", "cycles"), "pcs"),
+    **dict.fromkeys(("kelvin",), "K"),
+    **dict.fromkeys(("gram", "grams"), "g"),
+    **dict.fromkeys(("kilogram", "kilograms", "kgs"), "kg"),
+    **dict.fromkeys(("ton", "tons", "tonne", "tonnes"), "t"),
+    **dict.fromkeys(("day", "days"), "d"),
+    **dict.fromkeys(("hertz",), "Hz"),
+}
+
+
 def near_units(text: str, count: int = 3) -> list[str]:
     """Known units that look like ``text``, best first."""
+    parts = re.split(r"([./])", text)
+    spoken = "".join(_WORDS.get(part.strip().lower(), part) for part in parts)
+    if spoken != text and parse_unit(spoken) is not None:
+        return [spoken]
     usual = ["m3/h", "L/min", "kg/h", "t/h", "mm/s", "m/s", "m/s2", "kWh", "kvar", "mbar", "kPa"]
     usual += ["MPa", "kW", "MW", "mA", "mV", "kV", "mm", "um", "km", "kg", "mg/m3", "ug/m3"]
     usual += ["ms", "us", "kHz", "MHz", "uS/cm", "W/m2", "kJ/kg", "N.m", "kN", "degC", "°C"]

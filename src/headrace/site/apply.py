@@ -103,28 +103,53 @@ def _read_known(connection: Connection) -> _Known:
 
 def _identify(tags: tuple[Tag, ...], known: _Known) -> list[int]:
     """The id of each tag: its own, that of its earlier path, the retired one's, or a new one."""
-    ids: list[int] = [0] * len(tags)
     holders: dict[int, str] = {}
-    # Renames claim first, so that a tag that stays at a claimed path is refused, not given the history.
-    for explicit in (True, False):
-        for position, tag in enumerate(tags):
-            if ids[position]:
-                continue
-            tag_id = tag.id or (_renamed_from(tag, known) if tag.was else 0)
-            if not tag_id and not explicit:
-                tag_id = known.active.get(tag.path) or known.retired.get(tag.path, 0)
-                tag_id = tag_id or _new_id(known, holders)
-            if tag_id:
-                _claim(holders, tag_id, tag)
-                ids[position] = tag_id
+    ids = _claimed(tags, known, holders)
+    for position, tag in enumerate(tags):
+        if not ids[position]:
+            tag_id = known.active.get(tag.path) or known.retired.get(tag.path, 0)
+            ids[position] = tag_id or _new_id(known, holders)
+            _claim(holders, ids[position], tag)
     return ids
 
 
-def _renamed_from(tag: Tag, known: _Known) -> int:
-    """The id to go on with by ``was``; 0 when the tag has it already or the path is not known."""
+def _claimed(tags: tuple[Tag, ...], known: _Known, holders: dict[int, str]) -> list[int]:
+    """Ids that tags ask for by ``id`` or ``was``; 0 for those that ask for none.
+
+    They claim before the others, so that a tag that stays at a claimed path is refused and not given
+    the history. A `was` that was obeyed before is no claim, unless its tag's own id is claimed now.
+    """
+    ids = [0] * len(tags)
+    open_claims = []
+    for position, tag in enumerate(tags):
+        if tag.id:
+            _claim(holders, tag.id, tag)
+            ids[position] = tag.id
+        elif tag.was:
+            open_claims.append(position)
+    went_on = True
+    while went_on:
+        went_on = False
+        for position in tuple(open_claims):
+            tag = tags[position]
+            if not _is_settled(tag, known, holders):
+                open_claims.remove(position)
+                went_on = True
+                ids[position] = _earlier_id(tag, known)
+                if ids[position]:
+                    _claim(holders, ids[position], tag)
+    return ids
+
+
+def _is_settled(tag: Tag, known: _Known, holders: dict[int, str]) -> bool:
     here = known.active.get(tag.path, 0)
-    if here and not known.former.get(here, set()).isdisjoint(tag.was):
-        return 0
+    return (
+        here != 0 and here not in holders and not known.former.get(here, set()).isdisjoint(tag.was)
+    )
+
+
+def _earlier_id(tag: Tag, known: _Known) -> int:
+    """The id at the newest of its earlier paths that is known, 0 when none is (a new installation)."""
     for old in reversed(tag.was):
         tag_id = known.active.get(old) or known.retired.get(old)
         if tag_id:
@@ -271,6 +296,9 @@ def _replace(
 
 def _write_connections(connection: Connection, model: SiteModel, now_us: int) -> tuple[str, ...]:
     rows = (msgspec.to_builtins(item) for item in model.connections)
+    known = set(connection.execute(select(schema.EDGE.c.name)).scalars())
+    edges = sorted({item.edge for item in model.connections} - known)
+    _insert(connection, schema.EDGE, [{"name": edge} for edge in edges])
     return tuple(_replace(connection, schema.CONNECTION, "name", rows, now_us))
 
 

@@ -41,6 +41,8 @@ _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of documen
 class SiteFiles:
     """The bytes of a site file and its tag files, read once; ``overlay`` stands in for files.
 
+    ``read`` holds what was read, ``named`` also the files that are not there.
+
     Args:
         path: the site file.
         overlay: name relative to the site file's folder -> content that is used instead.
@@ -50,6 +52,7 @@ class SiteFiles:
         self.path = path
         self.overlay = dict(overlay or {})
         self.read: dict[str, bytes] = {}
+        self.named: list[str] = []
 
     def content(self, name: str) -> bytes:
         """Bytes of a file.
@@ -57,6 +60,8 @@ class SiteFiles:
         Raises:
             Misconfigured: SITE-1001 when it is not there or cannot be read.
         """
+        if name not in self.named:
+            self.named.append(name)
         if name not in self.read:
             try:
                 self.read[name] = (
@@ -68,16 +73,17 @@ class SiteFiles:
                 raise Misconfigured(
                     "SITE-1001",
                     f"{name} cannot be read: {error.strerror}",
-                    f"Create it in {self.path.parent}, or correct its name.",
+                    "Create it in the folder of the site file, or correct its name.",
                 ) from error
         return self.read[name]
 
     def content_hash(self) -> str:
         """SHA-256 over names and bytes of all that was read, in hex."""
         digest = hashlib.sha256()
-        for name in sorted(self.read):
-            digest.update(f"{name}\0{len(self.read[name])}\0".encode())
-            digest.update(self.read[name])
+        for name in sorted(self.named):
+            content = self.read.get(name)
+            digest.update(f"{name}\0{-1 if content is None else len(content)}\0".encode())
+            digest.update(content or b"")
         return digest.hexdigest()
 
 
@@ -132,7 +138,7 @@ def _sorted(notes: Notes, files: SiteFiles) -> list[Problem]:
         more = notes.count - len(problems)
         what = f"there are {more} more problems"
         problems.append(
-            Problem(notes.file, 0, "file", "SITE-1021", what, "Correct these, then check again.")
+            Problem(notes.file, 1, "file", "SITE-1021", what, "Correct these, then check again.")
         )
     return problems
 
@@ -142,6 +148,8 @@ def _note_syntax(notes: Notes, name: str, text: str) -> None:
     line = int(place[1]) if place and place[1] else notes.text.count("\n") + 1
     what = f"this is no TOML: {_TOML_PLACE.sub('', text)}"
     remedy = 'Texts stand in quotation marks; a path in a header too: [asset."area/unit"].'
+    if "Cannot" in text:
+        remedy = "A key and a table stand once each: remove the second, or give it another name."
     notes.add(name, line, "file", "SITE-1002", what, remedy)
 
 
@@ -282,7 +290,7 @@ def _check_devices(notes: Notes, connections: list[Connection], columns: list[Ta
             try:
                 found.check_tag(tag_config(tag, 0))
             except HeadraceError as error:
-                notes.error(each.file, line, "address", error)
+                notes.error(each.file, each.line_of(notes, line, "address"), "address", error)
 
 
 def _field(key: tuple[str, ...], *more: str) -> str:

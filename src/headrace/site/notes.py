@@ -24,7 +24,7 @@ def near(word: str, known: Iterable[str]) -> str:
     found = difflib.get_close_matches(word, words, 1, 0.6)
     if found:
         return f"Did you mean {found[0]}?"
-    if 0 < len(words) <= 20:
+    if 0 < len(words) <= 12:
         return f"Known: {', '.join(sorted(words))}."
     return ""
 

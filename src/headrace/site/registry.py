@@ -8,6 +8,8 @@ at the same path. A tag that names its earlier path in ``was`` goes on with that
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +18,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.exc import DatabaseError
 
-from headrace.model.errors import Corrupt, Misconfigured, Terminal
+from headrace.model.errors import Corrupt, Misconfigured, Terminal, Transient
 from headrace.model.folder import DataFolder
 from headrace.site import schema
 from headrace.site.apply import Changes, apply_model
@@ -131,6 +133,7 @@ class Registry:
 
     Args:
         url: SQLAlchemy URL, ``sqlite:////srv/headrace/metadata.db`` or ``postgresql+psycopg://...``.
+        patience_s: how long a call waits for another process that is writing.
 
     Raises:
         Terminal: SITE-1101 when it cannot be opened.
@@ -141,9 +144,9 @@ class Registry:
         []
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patience_s: float = 10.0) -> None:
         try:
-            self._engine = schema.open_engine(url)
+            self._engine = schema.open_engine(url, patience_s)
         except DatabaseError as error:
             if "not a database" in str(error):
                 raise Corrupt(
@@ -177,13 +180,27 @@ class Registry:
         Raises:
             Misconfigured: SITE-1103 when the database belongs to another site; SITE-1104 when two
                 tags claim one history. Nothing was changed.
+            Transient: SITE-1106 when the database is locked or its disk is full; nothing was changed.
         """
-        with self._engine.execution_options(immediate=True).begin() as connection:
+        with self._connect(write=True) as connection:
             return apply_model(connection, model, now_us)
+
+    @contextmanager
+    def _connect(self, *, write: bool = False) -> Iterator[Connection]:
+        """One transaction; what the database says becomes an error of ours."""
+        try:
+            with self._engine.execution_options(immediate=write).begin() as connection:
+                yield connection
+        except DatabaseError as error:
+            raise Transient(
+                "SITE-1106",
+                f"the metadata database does not answer: {error.orig}",
+                "See its disk and who holds it; it is tried again.",
+            ) from error
 
     def site(self) -> SiteRecord | None:
         """The site, or None when no site file was applied yet."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             row = connection.execute(select(schema.SITE)).mappings().first()
         return SiteRecord(**row) if row else None
 
@@ -212,13 +229,13 @@ class Registry:
         query = select(version.tag_id, version.path).distinct()
         if not _WILD.search(pattern) and "/" in pattern:
             query = query.where(version.path == pattern)
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return {row[0] for row in connection.execute(query) if matches.match(row[1])}
 
     def tag(self, tag_id: int) -> TagRecord | None:
         """The tag with this id, retired or not."""
         query = _tag_query().where(schema.TAG.c.tag_id == tag_id)
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             row = connection.execute(query).mappings().first()
         return _record(row) if row else None
 
@@ -226,7 +243,7 @@ class Registry:
         """What the tag was, oldest first."""
         version = schema.TAG_VERSION
         query = select(version).where(version.c.tag_id == tag_id).order_by(version.c.valid_from_us)
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             return [TagVersion(**row) for row in connection.execute(query).mappings()]
 
     def ids(self) -> dict[str, int]:
@@ -245,7 +262,7 @@ class Registry:
     def equipment(self) -> EquipmentNode:
         """The equipment tree; its root is the site."""
         query = select(schema.EQUIPMENT).where(schema.EQUIPMENT.c.retired_us.is_(None))
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             rows = connection.execute(query.order_by(schema.EQUIPMENT.c.path)).mappings().all()
         site = self.site()
         counts: dict[str, int] = {}
@@ -269,7 +286,7 @@ class Registry:
         """Connections of the applied site file, sorted by name."""
         table = schema.CONNECTION
         query = select(table).where(table.c.retired_us.is_(None)).order_by(table.c.name)
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             rows = connection.execute(query).mappings().all()
         return [ConnectionRecord(**_without_retired(row)) for row in rows]
 
@@ -277,19 +294,18 @@ class Registry:
         """Asset types of the applied site file, sorted by name."""
         table = schema.ASSET_TYPE
         query = select(table).where(table.c.retired_us.is_(None)).order_by(table.c.name)
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             rows = connection.execute(query).mappings().all()
         return [AssetTypeRecord(**_without_retired(row)) for row in rows]
 
     def edges(self) -> list[str]:
         """Every edge that ever had a connection, also those that have none any more."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(select(schema.CONNECTION.c.edge).distinct())
-            return sorted(row[0] for row in rows)
+        with self._connect() as connection:
+            return sorted(connection.execute(select(schema.EDGE.c.name)).scalars())
 
     def _records(self) -> list[TagRecord]:
         """All tags, sorted by path; read again only when a site file was applied since."""
-        with self._engine.connect() as connection:
+        with self._connect() as connection:
             revision = _revision(connection)
             if revision != self._cached[0]:
                 query = _tag_query().order_by(schema.TAG.c.path, schema.TAG.c.retired_us)

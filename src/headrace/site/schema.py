@@ -11,6 +11,7 @@ Nothing is deleted that samples may point to: what leaves the site file is retir
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -74,6 +75,8 @@ ASSET_TYPE: Final = Table(
     Column("retired_us", BigInteger),
 )
 
+EDGE: Final = Table("edge", METADATA, Column("name", String(64), primary_key=True))
+
 CONNECTION: Final = Table(
     "connection",
     METADATA,
@@ -129,11 +132,15 @@ TAG_VERSION: Final = Table(
 )
 
 
-def open_engine(url: str) -> Engine:
-    """An engine whose tables exist. SQLite: write-ahead log, 10 s of patience, real transactions."""
+def open_engine(url: str, patience_s: float) -> Engine:
+    """An engine whose tables exist. SQLite: write-ahead log, real transactions.
+
+    Args:
+        patience_s: how long to wait for another process that writes.
+    """
     engine = create_engine(url)
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", partial(_prepare_sqlite, int(patience_s * 1000)))
         event.listen(engine, "begin", _begin_sqlite)
     with engine.execution_options(immediate=True).begin() as connection:
         for table in METADATA.sorted_tables:
@@ -143,11 +150,11 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-def _prepare_sqlite(connection: Any, record: Any) -> None:
+def _prepare_sqlite(patience_ms: int, connection: Any, record: Any) -> None:
     del record
     connection.isolation_level = None  # the driver would begin too late: reads come first
     cursor = connection.cursor()
-    for pragma in ("busy_timeout = 10000", "journal_mode = WAL", "synchronous = FULL"):
+    for pragma in (f"busy_timeout = {patience_ms}", "journal_mode = WAL", "synchronous = FULL"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -73,6 +73,11 @@ class Section:
         value = self.table.get("title", "")
         if isinstance(value, str):
             return value, ""
+        if not isinstance(value, dict):
+            self.wrong(
+                "title", f"title is {value!r}", 'Give a text, or { en = "...", zh = "..." }.'
+            )
+            return "", ""
         titles = Section(self.notes, (*self.key, "title"), value, ("en", "zh"))
         return titles.take("en", "a text", ""), titles.take("zh", "a text", "")
 

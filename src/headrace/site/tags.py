@@ -46,12 +46,18 @@ class TagColumns:
     """Tags of one file, by column, with the line of each; equal lengths.
 
     Attributes:
-        tags: made from the columns; None where a field was wrong.
+        tags: one a line; a field that was wrong has its default, and a note.
     """
 
     file: str
     lines: list[int]
     tags: list[Tag]
+
+    def line_of(self, notes: Notes, line: int, field: str) -> int:
+        """The line of a tag's field: in the site file a tag has several lines."""
+        if self.file != notes.file:
+            return line
+        return notes.line_of(("tag", self.lines.index(line), field))
 
 
 def from_table(notes: Notes, table: TagTable) -> TagColumns:
@@ -324,7 +330,9 @@ class TagChecks:
                     bad[tag.unit] = _unit_error(tag.unit)
                 error = bad[tag.unit]
                 if error is not None:
-                    self.notes.error(columns.file, line, "unit", error)
+                    self.notes.error(
+                        columns.file, columns.line_of(self.notes, line, "unit"), "unit", error
+                    )
                     continue
                 asset = nearest_asset(tag.path, by_path) if by_path else None
                 if asset is None or parent_of(tag.path) != asset.path:
@@ -346,15 +354,10 @@ class TagChecks:
         self, columns: TagColumns, line: int, field: str, code: str, what: str, remedy: str
     ) -> None:
         if self.notes.count < PROBLEMS_MAX:
-            if columns.file == self.notes.file:
-                line = self._field_line(columns, line, field)
+            line = columns.line_of(self.notes, line, field)
             self.notes.add(columns.file, line, field, code, what, remedy)
         else:
             self.notes.count += 1
-
-    def _field_line(self, columns: TagColumns, line: int, field: str) -> int:
-        position = columns.lines.index(line)
-        return self.notes.line_of(("tag", position, field))
 
 
 def _unit_error(unit: str) -> Misconfigured | None:
