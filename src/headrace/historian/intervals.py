@@ -130,12 +130,13 @@ class Raw:
     @cached_property
     def count(self) -> Int64Array:
         """Raw values in each interval."""
-        return np.asarray(np.diff(self.places), np.int64)
+        count: Int64Array = np.diff(self.places)
+        return count
 
     def count_of(self, mask: BoolArray) -> Int64Array:
         """How many raw values of each interval are in ``mask``."""
         total = np.append(0, np.cumsum(mask, dtype=np.int64))
-        return total[self.places[1:]] - total[self.places[:-1]]
+        return np.asarray(total[self.places[1:]] - total[self.places[:-1]])
 
     @cached_property
     def has_data(self) -> BoolArray:
@@ -254,7 +255,8 @@ def regions_of(raw: Raw) -> Regions:
     cuts = cuts[(cuts >= raw.edges[0]) & (cuts <= min(raw.edges[-1], data_end))]
     if len(cuts) < 2:
         none = np.empty(0, np.int64)
-        return Regions(none, none, none.astype(np.int8), none * 1.0, none * 1.0, none > 0)
+        empty = np.empty(0, np.float64)
+        return Regions(none, none, none.astype(np.int8), empty, empty, none > 0)
     begin, end = cuts[:-1], cuts[1:]
     last = len(raw.at_us) - 1
     place = np.searchsorted(raw.at_us, begin, side="right") - 1
@@ -262,8 +264,9 @@ def regions_of(raw: Raw) -> Regions:
     bad = (place < 0) | raw.bad[low]
     sloped = ~(raw.configuration.stepped | (place >= last) | raw.bad[high])
     lines = (raw.at_us[low], raw.value[low], raw.at_us[high], raw.value[high])
-    start = np.where(sloped, _line(*lines, begin), raw.value[low])
-    finish = np.where(sloped, _line(*lines, end), raw.value[low])
+    start: Float64Array = np.where(sloped, _line(*lines, begin), raw.value[low])
+    finish: Float64Array = np.where(sloped, _line(*lines, end), raw.value[low])
+    start[bad] = finish[bad] = np.nan
     toward = np.zeros(len(begin), np.bool_)
     if not raw.configuration.stepped:
         toward = (place < last) & (raw.severity[high] > 0)
@@ -273,8 +276,8 @@ def regions_of(raw: Raw) -> Regions:
         interval=np.searchsorted(raw.edges, begin, side="right") - 1,
         duration_us=end - begin,
         severity=np.where(bad, 2, severity).astype(np.int8),
-        start=np.asarray(np.where(bad, np.nan, start), np.float64),
-        end=np.asarray(np.where(bad, np.nan, finish), np.float64),
+        start=start,
+        end=finish,
         doubtful=toward & ~bad,
     )
 
