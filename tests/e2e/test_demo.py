@@ -10,12 +10,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from headrace.historian.reader import open_reader
-from headrace.site.registry import Registry
 from installation import Installation
 
 from headrace.bus.broker import load_address
+from headrace.historian.reader import open_reader
 from headrace.model.folder import DataFolder
+from headrace.site.registry import Registry
 from waiting import until_sync
 
 pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("demo")]

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import polars as pl
+from historian_samples import START_US, SUBJECTS, publish, same, wave
 
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
@@ -16,7 +17,7 @@ from headrace.historian.index import TableIndex
 from headrace.historian.reader import Reader, open_reader
 from headrace.historian.writer import WriterSettings
 from headrace.model.folder import DataFolder
-from samples import START_US, SUBJECTS, publish, same, until, wave
+from waiting import until
 
 QUICK = WriterSettings(commit_interval_s=0.2)
 
@@ -36,10 +37,10 @@ async def historian(
 
 
 async def test_what_is_published_is_read_back(
-    folder: DataFolder, address: BrokerAddress, bus: Bus
+    folder: DataFolder, broker: BrokerAddress, bus: Bus
 ) -> None:
     batches = [wave(5, 200, first=200 * n) for n in range(10)]
-    async with historian(folder, address):
+    async with historian(folder, broker):
         for n, batch in enumerate(batches):
             await publish(bus, batch, epoch=1, sequence=n + 1)
         async with open_reader(folder, bus) as reader:
@@ -50,24 +51,24 @@ async def test_what_is_published_is_read_back(
 
 
 async def test_fresh_samples_are_seen_before_they_are_committed(
-    folder: DataFolder, address: BrokerAddress, bus: Bus
+    folder: DataFolder, broker: BrokerAddress, bus: Bus
 ) -> None:
-    async with historian(folder, address, WriterSettings(commit_interval_s=3600)):
+    async with historian(folder, broker, WriterSettings(commit_interval_s=3600)):
         await publish(bus, wave(3, 10), epoch=1, sequence=1)
         async with open_reader(folder, bus) as reader:
             same(reader.read([1, 2, 3], START_US, START_US + 10**9), wave(3, 10))
             assert not Reader(folder.table).read([1, 2, 3], 0, START_US * 2).height
-    async with historian(folder, address):
+    async with historian(folder, broker):
         await until(lambda: TableIndex(folder.table).refresh().rows == 30)
     same(Reader(folder.table).read([1, 2, 3], 0, START_US * 2), wave(3, 10))
 
 
 async def test_reads_during_commits_miss_nothing_and_double_nothing(
-    folder: DataFolder, address: BrokerAddress, bus: Bus
+    folder: DataFolder, broker: BrokerAddress, bus: Bus
 ) -> None:
     """One writer commits every 10 ms; each read must hold exactly all that was published before it."""
     settings = WriterSettings(commit_interval_s=0.01)
-    async with historian(folder, address, settings), open_reader(folder, bus) as reader:
+    async with historian(folder, broker, settings), open_reader(folder, bus) as reader:
         for n in range(120):
             await publish(bus, wave(4, 25, first=25 * n), epoch=1, sequence=n + 1)
             await reader._tail.catch_up()  # type: ignore[union-attr] # opened with a bus
@@ -82,7 +83,7 @@ async def test_reads_during_commits_miss_nothing_and_double_nothing(
 
 
 async def test_copies_are_counted_and_corrections_win(
-    folder: DataFolder, address: BrokerAddress, bus: Bus
+    folder: DataFolder, broker: BrokerAddress, bus: Bus
 ) -> None:
     first = wave(2, 50)
     correction = first.head(2).with_columns(
@@ -91,7 +92,7 @@ async def test_copies_are_counted_and_corrections_win(
     older = first.head(2).with_columns(
         pl.lit(-1.0).alias("value"), pl.col("received_timestamp") - pl.duration(seconds=5)
     )
-    async with historian(folder, address):
+    async with historian(folder, broker):
         for n, batch in enumerate((first, first, correction, older)):
             await publish(bus, batch, epoch=1, sequence=n + 1)
             version = TableIndex(folder.table).refresh().version
@@ -102,9 +103,9 @@ async def test_copies_are_counted_and_corrections_win(
 
 
 async def test_a_corrupt_message_is_kept_apart_and_blocks_nothing(
-    folder: DataFolder, address: BrokerAddress, bus: Bus
+    folder: DataFolder, broker: BrokerAddress, bus: Bus
 ) -> None:
-    async with historian(folder, address):
+    async with historian(folder, broker):
         await publish(bus, wave(1, 5), epoch=1, sequence=1)
         await bus.publish_frame(SUBJECTS.batch("local", "plc_2"), b"no arrow", {})
         await publish(bus, wave(1, 5, first=5), epoch=1, sequence=2)
@@ -115,10 +116,10 @@ async def test_a_corrupt_message_is_kept_apart_and_blocks_nothing(
 
 
 async def test_a_restarted_historian_goes_on_where_the_table_ends(
-    folder: DataFolder, address: BrokerAddress, bus: Bus
+    folder: DataFolder, broker: BrokerAddress, bus: Bus
 ) -> None:
     for turn in range(3):
-        async with historian(folder, address):
+        async with historian(folder, broker):
             await publish(bus, wave(2, 20, first=20 * turn), epoch=1, sequence=turn + 1)
             await until(
                 lambda t=turn: (
@@ -129,8 +130,8 @@ async def test_a_restarted_historian_goes_on_where_the_table_ends(
     assert TableIndex(folder.table).refresh().rows == 120
 
 
-async def test_last_before_after(folder: DataFolder, address: BrokerAddress, bus: Bus) -> None:
-    async with historian(folder, address), open_reader(folder, bus) as reader:
+async def test_last_before_after(folder: DataFolder, broker: BrokerAddress, bus: Bus) -> None:
+    async with historian(folder, broker), open_reader(folder, bus) as reader:
         for n in range(5):
             await publish(bus, wave(3, 10, first=10 * n), epoch=1, sequence=n + 1)
             version = TableIndex(folder.table).refresh().version

@@ -5,10 +5,12 @@ All calls are synchronous and thread-safe; in an event loop call them with ``asy
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -16,17 +18,24 @@ import numpy as np
 import polars as pl
 
 from headrace.bus.client import Bus
+from headrace.historian.downsample import bucket_edges, downsample, empty_buckets
 from headrace.historian.index import Snapshot, TableIndex
 from headrace.historian.layout import DataFile, sort_unique
-from headrace.historian.scan import US_MAX, US_MIN, read_files
+from headrace.historian.scan import US_MAX, US_MIN, matching, read_files, scan_files
 from headrace.historian.tail import Segment, Tail
-from headrace.model.errors import Refused, Transient
+from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.sample import empty_batch
 
 ROWS_MAX: Final = 20_000_000
 LOOK_FILES: Final = 8
 TRIES: Final = 5
+PART_ROWS: Final = 32_000_000
+_NUMBERS: Final = (
+    pl.col("source_timestamp"),
+    pl.col("value"),
+    pl.col("status").cast(pl.UInt32),
+)
 Result = TypeVar("Result")
 
 
@@ -114,6 +123,58 @@ class Reader:
         wanted = sorted(set(map(int, tag_ids)))
         with self._last_lock:
             return self._again(lambda view: self._last_of(view, wanted))
+
+    def downsample(self, tag_id: int, start_us: int, end_us: int, points: int) -> pl.DataFrame:
+        """At most ``points`` buckets over [start_us, end_us), each with its minimum and maximum.
+
+        Buckets without samples are left out, so a gap shows as a gap.
+
+        Returns:
+            Columns of :data:`headrace.historian.downsample.BUCKET_SCHEMA`.
+
+        Raises:
+            Misconfigured: HIST-1042 when ``points`` is below 1 or the time is empty.
+        """
+        if points < 1 or end_us <= start_us:
+            raise Misconfigured(
+                "HIST-1042",
+                f"a trend of {points} points from {start_us} to {end_us} us is empty",
+                "Ask for at least one point and an end after the start.",
+            )
+        edges = bucket_edges(start_us, end_us, points)
+        parts = []
+        for part in self._parts(tag_id, edges):
+            rows = self._again(partial(self._numbers, tag_id, int(part[0]), int(part[-1])))
+            at_us = rows["source_timestamp"].to_physical().to_numpy()
+            value = rows["value"].fill_null(float("nan")).to_numpy()
+            parts.append(downsample(at_us, value, rows["status"].to_numpy(), part))
+        return pl.concat(parts) if parts else empty_buckets()
+
+    def _parts(self, tag_id: int, edges: np.ndarray) -> list[np.ndarray]:
+        """Cut the edges so that one part reads no more than memory allows."""
+        files = self.view().snapshot.select(tag_id, tag_id, int(edges[0]), int(edges[-1]))
+        rows_max = sum(file.rows for file in files)
+        count = min(max(-(-rows_max // PART_ROWS), 1), len(edges) - 1)
+        cuts = np.linspace(0, len(edges) - 1, count + 1).astype(int)
+        return [edges[a : b + 1] for a, b in itertools.pairwise(cuts)]
+
+    def _numbers(self, tag_id: int, start_us: int, end_us: int, view: View) -> pl.DataFrame:
+        """Time, value and status of one tag, ascending: only what a trend needs is read."""
+        files = view.snapshot.select(tag_id, tag_id, start_us, end_us)
+        wanted = matching([tag_id], start_us, end_us)
+        parts = []
+        if files:
+            parts.append(scan_files(self._table, files).filter(wanted).select(_NUMBERS).collect())
+        for segment in view.segments:
+            if segment.start_us < end_us and segment.end_us >= start_us:
+                parts.append(segment.lazy().filter(wanted).select(_NUMBERS).collect())
+        if not parts:
+            return empty_batch().select(_NUMBERS)
+        rows = pl.concat(parts)
+        at_us = rows["source_timestamp"].to_physical().to_numpy()
+        if bool(np.all(at_us[1:] > at_us[:-1])):
+            return rows
+        return self._read(view, [tag_id], start_us, end_us)
 
     def bounds(self) -> tuple[int, int] | None:
         """(oldest, newest) source timestamp of all samples; None when there are none."""

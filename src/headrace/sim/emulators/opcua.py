@@ -23,6 +23,7 @@ from headrace.sim.emulators import Point, PointType, Value, WriteHandler
 from headrace.sim.emulators.opcua_server import (
     EmulatorServer,
     MemoryHistory,
+    monitored_items,
     pending_values,
     publish_value,
     utc,
@@ -187,6 +188,10 @@ class OpcUaEmulator:
     def pending(self) -> int:
         """Values that wait for the next publish; a fast replay waits while there are many."""
         return pending_values(self._server) if self._server is not None else 0
+
+    def monitored(self) -> int:
+        """Monitored items of all clients; a replay begins once there are some."""
+        return monitored_items(self._server) if self._server is not None else 0
 
     async def stop(self) -> None:
         """Cut the power: sockets are reset, sessions are lost, values and ids are kept."""

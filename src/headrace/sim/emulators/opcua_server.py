@@ -192,6 +192,12 @@ def pending_values(server: Server) -> int:
     return sum(len(queue) for sub in subscriptions for queue in sub._triggered_datachanges.values())
 
 
+def monitored_items(server: Server) -> int:
+    """Monitored items in the subscriptions of all clients."""
+    subscriptions = server.iserver.subscription_service.subscriptions.values()
+    return sum(len(sub.monitored_item_srv._monitored_items) for sub in subscriptions)
+
+
 class MemoryHistory(HistoryStorageInterface):  # type: ignore[misc] # asyncua is untyped
     """Raw history in memory, bounded a node; what HistoryRead answers from."""
 

@@ -36,7 +36,7 @@ QUANTITIES: Final = (
     Quantity("heat_load", "kW", "Heat taken up from the machines"),
     Quantity("heat_rejected", "kW", "Heat given to the air"),
     Quantity("heat_load_total", "kWh", "Heat taken up in all", "float64", "counter"),
-    Quantity("heat_rejected_total", "kWh", "Heat given to the air in all"),
+    Quantity("heat_rejected_total", "kWh", "Heat given to the air in all", "float64", "counter"),
     Quantity("fan_speed", "%", "Cooler fan speed"),
     Quantity("outdoor_temperature", "Cel", "Air temperature at the cooler"),
     Quantity("conductivity", "uS/cm", "Conductivity of the water"),

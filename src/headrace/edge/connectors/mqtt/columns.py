@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
-from headrace.model.sample import EXACT_INTEGER_MAX, empty_batch, make_batch
+from headrace.model.sample import EXACT_INTEGER_MAX, Float64Array, empty_batch, make_batch
 
 
 class Columns:
@@ -67,6 +68,24 @@ class Columns:
             number = None
         self.add(tag_id, source_us, number, status, received_us)
 
+    def add_run(
+        self,
+        tag_id: int,
+        first_us: int,
+        step_us: int,
+        values: Float64Array,
+        status: int,
+        received_us: int,
+    ) -> None:
+        """Consecutive samples of one tag, ``step_us`` apart; values have shape (n,)."""
+        n = len(values)
+        self.tag_id.extend([tag_id] * n)
+        self.source_us.extend(range(first_us, first_us + n * step_us, step_us))
+        self.value.frombytes(np.ascontiguousarray(values, np.float64).tobytes())
+        self.is_null.extend([0] * n)
+        self.status.extend([status] * n)
+        self.received_us.extend([received_us] * n)
+
     def take(self) -> pl.DataFrame:
         """All samples as a batch; the columns are empty afterwards."""
         n = len(self.tag_id)
@@ -88,3 +107,27 @@ class Columns:
         )
         self._clear()
         return batch
+
+
+@dataclass
+class Gathered:
+    """What a protocol's session gathered since the last reading was taken.
+
+    Attributes:
+        columns: samples.
+        expected: how many were due.
+        tag_errors: tag_id -> error text.
+        stale: tag_ids whose source died.
+        notices: (code, text) of happenings.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    expected: int = 0
+    tag_errors: dict[int, str] = field(default_factory=dict)
+    stale: list[int] = field(default_factory=list)
+    notices: list[tuple[str, str]] = field(default_factory=list)
+
+    def fail(self, tag_id: int, at_us: int, status: int, problem: str, received_us: int) -> None:
+        """A tag that has no value: a Bad sample and the reason."""
+        self.columns.add(tag_id, at_us, None, status, received_us)
+        self.tag_errors[tag_id] = problem

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace.edge.connectors.mqtt.columns import Columns
+from headrace.edge.connectors.mqtt.columns import Gathered
 from headrace.edge.connectors.mqtt.config import MqttOptions, parse_address
 from headrace.edge.connectors.mqtt.payload import JsonDecoder, leaves, nest
 from headrace.edge.connectors.mqtt.session import Message, MqttSession, session_settings
@@ -25,15 +25,11 @@ _BROWSE_MAX: Final = 1_000
 _BROWSE_TOPICS_MAX: Final = 5_000
 
 
-class Pending:
-    """What waits for the next ``read``: samples, happenings, and messages to acknowledge."""
+class Pending(Gathered):
+    """What waits for the next ``read``, with the messages to acknowledge for it."""
 
     def __init__(self) -> None:
-        self.columns = Columns()
-        self.expected = 0
-        self.tag_errors: dict[int, str] = {}
-        self.notices: list[tuple[str, str]] = []
-        self.stale: list[int] = []
+        super().__init__()
         self.mids: list[int] = []
         self.filled = asyncio.Event()
         self.emptied = asyncio.Event()

@@ -10,6 +10,7 @@ session with the same client id.
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import ssl
 from collections import deque
@@ -106,7 +107,7 @@ def session_settings(
     return MqttSettings(
         name=connection.name,
         endpoint=parse_endpoint(endpoint, connection.name),
-        client_id=options.client_id or f"{context.identity}-{connection.name}",
+        client_id=options.client_id or safe_client_id(f"{context.identity}-{connection.name}"),
         username=username,
         password=password,
         clean_session=clean_session,
@@ -118,6 +119,16 @@ def session_settings(
         tls_key_file=options.tls_key_file,
         will=will,
     )
+
+
+def safe_client_id(text: str) -> str:
+    """A client id that every broker takes: NATS refuses some that MQTT allows (``/``, blanks).
+
+    Example:
+        >>> safe_client_id("hall 1/node")
+        'hall_1_node'
+    """
+    return re.sub(r"[^A-Za-z0-9_-]", "_", text)
 
 
 class MqttSession:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-
 import numpy as np
 import polars as pl
 from polars.testing import assert_frame_equal
@@ -39,13 +36,6 @@ async def publish(bus: Bus, batch: pl.DataFrame, *, epoch: int, sequence: int) -
     headers = envelope.headers("local", "plc_1", epoch, sequence, batch.height)
     subject = SUBJECTS.batch("local", "plc_1")
     return await bus.publish_frame(subject, envelope.encode(batch), headers)
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    """Wait until the condition holds."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def same(found: pl.DataFrame, expected: pl.DataFrame) -> None:
