@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
-from headrace.console.api import errors, gate, live, screen
+from headrace.console.api import errors, gate, live, rest, screen
 from headrace.console.pages import connections, equipment, overview, trend
 from headrace.console.pages.shell import PageBody, add_page
 from headrace.console.services import Services
@@ -28,6 +28,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     gate.make_router,
     live.make_router,
     screen.make_router,
+    rest.make_router,
 )
 
 

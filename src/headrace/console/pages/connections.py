@@ -102,9 +102,17 @@ def card_markup(texts: Texts, line: ConnectionLine, now_us: int) -> Markup:
     place = f"{state.protocol} · {state.endpoint}"
     head = tag(
         ".hr-row.hr-between.hr-pad",
-        tag("div.hr-grow", tag("h3.hr-trunc", state.connection), tag(".hr-sub.hr-trunc", place, title=place)),
-        tag("div", pill(shown, texts(f"connection_state.{shown}")), tag(".hr-sub", since, style="text-align:right")),
-    )  # fmt: skip
+        tag(
+            "div.hr-grow",
+            tag("h3.hr-trunc", state.connection),
+            tag(".hr-sub.hr-trunc", place, title=place),
+        ),
+        tag(
+            "div",
+            pill(shown, texts(f"connection_state.{shown}")),
+            tag(".hr-sub", since, style="text-align:right"),
+        ),
+    )
     return join(
         head, _error(texts, state, now_us), _counts(texts, state, now_us), _tag_errors(texts, state)
     )
