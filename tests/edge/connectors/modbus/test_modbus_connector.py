@@ -322,7 +322,8 @@ async def test_browsing_proposes_and_does_not_decide() -> None:
         assert best.value == "20.5" and "plausibility" in best.name
         assert items["holding:0"].value == "0", "the raw registers stay on show"
         assert items["holding:199-397"].folder
-        assert await connector.browse("holding:1000-1100") == []
+        (further,) = await connector.browse("holding:1000-1100")
+        assert further.folder and further.address == "holding:1101-1299"
         assert next(item.address for item in await connector.browse("coil:7-7")) == "coil:7"
         with pytest.raises(Misconfigured, match="500 places"):
             await connector.browse("holding:0-499")

@@ -71,6 +71,7 @@ class ModbusConnector:
         self._clock = context.clock
         self._session: ModbusSession | None = None
         self._plans: dict[int, GroupPlan] = {}
+        self._quiet: dict[int, float] = {}
         self._record = _Record()
 
     async def connect(self) -> None:
@@ -146,9 +147,9 @@ class ModbusConnector:
     async def _poll(self, session: ModbusSession, plan: GroupPlan) -> tuple[Polled, bool]:
         """One poll; True when the device's clock moved while its block had to be read in parts."""
         if plan.clock_row is None or not needs_one_block(self._settings):
-            return await poll(session, plan, self._clock.monotonic_s()), False
+            return await poll(session, plan, self._quiet, self._clock.monotonic_s()), False
         for _ in range(CLOCK_TRIES):
-            polled = await poll(session, plan, self._clock.monotonic_s())
+            polled = await poll(session, plan, self._quiet, self._clock.monotonic_s())
             if not plan.splits:
                 return polled, False
             if not polled.cut and await self._clock_stands(session, plan, polled):
