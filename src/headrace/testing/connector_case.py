@@ -240,7 +240,7 @@ class Rig:
         """The last sample of every tag of the group, and the reading that completed it."""
         wanted = {tag.tag_id for tag in group.tags}
         batches: list[pl.DataFrame] = []
-        deadline_s = self.clock.monotonic_s() + 4 * self.case.limit_s
+        deadline_s = self.clock.monotonic_s() + 2 * self.case.limit_s
         errors: dict[int, str] = {}
         while wanted:
             assert self.clock.monotonic_s() < deadline_s, f"no samples of the tags {sorted(wanted)}"
