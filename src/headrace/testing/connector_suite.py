@@ -188,7 +188,7 @@ async def says_transient_when_slow(case: ConnectorCase) -> None:
 
 
 async def leaves_nothing_when_cancelled(case: ConnectorCase) -> None:
-    """A cancelled ``read`` and a close leave no task and no socket behind."""
+    """Neither a cancelled ``read`` nor a close leaves a task or a socket behind."""
     async with running(case) as rig:
         async with rig.connected() as connector:  # so that lazy imports and caches are warm
             await rig.collect(connector, case.group())
@@ -205,6 +205,9 @@ async def leaves_nothing_when_cancelled(case: ConnectorCase) -> None:
         await rig.in_time(asyncio.wait({reading}), "a cancelled read")
         await rig.in_time(connector.close(), "close")
         rig.emulator.delay_s = 0.0
+        await _settled(rig, tasks, sockets)
+        async with rig.connected() as connector:
+            await rig.collect(connector, case.group())
         await _settled(rig, tasks, sockets)
 
 
