@@ -240,7 +240,7 @@ class ModbusConnector:
             text = f"{session.stale} answers came too late or unasked and were thrown away"
             notices.append(("EDGE-3010", text))
             session.stale = 0
-        for block in polled.cut:
+        for block in polled.news:
             text = (
                 f"unit {block.unit} refused {block.count} of {block.table} from {block.start} "
                 "(zero-based) as one read; it is read in parts"

@@ -27,7 +27,7 @@ import numpy as np
 from headrace.edge.connectors.modbus.address import BIT_TABLES
 from headrace.edge.connectors.modbus.columns import IndexArray
 from headrace.edge.connectors.modbus.groupplan import GroupPlan, Split
-from headrace.edge.connectors.modbus.plan import Block, Span, halves
+from headrace.edge.connectors.modbus.plan import Block, Span, cover, halves
 from headrace.edge.connectors.modbus.protocol import (
     EXCEPTION_FLAG,
     PDU_BYTES_MAX,
@@ -59,12 +59,14 @@ class Polled:
         failed: spans that failed, with the exception code or :data:`SILENT`.
         answered: rows of the columns, and when their answer came (event loop's clock).
         cut: blocks that the device refused whole in this poll, and that were cut.
+        news: those of them that were not cut before.
     """
 
     buffer: bytearray
     failed: dict[Span, int] = field(default_factory=dict)
     answered: list[tuple[IndexArray, float]] = field(default_factory=list)
     cut: list[Block] = field(default_factory=list)
+    news: list[Block] = field(default_factory=list)
 
 
 @dataclass
@@ -131,10 +133,11 @@ def _first_parts(
         outcomes[number] = _Outcome(skipped=dict(split.skipped))
         polled.failed |= split.skipped
         parts += [(number, part) for part in split.parts]
-    if not parts:  # ask all the same: else a dead connection would look alive
-        polled.failed.clear()
-        outcomes.clear()
-        return list(enumerate(plan.blocks))
+    for number, outcome in outcomes.items():
+        if not parts:  # ask for one all the same: else a dead connection would look alive
+            span = next(iter(outcome.skipped))
+            del outcome.skipped[span], polled.failed[span]
+            parts.append((number, cover([span])))
     return parts
 
 
@@ -169,6 +172,7 @@ def _take(
         if code in _CUT and len(part.spans) > 1:
             if part is plan.blocks[number]:
                 polled.cut.append(part)
+                polled.news += [part] if number not in plan.splits else []
             return [(number, half) for half in halves(part)]
         polled.failed |= dict.fromkeys(part.spans, code)
         outcome = _outcome(outcomes, number)
