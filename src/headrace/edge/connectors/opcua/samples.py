@@ -138,7 +138,7 @@ class TagTable:
             is_plain[i] = False
         errors: dict[int, str] = {}
         if is_plain.all():
-            text = _texts(values.text, len(values))
+            text = _texts(values.text, len(values)) if values.text else None
             batch = make_batch(
                 tag_ids,
                 source_us,
@@ -318,8 +318,10 @@ def _source_times(values: Values, received_us: int) -> npt.NDArray[np.int64]:
     return np.where(source == NO_TIME, received_us, source)
 
 
-def _texts(text: dict[int, str], n: int) -> list[str | None] | None:
-    return [text.get(i) for i in range(n)] if text else None
+def _texts(text: dict[int, str], n: int) -> pl.Series:
+    """The text column of n samples, of which few have one."""
+    column = pl.Series("text", [None], dtype=pl.String).new_from_index(0, n)
+    return column.scatter(list(text), list(text.values())) if text else column
 
 
 def _join(
@@ -333,14 +335,14 @@ def _join(
     positions = np.flatnonzero(is_plain)
     order = np.concatenate([positions, *rows.order])
     sorting = np.argsort(order, kind="stable")
-    text = [values.text.get(int(i)) for i in positions] if values.text else [None] * len(positions)
-    texts = pl.Series("text", [*text, *rows.text], dtype=pl.String)
+    plain_text = _texts(values.text, len(values)).gather(pl.Series(positions))
+    texts = pl.concat([plain_text, pl.Series("text", rows.text, dtype=pl.String)])
     return make_batch(
         np.concatenate([tag_ids[positions], *rows.tag_id])[sorting],
         np.concatenate([source_us[positions], *rows.source_us])[sorting],
         np.concatenate([values.value[positions], *rows.value])[sorting],
         status=np.concatenate([values.status[positions], *rows.status])[sorting],
         received_timestamp_us=received_us,
-        text=texts[pl.Series(sorting)],
+        text=texts.gather(pl.Series(sorting)),
         value_is_null=np.concatenate([values.is_null[positions], *rows.is_null])[sorting],
     )
