@@ -1,4 +1,7 @@
-"""A server in a process of its own with a structure that nobody else knows; prints its endpoint."""
+"""A server in a process of its own with a structure that nobody else knows; prints its endpoint.
+
+With the argument ``other`` the structures of the same node ids have other fields.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,13 @@ import sys
 
 from asyncua import Server, ua
 from asyncua.common.structures104 import new_struct, new_struct_field
+
+OTHER = sys.argv[1:] == ["other"]
+EDGE_FIELDS = [
+    new_struct_field("wear", ua.VariantType.Double),
+    new_struct_field("note", ua.VariantType.String, optional=True),
+    new_struct_field("cuts", ua.VariantType.UInt32),
+]
 
 
 async def main() -> None:
@@ -19,10 +29,7 @@ async def main() -> None:
         server,
         index,
         "Edge",
-        [
-            new_struct_field("wear", ua.VariantType.Double),
-            new_struct_field("cuts", ua.VariantType.UInt32),
-        ],
+        EDGE_FIELDS[::-1] if OTHER else EDGE_FIELDS,
     )
     tool_type, _ = await new_struct(
         server,
@@ -35,7 +42,11 @@ async def main() -> None:
         ],
     )
     await server.load_data_type_definitions()
-    tool = ua.Tool(name="T7", edge=ua.Edge(wear=0.25, cuts=4_000_000_000), lengths=[1.0, 2.0])
+    tool = ua.Tool(
+        name="T7",
+        edge=ua.Edge(wear=0.25, cuts=4_000_000_000, note="new" if OTHER else None),
+        lengths=[1.0, 2.0],
+    )
     await server.get_objects_node().add_variable(
         ua.NodeId("tool", index),
         ua.QualifiedName("tool", index),

@@ -112,9 +112,11 @@ async def _whole_nodes(session: Session, addresses: list[Address]) -> dict[Addre
 
 async def _learn_structures(session: Session, nodes: list[ua.NodeId]) -> None:
     results = await session.read_attributes([(node, ua.AttributeIds.DataType) for node in nodes])
-    types = [result.Value.Value for result in results if result.Value is not None]
-    if any(isinstance(kind, ua.NodeId) and kind.NamespaceIndex for kind in types):
-        await session.load_structures()
+    for result in results:
+        data_type = result.Value.Value if result.Value is not None else None
+        # The driver knows those of the standard itself (namespace 0).
+        if isinstance(data_type, ua.NodeId) and data_type.NamespaceIndex:
+            await session.learn_structure(data_type)
 
 
 class Subscription:
