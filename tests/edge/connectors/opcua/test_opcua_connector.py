@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -570,3 +572,29 @@ async def test_a_tag_appears_when_the_server_gets_its_node(bench: Any) -> None:
             connector, tags, lambda b: b.filter(pl.col("value") == 5.5).height == 1
         )
         assert batch.filter(pl.col("value") == 5.5)["tag_id"].to_list() == [1]
+
+
+def test_checks_need_no_driver_and_its_absence_is_named() -> None:
+    """A site file is checked on machines without asyncua."""
+    script = """
+import sys
+sys.modules["asyncua"] = None
+from pathlib import Path
+from headrace.edge.connectors.opcua import CONNECTOR
+from headrace.edge.contract import ConnectorContext
+from headrace.model.desired import ConnectionConfig
+from headrace.model.errors import Misconfigured
+from headrace.model.time import SystemClock
+connection = ConnectionConfig(name="c", protocol="opcua", endpoint="opc.tcp://h:1")
+CONNECTOR.check_connection(connection)
+context = ConnectorContext(clock=SystemClock(), certificates=Path(), secret=str)
+try:
+    CONNECTOR.open(connection, context)
+except Misconfigured as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.startswith("EDGE-1001 the driver of connection c is not installed")
+    assert "headrace[opcua]" in done.stdout
