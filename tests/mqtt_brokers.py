@@ -268,3 +268,85 @@ async def eventually(condition: Callable[[], bool], what: str) -> None:
         while not condition():
             await turn()
     assert condition(), what
+
+
+class Recorder:
+    """A listener that answers as a broker would and records every packet (MQTT 3.1.1, chapter 3)."""
+
+    def __init__(self) -> None:
+        self.packets: list[tuple[str, dict[str, Any]]] = []
+        self.port = 0
+
+    async def __aenter__(self) -> Recorder:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    @property
+    def url(self) -> str:
+        return f"mqtt://127.0.0.1:{self.port}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.read(1):
+            length, shift = 0, 0
+            while True:
+                (byte,) = await reader.readexactly(1)
+                length |= (byte & 127) << shift
+                shift += 7
+                if not byte & 128:
+                    break
+            self._take(head[0], await reader.readexactly(length), writer)
+        writer.close()
+
+    def _take(self, head: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+        kind = head >> 4
+        if kind == 1:
+            self.packets.append(("CONNECT", _connect_fields(body)))
+            writer.write(b"\x20\x02\x00\x00")
+        elif kind == 8:
+            filters, rest = [], body[2:]
+            while rest:
+                name, rest = _text(rest)
+                filters.append((name.decode(), rest[0]))
+                rest = rest[1:]
+            self.packets.append(("SUBSCRIBE", {"filters": filters}))
+            grants = bytes(qos for _, qos in filters)
+            writer.write(bytes([0x90, 2 + len(grants)]) + body[:2] + grants)
+        elif kind == 3:
+            topic, rest = _text(body)
+            qos = head >> 1 & 3
+            if qos:
+                writer.write(b"\x40\x02" + rest[:2])
+            fields = {"topic": topic.decode(), "qos": qos, "retain": bool(head & 1)}
+            self.packets.append(("PUBLISH", fields | {"payload": rest[2:] if qos else rest}))
+        elif kind == 14:
+            self.packets.append(("DISCONNECT", {}))
+
+    def kinds(self) -> list[str]:
+        return [kind for kind, _ in self.packets]
+
+
+def _text(body: bytes) -> tuple[bytes, bytes]:
+    length = int.from_bytes(body[:2], "big")
+    return body[2 : 2 + length], body[2 + length :]
+
+
+def _connect_fields(body: bytes) -> dict[str, Any]:
+    name, rest = _text(body)
+    level, flags = rest[0], rest[1]
+    client_id, rest = _text(rest[4:])
+    fields: dict[str, Any] = {
+        "protocol": (name, level),
+        "client_id": client_id.decode(),
+        "clean_session": bool(flags & 2),
+        "will_qos": flags >> 3 & 3,
+        "will_retain": bool(flags & 32),
+    }
+    if flags & 4:
+        will_topic, rest = _text(rest)
+        fields["will_topic"] = will_topic.decode()
+        fields["will_payload"], rest = _text(rest)
+    return fields

@@ -18,7 +18,14 @@ from headrace.model.errors import Misconfigured, Refused
 from headrace.sim.emulators import Point
 from headrace.sim.emulators.mqtt import MqttJsonEmulator
 from headrace.sim.emulators.sparkplug import SparkplugEmulator
-from mqtt_brokers import MqttBroker, Observer, PlatformBroker, eventually, open_session
+from mqtt_brokers import (
+    MqttBroker,
+    Observer,
+    PlatformBroker,
+    Recorder,
+    eventually,
+    open_session,
+)
 
 AT_US = 1_700_000_000_000_000
 NODE = "hall/node_1#level"
@@ -176,6 +183,26 @@ async def test_primary_host_rules(broker: MqttBroker) -> None:
         births = [Payload.FromString(each.payload) for each in observer.of("NBIRTH")]
         assert [bd_seq(birth) for birth in births] == [0, 1]
     await emulator.stop()
+
+
+async def test_edge_node_session_packet_by_packet() -> None:
+    async with Recorder() as recorder:
+        emulator = SparkplugEmulator(POINTS, endpoint=recorder.url)
+        await emulator.start()
+        await eventually(lambda: len(recorder.packets) == 5, "the births")
+        await emulator.stop()
+    assert recorder.kinds() == ["CONNECT", "SUBSCRIBE", "PUBLISH", "PUBLISH", "PUBLISH"]
+    connect, subscribe, birth = (fields for _, fields in recorder.packets[:3])
+    assert connect["clean_session"]
+    assert (connect["will_topic"], connect["will_qos"]) == ("spBv1.0/hall/NDEATH/node_1", 1)
+    assert not connect["will_retain"]
+    will = Payload.FromString(connect["will_payload"])
+    assert len(will.metrics) == 1 and not will.HasField("seq")
+    assert bd_seq(will) == bd_seq(Payload.FromString(birth["payload"])) == 0
+    assert subscribe["filters"] == [
+        ("spBv1.0/hall/NCMD/node_1", 1),
+        ("spBv1.0/hall/DCMD/node_1/+", 1),
+    ]
 
 
 async def test_rolling_history_is_sent_again_to_a_new_host_session(broker: MqttBroker) -> None:

@@ -27,6 +27,7 @@ from mqtt_brokers import (
     Observer,
     PlatformBroker,
     Reader,
+    Recorder,
     connected,
     eventually,
     make,
@@ -132,6 +133,30 @@ async def test_state_on_the_broker(broker: MqttBroker) -> None:
     async with Observer(broker, "spBv1.0/STATE/+") as late:
         (kept,) = await late.until(lambda seen: len(seen) == 1)
         assert kept.retain and online([kept]) == [False]
+
+
+async def test_host_session_packet_by_packet(tmp_path: Path) -> None:
+    """CONNECT with a clean session and the will; subscriptions; only then STATE; death, goodbye."""
+    async with Recorder() as recorder:
+        broker = MqttBroker(tmp_path)
+        broker.port = recorder.port
+        async with connected(make(CONNECTOR, broker, (), **HOST)):
+            pass
+        await eventually(lambda: "DISCONNECT" in recorder.kinds(), "the goodbye")
+    kinds = recorder.kinds()
+    assert kinds == ["CONNECT", "SUBSCRIBE", "PUBLISH", "PUBLISH", "DISCONNECT"]
+    (connect, subscribe, birth, death, _) = [fields for _, fields in recorder.packets]
+    assert connect["clean_session"] and connect["protocol"] == (b"MQTT", 4)
+    assert (connect["will_topic"], connect["will_qos"]) == ("spBv1.0/STATE/scada", 1)
+    assert connect["will_retain"]
+    assert subscribe["filters"] == [("spBv1.0/STATE/scada", 1), ("spBv1.0/#", 1)]
+    will = json.loads(connect["will_payload"])
+    assert will["online"] is False
+    assert json.loads(birth["payload"]) == {"online": True, "timestamp": will["timestamp"]}
+    said = json.loads(death["payload"])
+    assert said["online"] is False and said["timestamp"] >= will["timestamp"]
+    for each in (birth, death):
+        assert (each["topic"], each["qos"], each["retain"]) == ("spBv1.0/STATE/scada", 1, True)
 
 
 async def test_foreign_death_certificate_of_ours_is_corrected(broker: MqttBroker) -> None:
