@@ -5,7 +5,8 @@
     table/
       _delta_log/                                  one JSON a commit, a checkpoint each 100
       part-<ordinal>-<k>.parquet                   written by the writer; sorted, no identity twice
-      part-<ordinal>-<k>-c<version>.parquet        written by compaction
+      part-<ordinal>-<k>-c<version>.parquet        small files merged by compaction
+      part-<ordinal>-<k>-d<version>.parquet        a closed day, by tag, written by compaction
 
 ``ordinal`` orders files by age of content: of two samples with one identity and one received_timestamp, the
 one in the file with the higher ordinal counts. A compacted file has the highest ordinal of its inputs.
@@ -51,6 +52,7 @@ DELTA_SCHEMA: Final = Schema(
 TABLE_CONFIGURATION: Final[dict[str, str | None]] = {
     "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 1 days",
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
     "delta.enableExpiredLogCleanup": "true",
 }
 
@@ -84,14 +86,18 @@ class DataFile:
         return int(self.path.split("-")[1])
 
 
-def file_name(ordinal: int, part: int, compacted_at: int | None = None) -> str:
+def file_name(ordinal: int, part: int, rewritten: str = "") -> str:
     """Name of a data file.
 
+    Args:
+        rewritten: how it came about when the writer did not write it: ``c`` (merged) or ``d`` (a closed
+            day) and the version that has it.
+
     Example:
-        >>> file_name(7, 0), file_name(7, 1, compacted_at=9)
+        >>> file_name(7, 0), file_name(7, 1, "c9")
         ('part-00000000000000000007-0000.parquet', 'part-00000000000000000007-0001-c9.parquet')
     """
-    suffix = "" if compacted_at is None else f"-c{compacted_at}"
+    suffix = f"-{rewritten}" if rewritten else ""
     return f"part-{ordinal:020d}-{part:04d}{suffix}.parquet"
 
 
