@@ -34,7 +34,7 @@ from headrace.historian.layout import sort_unique, write_file
 from headrace.historian.table import open_table
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
-from peers import FRAME_ROWS, ChDb, Duck, folder_bytes, frames, optional, timed
+from peers import FRAME_ROWS, ChDb, Duck, folder_bytes, frames, optional, rounded, timed
 
 SUBJECTS = Subjects("bench", "ingest")
 IN_FLIGHT = 32
@@ -177,13 +177,6 @@ def run(tags: int, samples: int) -> dict[str, object]:
         "log_fill_samples_per_s": round(log_rate),
         "detail": rounded(figures),
     }
-
-
-def rounded(value: object) -> object:
-    """Four significant digits, for people."""
-    if isinstance(value, dict):
-        return {name: rounded(inner) for name, inner in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 if __name__ == "__main__":

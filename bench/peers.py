@@ -31,8 +31,10 @@ CREATE TABLE {name} (
 """
 
 
-def frames(tags: int, samples: int, seed: int = 1) -> Iterator[pl.DataFrame]:
-    """Frames of 10,000 samples in order of arrival: every tag once a second.
+def frames(
+    tags: int, samples: int, seed: int = 1, step_us: int = STEP_US
+) -> Iterator[pl.DataFrame]:
+    """Frames of 10,000 samples in order of arrival: every tag once a step.
 
     A third are set-points, a third 12-bit readings, a third full-precision random walks, as in a plant.
     """
@@ -48,7 +50,7 @@ def frames(tags: int, samples: int, seed: int = 1) -> Iterator[pl.DataFrame]:
         level = walk[-1]
         value = np.where(kind == 0, np.round(walk / 25) * 25, walk)
         value = np.where(kind == 1, np.round(walk * 40.95) / 40.95, value)
-        at = START_US + (turn + np.arange(turns)) * STEP_US
+        at = START_US + (turn + np.arange(turns)) * step_us
         jitter = rng.integers(0, 400, turns)
         at_us = np.repeat(at + jitter, tags)
         yield make_batch(
@@ -74,6 +76,13 @@ def optional(name: str) -> Any | str:
         return importlib.import_module(name)
     except ImportError as error:
         return f"not installed: {error}"
+
+
+def rounded(value: object) -> object:
+    """Four significant digits, for people."""
+    if isinstance(value, dict):
+        return {name: rounded(inner) for name, inner in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def folder_bytes(path: Path) -> int:

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store import APP, Store
 
-from headrace.historian.compaction import DAY_US, MERGE_FILES_MIN, Compactor, is_closed
-from headrace.historian.layout import sort_unique
+from headrace.historian.compaction import DAY_US, MERGE_FILES_MIN, Compactor
+from headrace.historian.layout import is_closed, sort_unique
 from headrace.historian.reader import Reader
 from headrace.historian.retention import Retention
 from headrace.historian.table import open_table
@@ -47,7 +47,7 @@ def test_a_day_that_is_over_is_laid_out_by_tag(folder: DataFolder) -> None:
         store.commit(batch)
     compactor = Compactor(store.table, ManualClock(START_US + 2 * DAY_US))
     assert compactor.step() is not None
-    assert all(is_closed(file) for file in store.table.snapshot.files)
+    assert all(is_closed(file.path) for file in store.table.snapshot.files)
     assert compactor.step() is None, "what is closed stays"
     same(everything(folder), pl.concat(batches))
 

@@ -23,7 +23,14 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from headrace.historian.layout import FILE_ROWS, DataFile, file_name, sort_unique, write_file
+from headrace.historian.layout import (
+    FILE_ROWS,
+    DataFile,
+    file_name,
+    is_closed,
+    sort_unique,
+    write_file,
+)
 from headrace.historian.scan import US_MAX, US_MIN, read_files, scan_files
 from headrace.historian.table import Table
 from headrace.model.time import US_PER_S, Clock
@@ -145,7 +152,7 @@ def find_closed(files: Sequence[DataFile], now_us: int) -> list[DataFile]:
     border = (now_us - LATE_US) // DAY_US * DAY_US
     run: list[DataFile] = []
     for file in [*files, None]:
-        fits = file is not None and file.end_us < border and not is_closed(file)
+        fits = file is not None and file.end_us < border and not is_closed(file.path)
         if fits and file and (not run or file.start_us // DAY_US == run[0].start_us // DAY_US):
             run.append(file)
             continue
@@ -153,11 +160,6 @@ def find_closed(files: Sequence[DataFile], now_us: int) -> list[DataFile]:
             return _bounded(run, CLOSE_ROWS_MAX)
         run = [file] if fits and file else []
     return []
-
-
-def is_closed(file: DataFile) -> bool:
-    """True when the file came from closing a day."""
-    return "-d" in file.path
 
 
 def _bounded(run: list[DataFile], rows_max: int) -> list[DataFile]:

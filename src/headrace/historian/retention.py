@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from headrace.historian.compaction import DAY_US
-from headrace.historian.layout import DataFile, file_name, from_stored, write_file
+from headrace.historian.layout import DataFile, file_name, from_stored, is_closed, write_file
 from headrace.historian.scan import scan_files
 from headrace.historian.table import Table
 from headrace.model.desired import HistorianConfig
@@ -75,7 +75,7 @@ class Retention:
         added = []
         if rows.height:
             version = self._table.snapshot.version + 1
-            kind = "d" if "-d" in file.path else "c"
+            kind = "d" if is_closed(file.path) else "c"
             name = file_name(file.ordinal, _part(file), f"{kind}{version}")
             added = [write_file(self._table.path, name, rows, self._clock.now_us() // 1000)]
         self._table.commit(added, removed=[file])
