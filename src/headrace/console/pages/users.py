@@ -9,7 +9,7 @@ from typing import Any, cast
 from nicegui import ui
 
 from headrace.console.pages.parts import button
-from headrace.console.pages.shell import Visit, empty_state, frame, html, pill, show_error
+from headrace.console.pages.shell import Visit, frame, html, pill, show_error
 from headrace.console.widgets.markup import join, tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
@@ -136,14 +136,14 @@ def show_secret(visit: Visit, title: str, secret: str, what: str) -> None:
 def show_profile(visit: Visit) -> None:
     """Draw the user's own settings."""
     texts = visit.texts
-    with frame(visit, texts("nav.profile"), nav="profile", help_text=texts("profile.help")):
-        with ui.element("div").classes("hr-stack").style("max-width:680px"):
-            with ui.element("section").classes("hr-card hr-pad hr-stack"):
-                _preferences(visit)
-            with ui.element("section").classes("hr-card hr-pad hr-stack"):
-                html(texts("profile.tokens"), tag_name="b")
-                html(texts("profile.tokens_what")).classes("hr-dim")
-                _Tokens(visit).draw_all()
+    shell = frame(visit, texts("nav.profile"), nav="profile", help_text=texts("profile.help"))
+    with shell, ui.element("div").classes("hr-stack").style("max-width:680px"):
+        with ui.element("section").classes("hr-card hr-pad hr-stack"):
+            _preferences(visit)
+        with ui.element("section").classes("hr-card hr-pad hr-stack"):
+            html(texts("profile.tokens"), tag_name="b")
+            html(texts("profile.tokens_what")).classes("hr-dim")
+            _Tokens(visit).draw_all()
 
 
 def _preferences(visit: Visit) -> None:
@@ -218,7 +218,7 @@ class _Tokens:
         with self._list:
             tokens = self._identity.tokens(self._visit.actor.name)
             if not tokens:
-                empty_state("key", texts("profile.token_none"), "")
+                html(texts("profile.token_none")).classes("hr-dim")
             for token in tokens:
                 self._draw_token(token)
 
