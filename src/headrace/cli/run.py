@@ -31,16 +31,16 @@ def register(app: typer.Typer) -> None:
         data: Path = DATA, edge: str = typer.Option("local", help="Name of this edge.")
     ) -> None:
         """Read and write devices."""
-        from headrace.edge import role
+        from headrace.edge.role import run
 
-        _run(data, lambda f, a, s, stop: role.run(f, a, s, stop, edge=edge))
+        _run(data, lambda f, a, s, stop: run(f, a, s, stop, edge=edge))
 
     @group.command("historian")
     def historian(data: Path = DATA) -> None:
         """Store samples."""
-        from headrace.historian import role
+        from headrace.historian.role import run
 
-        _run(data, role.run)
+        _run(data, run)
 
     @group.command("console")
     def console(
@@ -49,16 +49,25 @@ def register(app: typer.Typer) -> None:
         port: int = typer.Option(8080, help="Port to listen on."),
     ) -> None:
         """Serve the API and the web pages, and keep the desired state."""
-        from headrace.console import role
+        from headrace.bus.client import open_bus
+        from headrace.console.role import run as serve
+        from headrace.site.keeper import run as keep
 
-        _run(data, lambda f, a, s, stop: role.run(f, a, s, stop, host=host, port=port))
+        async def both(
+            folder: DataFolder, address: BrokerAddress, subjects: Subjects, stop: asyncio.Event
+        ) -> None:
+            async with open_bus(address, "keeper") as bus, asyncio.TaskGroup() as tasks:
+                tasks.create_task(keep(folder, bus, stop))
+                tasks.create_task(serve(folder, address, subjects, stop, host=host, port=port))
+
+        _run(data, both)
 
     @group.command("sim")
     def sim(data: Path = DATA, seed: int = typer.Option(1, help="Same seed, same site.")) -> None:
         """Simulate the demo site's devices."""
-        from headrace.sim import role
+        from headrace.sim.role import run
 
-        _run(data, lambda f, a, s, stop: role.run(f, a, s, stop, seed=seed))
+        _run(data, lambda f, a, s, stop: run(f, a, s, stop, seed=seed))
 
     app.add_typer(group, name="run")
 

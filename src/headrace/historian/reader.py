@@ -18,18 +18,26 @@ import numpy as np
 import polars as pl
 
 from headrace.bus.client import Bus
+from headrace.historian.aggregates import calculate, check_name
 from headrace.historian.downsample import bucket_edges, downsample, empty_buckets
 from headrace.historian.index import Snapshot, TableIndex
+from headrace.historian.intervals import AggregateConfiguration, Raw, interval_edges
 from headrace.historian.layout import DataFile, sort_unique
 from headrace.historian.scan import US_MAX, US_MIN, matching, read_files, scan_files
 from headrace.historian.tail import Segment, Tail
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
-from headrace.model.sample import empty_batch
+from headrace.model.sample import TIMESTAMP, empty_batch
 
 ROWS_MAX: Final = 20_000_000
 LOOK_FILES: Final = 8
 TRIES: Final = 5
+AGGREGATE_SCHEMA: Final = {
+    "tag_id": pl.Int64(),
+    "timestamp": TIMESTAMP,
+    "value": pl.Float64(),
+    "status": pl.UInt32(),
+}
 PART_ROWS: Final = 32_000_000
 _NUMBERS: Final = (
     pl.col("source_timestamp"),
@@ -150,6 +158,57 @@ class Reader:
             parts.append(downsample(at_us, value, rows["status"].to_numpy(), part))
         return pl.concat(parts) if parts else empty_buckets()
 
+    def aggregate(
+        self,
+        tag_ids: Sequence[int],
+        aggregate: str,
+        start_us: int,
+        end_us: int,
+        interval_us: int,
+        configuration: AggregateConfiguration | None = None,
+    ) -> pl.DataFrame:
+        """An OPC UA aggregate of each tag over intervals (OPC 10000-13).
+
+        Args:
+            aggregate: a name in :data:`headrace.historian.aggregates.AGGREGATES`.
+            interval_us: ProcessingInterval; 0 makes one interval of the whole time.
+            configuration: how Uncertain and Bad data count, and whether values hold (stepped).
+
+        Returns:
+            Columns ``tag_id``, ``timestamp`` (start of the interval, or the value's own time where
+            the aggregate says so), ``value`` (null where there is none) and ``status``; sorted by
+            tag and time.
+
+        Raises:
+            Misconfigured: HIST-1060 or HIST-1061 for an empty time or an unknown name.
+        """
+        check_name(aggregate)
+        used = configuration or AggregateConfiguration()
+        edges = interval_edges(start_us, end_us, interval_us)
+        ids = sorted(set(map(int, tag_ids)))
+        rows = self._again(partial(self._with_bounds, ids, start_us, end_us, used))
+        parts = [_aggregate_of(tag_id, rows, aggregate, edges, used) for tag_id in ids]
+        return pl.concat(parts) if parts else pl.DataFrame(schema=AGGREGATE_SCHEMA)
+
+    def _with_bounds(
+        self, ids: list[int], start_us: int, end_us: int, used: AggregateConfiguration, view: View
+    ) -> pl.DataFrame:
+        """Samples in the time, and those before and after it that bounding values need."""
+        limit = 0x4000_0000 if used.treat_uncertain_as_bad else 0x8000_0000
+        usable = (pl.col("status") < limit) & pl.col("value").is_finite()
+        parts = []
+        before = None
+        for only in (None, usable):
+            before = self._nearest(view, ids, US_MIN, start_us, newest=True, only=only)
+            after = self._nearest(view, ids, end_us, US_MAX, newest=False, only=only)
+            parts += [before, after]
+        if used.use_sloped_extrapolation and before is not None:
+            for tag_id, at_us in zip(
+                before["tag_id"], before["source_timestamp"].to_physical(), strict=True
+            ):
+                parts.append(self._nearest(view, [tag_id], US_MIN, at_us, newest=True, only=usable))
+        return sort_unique(pl.concat([*parts, self._read(view, ids, start_us, end_us)]))
+
     def _parts(self, tag_id: int, edges: np.ndarray) -> list[np.ndarray]:
         """Cut the edges so that one part reads no more than memory allows."""
         files = self.view().snapshot.select(tag_id, tag_id, int(edges[0]), int(edges[-1]))
@@ -209,12 +268,26 @@ class Reader:
         return sort_unique(pl.concat(parts) if len(parts) > 1 else parts[0])
 
     def _nearest(
-        self, view: View, ids: list[int], start_us: int, end_us: int, *, newest: bool
+        self,
+        view: View,
+        ids: list[int],
+        start_us: int,
+        end_us: int,
+        *,
+        newest: bool,
+        only: pl.Expr | None = None,
     ) -> pl.DataFrame:
-        """One sample a tag, nearest to the end (or start) of the range; looks at few files first."""
+        """One sample a tag, nearest to the end (or start) of the range; looks at few files first.
+
+        Args:
+            only: samples that count; the newest correction decides whether one does.
+        """
         if not ids or end_us <= start_us:
             return empty_batch()
-        found = _edge(self._read(View(Snapshot(), view.segments), ids, start_us, end_us), newest)
+        fresh = self._read(View(Snapshot(), view.segments), ids, start_us, end_us)
+        if only is not None:
+            fresh = fresh.filter(only)
+        found = _edge(fresh, newest)
         files = view.snapshot.select(ids[0], ids[-1], start_us, end_us)
         files.sort(key=lambda f: f.end_us if newest else f.start_us, reverse=newest)
         open_ids = set(ids)
@@ -225,6 +298,8 @@ class Reader:
             if not open_ids:
                 break
             rows = read_files(self._table, _by_age(group), sorted(open_ids), start_us, end_us)
+            if only is not None:
+                rows = sort_unique(rows).filter(only)
             # found may hold a sample of the tail with the same identity: the tail is newer
             found = _edge(sort_unique(pl.concat([rows, found])), newest)
         return found
@@ -273,6 +348,34 @@ class _LastValues:
     def _fold(self, rows: pl.DataFrame) -> None:
         if rows.height:
             self.rows = _edge(sort_unique(pl.concat([self.rows, rows])), newest=True)
+
+
+def _aggregate_of(
+    tag_id: int,
+    rows: pl.DataFrame,
+    aggregate: str,
+    edges: np.ndarray,
+    configuration: AggregateConfiguration,
+) -> pl.DataFrame:
+    low, high = np.searchsorted(rows["tag_id"].to_numpy(), [tag_id, tag_id + 1]).tolist()
+    own = rows.slice(low, high - low)
+    raw = Raw(
+        own["source_timestamp"].to_physical().to_numpy(),
+        own["value"].fill_null(float("nan")).to_numpy(),
+        own["status"].to_numpy(),
+        edges,
+        configuration,
+    )
+    result = calculate(aggregate, raw)
+    return pl.DataFrame(
+        {
+            "tag_id": np.full(len(result.at_us), tag_id, np.int64),
+            "timestamp": pl.Series(result.at_us).cast(TIMESTAMP),
+            "value": pl.Series(result.value).fill_nan(None),
+            "status": result.status,
+        },
+        schema=AGGREGATE_SCHEMA,
+    )
 
 
 def _edge(rows: pl.DataFrame, newest: bool) -> pl.DataFrame:

@@ -58,6 +58,7 @@ class SiteEdit:
         self._before = dict(files.read)
         self._lists: dict[str, CsvList] = {}
         self._new: dict[str, bytes] = {}
+        self._rows: dict[str, int] | None = None
 
     # --- connections ------------------------------------------------------------------------------
 
@@ -158,7 +159,7 @@ class SiteEdit:
         tags = list(tags)
         if not tags:
             return
-        file = next((name for name in self._tag_files() if _is_csv(name)), None)
+        file = self.csv_file()
         if file is not None:
             for tag in tags:
                 self._list(file).add(tag)
@@ -171,6 +172,37 @@ class SiteEdit:
             blocks += _toml_block("[[tag]]", table)
         self._take(self._insert_after("tag", blocks), expected)
 
+    def csv_file(self) -> str | None:
+        """The tag file that new tags go to; None when the site has no CSV."""
+        return next((name for name in self._tag_files() if _is_csv(name)), None)
+
+    def replace_tags(self, tags: Iterable[Tag]) -> None:
+        """Give known tags (by path) other settings, each where it stands.
+
+        Raises:
+            Misconfigured: SITE-1414 when there is no tag of this path.
+            Refused: SITE-1415 when one stands in a spreadsheet.
+        """
+        tables: dict[int, dict[str, Any]] = {}
+        for tag in tags:
+            file, row = self._find(tag.path)
+            if file == _SITE:
+                tables[row] = _tag_table(tag)
+            else:
+                self._list(file).set(row, tag)
+
+        def change(data: Any) -> None:
+            for row, table in tables.items():
+                known = data["tag"][row]
+                for field in [field for field in known if field not in table]:
+                    del known[field]
+                for field, value in table.items():
+                    if known.get(field) != value:
+                        known[field] = value if type(known) is dict else _inline(value)
+
+        if tables:
+            self._with_tomlkit(change)
+
     def remove_tags(self, paths: Iterable[str]) -> None:
         """Take tags out; their history stays in the registry.
 
@@ -178,14 +210,13 @@ class SiteEdit:
             Misconfigured: SITE-1414 when there is no tag of this path.
             Refused: SITE-1415 when one stands in a spreadsheet.
         """
-        wanted = list(paths)
-        positions = []
-        for path in wanted:
+        rows: dict[str, list[int]] = {}
+        for path in paths:
             file, row = self._find(path)
-            if file == _SITE:
-                positions.append(row)
-            else:
-                self._list(file).remove(row)
+            rows.setdefault(file, []).append(row)
+        positions = rows.pop(_SITE, [])
+        for file, gone in rows.items():
+            self._list(file).remove(gone)
         if positions:
             expected = copy.deepcopy(self._data)
             expected["tag"] = [
@@ -261,9 +292,9 @@ class SiteEdit:
         return self.check().tags
 
     def _find(self, path: str) -> tuple[str, int]:
-        for place, table in enumerate(self._data.get("tag", [])):
-            if table.get("path") == path:
-                return _SITE, place
+        place = self._site_rows().get(path)
+        if place is not None:
+            return _SITE, place
         for file in self._tag_files():
             if _is_csv(file):
                 row = self._list(file).paths().get(path)
@@ -279,6 +310,12 @@ class SiteEdit:
         raise Misconfigured(
             "SITE-1414", f"there is no tag {path} in the site file", "See: headrace site show"
         )
+
+    def _site_rows(self) -> dict[str, int]:
+        if self._rows is None:
+            tables = self._data.get("tag", [])
+            self._rows = {table.get("path", ""): place for place, table in enumerate(tables)}
+        return self._rows
 
     def _tag_files(self) -> list[str]:
         return list(self._data.get("site", {}).get("tag_files", []))
@@ -321,7 +358,7 @@ class SiteEdit:
             raise _by_hand(str(error)) from error
         if data != expected:
             raise _by_hand("the result would not mean what was asked for")
-        self.text, self._data = text, data
+        self.text, self._data, self._rows = text, data, None
 
     def _insert_after(self, section: str, block: str) -> str:
         """The text with a block after the last table of a section, or at the end."""

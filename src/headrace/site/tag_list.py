@@ -100,6 +100,7 @@ class CsvList:
         reader = csv.reader(lines, delimiter=self._separator, strict=True)
         self._texts: list[str] = []
         self._rows: list[list[str]] = []
+        self._paths: dict[str, int] | None = None
         start = 0
         for row in reader:
             self._texts.append("".join(lines[start : reader.line_num]))
@@ -122,16 +123,21 @@ class CsvList:
 
     def paths(self) -> dict[str, int]:
         """Path of each tag -> its row."""
+        if self._paths is not None:
+            return self._paths
         column = self._columns().get("path", 0)
-        return {
+        self._paths = {
             row[column].strip(): position
             for position, row in enumerate(self._rows)
             if position > self._header and is_content(row) and column < len(row)
         }
+        return self._paths
 
     def change(self, row: int, fields: dict[str, str]) -> None:
         """Set cells of a row; a column that is not there yet is added."""
         columns = self._columns()
+        if "path" in fields:
+            self._paths = None
         header = self._rows[self._header]
         for field in fields:
             if field not in columns:
@@ -147,7 +153,11 @@ class CsvList:
     def add(self, tag: Tag) -> None:
         """Append a tag; fields that have their default need no column."""
         self._append([])
-        fields = {field: text for field, text in zip(COLUMNS, _cells(tag), strict=True) if text}
+        self.set(len(self._rows) - 1, tag)
+
+    def set(self, row: int, tag: Tag) -> None:
+        """Make a row say what a tag is."""
+        fields = dict(zip(COLUMNS, _cells(tag), strict=True))
         columns = self._columns()
         default = Tag(tag.path, tag.connection, tag.address)
         kept = {
@@ -155,11 +165,19 @@ class CsvList:
             for field, text in fields.items()
             if field in columns or getattr(tag, field) != getattr(default, field)
         }
-        self.change(len(self._rows) - 1, kept)
+        if self._cell(row, columns, "path") == tag.path:
+            del kept["path"]
+        self.change(row, kept)
 
-    def remove(self, row: int) -> None:
-        """Take a row out."""
-        del self._rows[row], self._texts[row]
+    def _cell(self, row: int, columns: dict[str, int], field: str) -> str:
+        cells, column = self._rows[row], columns.get(field, 0)
+        return cells[column].strip() if column < len(cells) else ""
+
+    def remove(self, rows: Iterable[int]) -> None:
+        """Take rows out."""
+        for row in sorted(rows, reverse=True):
+            del self._rows[row], self._texts[row]
+        self._paths = None
 
     def _append(self, cells: list[str]) -> None:
         if self._texts and not self._texts[-1].endswith(("\n", "\r")):

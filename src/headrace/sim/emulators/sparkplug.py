@@ -198,7 +198,7 @@ class SparkplugEmulator:
     async def stop(self) -> None:
         """Vanish from the network; the broker publishes the NDEATH."""
         await self._link.stop()
-        self._born = set()
+        self._lost()
 
     def _lost(self) -> None:
         self._born = set()

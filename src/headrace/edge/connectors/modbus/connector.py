@@ -220,6 +220,7 @@ class ModbusConnector:
             await self._write_acknowledge(number)
 
         reading.acknowledge = acknowledge
+        reading.waits = True
         return True
 
     async def _write_acknowledge(self, number: int) -> None:

@@ -7,7 +7,9 @@ parsing, is what makes a client slow or fast.
 An answer must match a waiting request in transaction id, unit and function. One whose transaction is
 unknown came too late and is thrown away and counted; one that contradicts its request ends the
 connection, since nothing that follows could be trusted. Serial frames have no transaction id: there is
-never more than one request on the line, and one that was cancelled ends the connection.
+never more than one request on the line. A request that is cancelled on its way ends the connection in
+both framings: there are servers (pymodbus 3.16 is one) that give a late answer the number of the newest
+request, which no client could tell from data.
 """
 
 from __future__ import annotations
@@ -116,8 +118,8 @@ class ModbusSession(asyncio.Protocol):
                 self._send_more(exchange)
                 await exchange.done
             except asyncio.CancelledError:
-                if self._serial and self._waiting:
-                    self._end("EDGE-3003", "a request on its serial line was cancelled")
+                if self._waiting:
+                    self._end("EDGE-3003", "a request was cancelled on its way")
                 raise
             finally:
                 self._exchange = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,15 +118,23 @@ class Gathered:
         columns: samples.
         expected: how many were due.
         tag_errors: tag_id -> error text.
-        stale: tag_ids whose source died.
+        stale: tag_ids whose source died after their samples here; in order, each once.
         notices: (code, text) of happenings.
     """
 
     columns: Columns = field(default_factory=Columns)
     expected: int = 0
     tag_errors: dict[int, str] = field(default_factory=dict)
-    stale: list[int] = field(default_factory=list)
+    stale: dict[int, None] = field(default_factory=dict)
     notices: list[tuple[str, str]] = field(default_factory=list)
+
+    def die(self, tag_ids: Iterable[int]) -> None:
+        """Their source died."""
+        self.stale.update(dict.fromkeys(tag_ids))
+
+    def revive(self, tag_id: int) -> None:
+        """Its source is back; a death that nobody was told of yet is not told any more."""
+        self.stale.pop(tag_id, None)
 
     def fail(self, tag_id: int, at_us: int, status: int, problem: str, received_us: int) -> None:
         """A tag that has no value: a Bad sample and the reason."""

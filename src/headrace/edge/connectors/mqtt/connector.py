@@ -50,11 +50,11 @@ class Pending(Gathered):
             expected=self.expected,
             tag_errors=self.tag_errors,
             acknowledge=release if mids else None,
-            stale=tuple(dict.fromkeys(self.stale)),
+            stale=tuple(self.stale),
             notices=tuple(self.notices),
         )
         self.expected, self.tag_errors = 0, {}
-        self.notices, self.stale, self.mids = [], [], []
+        self.notices, self.stale, self.mids = [], {}, []
         self.emptied.set()
         return reading
 
@@ -172,6 +172,8 @@ class MqttConnector:
         if message.topic in self._decoder.topics:
             self._last_seen[message.topic] = self._clock.monotonic_s()
             self._silent.discard(message.topic)
+            for plan in self._decoder.topics[message.topic]:
+                pending.revive(plan.tag_id)
             before = len(pending.columns)
             decoded = self._decoder.decode(
                 message.topic,
@@ -196,7 +198,7 @@ class MqttConnector:
             pending.mids.append(message.mid)
 
     def _all_stale(self) -> None:
-        self._pending.stale += [tag.tag_id for tag in self._tags]
+        self._pending.die(tag.tag_id for tag in self._tags)
         text = f"the device of {self._name!r} went offline by its last will"
         self._pending.notices.append(("EDGE-4105", text))
 
@@ -208,7 +210,7 @@ class MqttConnector:
         for topic, plans in self._decoder.topics.items():
             if topic not in self._silent and now_s - self._last_seen[topic] > limit_s:
                 self._silent.add(topic)
-                self._pending.stale += [plan.tag_id for plan in plans]
+                self._pending.die(plan.tag_id for plan in plans)
                 self._pending.notices.append(
                     ("EDGE-4105", f"no message on {topic!r} of {self._name!r} for {limit_s:g} s")
                 )

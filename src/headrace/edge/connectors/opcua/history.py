@@ -72,7 +72,7 @@ class HistoryReader:
         ]
         response = await self._session.call(request, ua.HistoryReadResponse)
         pages: list[Values] = []
-        for wanted, result in zip(part, response.Results, strict=True):
+        for wanted, result in zip(part, response.Results or [], strict=True):
             if not result.StatusCode.is_good():
                 self.refused += 1
                 continue

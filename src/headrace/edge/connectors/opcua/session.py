@@ -214,7 +214,9 @@ class Session:
         request.Parameters.NodesToRead = [
             ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in nodes
         ]
-        results: list[ua.DataValue] = (await self.call(request, ua.ReadResponse)).Results
+        results: list[ua.DataValue] = (await self.call(request, ua.ReadResponse)).Results or []
+        if len(results) != len(nodes):
+            raise ua.UaError(f"{len(results)} results for {len(nodes)} nodes")
         return results
 
     async def node_id(self, address: Address) -> ua.NodeId | None:

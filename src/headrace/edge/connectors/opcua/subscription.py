@@ -213,9 +213,9 @@ class Subscription:
         published: list[Publish] = []
         for task in done:
             self._publishes.remove(task)
-            body = self._body(task)
-            if body is not None:
-                published.append(self._accept(body))
+            publish = self._result(task)
+            if publish is not None:
+                published.append(publish)
         self._send_publishes()
         return published
 
@@ -232,9 +232,10 @@ class Subscription:
             self._acknowledgements = []
             self._publishes.append(asyncio.create_task(self._session.raw(request, 0)))
 
-    def _body(self, task: asyncio.Task[bytes]) -> bytes | None:
+    def _result(self, task: asyncio.Task[bytes]) -> Publish | None:
+        """The notification of an answered Publish; None when the server only gave one back."""
         try:
-            return task.result()
+            return self._accept(task.result())
         except ua.UaStatusCodeError as error:
             if error.code == ua.StatusCodes.BadTooManyPublishRequests and self._publishes_max > 1:
                 self._publishes_max -= 1
@@ -340,7 +341,7 @@ class Subscription:
                 )
             )
         response = await self._session.call(request, ua.CreateMonitoredItemsResponse)
-        for item, result in zip(items, response.Results, strict=True):
+        for item, result in zip(items, response.Results or [], strict=True):
             item.status = result.StatusCode.value
             item.monitored_id = result.MonitoredItemId if result.StatusCode.is_good() else None
             if item.monitored_id is None:
