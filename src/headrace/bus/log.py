@@ -21,7 +21,7 @@ from headrace.bus.client import Bus
 from headrace.model.errors import Transient
 from headrace.model.time import to_us
 
-PULL_MESSAGES_MAX: Final = 512
+PULL_MESSAGES_MAX: Final = 128
 PULL_BYTES_MAX: Final = 24 << 20
 PULL_EXPIRES_S: Final = 20.0
 SILENCE_S: Final = 2.0
@@ -118,7 +118,9 @@ class LogReader:
         self._asked = 0
         self._silent_s = 0.0
 
-    async def next(self, timeout_s: float) -> list[LogMessage]:
+    async def next(
+        self, timeout_s: float, messages_max: int = PULL_MESSAGES_MAX
+    ) -> list[LogMessage]:
         """The next messages, as many as are here; none after ``timeout_s`` without any.
 
         Raises:
@@ -127,7 +129,7 @@ class LogReader:
         try:
             if self._subscription is None:
                 await self._open()
-            return await self._take(timeout_s)
+            return await self._take(timeout_s, messages_max)
         except _BUS_ERRORS as error:
             await self.close()
             raise Transient("BUS-1032", f"the log {self._stream} cannot be read now") from error
@@ -177,7 +179,7 @@ class LogReader:
         )
         self._asked = PULL_MESSAGES_MAX
 
-    async def _take(self, timeout_s: float) -> list[LogMessage]:
+    async def _take(self, timeout_s: float, messages_max: int) -> list[LogMessage]:
         if self._asked <= 0:
             await self._ask()
         try:
@@ -192,7 +194,7 @@ class LogReader:
             if not self._accept(message, found):
                 await self.close()
                 break
-            message = await self._waiting()
+            message = await self._waiting() if len(found) < messages_max else None
         return found
 
     async def _waiting(self) -> Msg | None:

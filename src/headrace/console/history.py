@@ -175,5 +175,6 @@ def _bad_spans(times: Int64Array, status: npt.NDArray[np.uint32], gap_us: int) -
         if severity[start] and len(spans) < 500:
             until = times[end] if end < len(times) else times[end - 1] + gap_us // GAP_INTERVALS
             until = min(int(until), int(times[end - 1]) + gap_us)
-            spans.append([times[start] / US_PER_MS, until / US_PER_MS, int(severity[start])])
+            begin = float(times[start]) / US_PER_MS
+            spans.append([begin, until / US_PER_MS, int(severity[start])])
     return spans

@@ -45,10 +45,10 @@ def show(visit: Visit) -> None:
             " if (b) emit(b.dataset.remove); }",
         )
         with ui.element("div").classes("hr-card hr-plot"):
-            html("").classes("hr-plot-note")
             chart = ui.echart({})
             with ui.element("div").props("data-trend-empty").classes("hr-hide"):
                 empty_state("trend", texts("trend.empty"), texts("trend.empty_what"))
+        html("").classes("hr-plot-note")
         page.draw_chips()
     ui.add_body_html('<script src="/static/trend.js" defer></script>')
     options = {"tags": page.as_json(), "texts": _chart_texts(texts)}

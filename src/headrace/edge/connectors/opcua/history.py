@@ -38,7 +38,7 @@ class HistoryReader:
         self._table = table
         self._since_us = since_us
         self._until_us = 0
-        self._wanted: deque[_Wanted] = deque()
+        self._wanted: deque[_Wanted] = deque()  # bounded by the number of tags
         self.refused = 0
         self.read = 0
 
@@ -46,9 +46,8 @@ class HistoryReader:
         """Ask for these tags, up to the time when the subscription began."""
         resolved = await resolve(self._session, tags)
         self._until_us = until_us
-        self._wanted = deque(
-            _Wanted(node_id, self._table.add((target,))) for target, node_id in resolved.targets
-        )
+        for target, node_id in resolved.targets:
+            self._wanted.append(_Wanted(node_id, self._table.add((target,))))
 
     @property
     def is_done(self) -> bool:

@@ -19,6 +19,7 @@ from asyncua.ua.ua_binary import struct_from_binary
 
 from headrace.edge.connectors.opcua.address import Address
 from headrace.edge.connectors.opcua.options import OpcUaOptions
+from headrace.edge.connectors.opcua.structures import Structures
 from headrace.edge.contract import ConnectorContext
 from headrace.model.desired import ConnectionConfig
 from headrace.model.errors import HeadraceError, Refused, Transient
@@ -70,6 +71,7 @@ class Session:
         self.connection = connection
         self.options = options
         self._context = context
+        self.structures = Structures()
         self._namespaces: list[str] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._client = Client(connection.endpoint, timeout=options.timeout_s)
@@ -233,9 +235,32 @@ class Session:
         node = ua.NodeId.from_string(f"{address.kind}={address.identifier}")
         return ua.NodeId(node.Identifier, index)
 
-    async def load_structures(self) -> None:
-        """Learn the server's own structures, so that their fields can be read."""
-        await self._client.load_data_type_definitions()
+    async def learn_structure(self, data_type: ua.NodeId) -> None:
+        """Learn one of the server's own structures, so that its fields can be read."""
+        await self.structures.learn(data_type, self._definition, self._supertype)
+
+    async def _definition(self, data_type: ua.NodeId) -> Any:
+        wanted = [(data_type, ua.AttributeIds.DataTypeDefinition)]
+        value = (await self.read_attributes(wanted))[0].Value
+        return value.Value if value is not None else None
+
+    async def _supertype(self, data_type: ua.NodeId) -> ua.NodeId | None:
+        request = ua.BrowseRequest()
+        request.Parameters.NodesToBrowse = [
+            ua.BrowseDescription(
+                NodeId=data_type,
+                BrowseDirection=ua.BrowseDirection.Inverse,
+                ReferenceTypeId=ua.NodeId(ua.ObjectIds.HasSubtype),
+                IncludeSubtypes=False,
+                ResultMask=ua.BrowseResultMask.None_,
+            )
+        ]
+        results = (await self.call(request, ua.BrowseResponse)).Results or []
+        references = results[0].References if results else None
+        if not references:
+            return None
+        found = references[0].NodeId
+        return ua.NodeId(found.Identifier, found.NamespaceIndex)
 
     @property
     def _name(self) -> str:

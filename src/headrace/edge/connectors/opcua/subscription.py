@@ -26,6 +26,7 @@ from headrace.model.time import Clock
 ITEMS_PER_CALL_MAX: Final = 1000
 PUBLISHES: Final = 3
 """Publish requests that wait at the server, so that it can answer while one is on its way."""
+NOTIFICATIONS_PER_PUBLISH_MAX: Final = 20_000
 KEEP_ALIVE_MS: Final = 1000
 QUIET_S_MAX: Final = 5.0
 LIFETIME_MS: Final = 60_000
@@ -111,9 +112,11 @@ async def _whole_nodes(session: Session, addresses: list[Address]) -> dict[Addre
 
 async def _learn_structures(session: Session, nodes: list[ua.NodeId]) -> None:
     results = await session.read_attributes([(node, ua.AttributeIds.DataType) for node in nodes])
-    types = [result.Value.Value for result in results if result.Value is not None]
-    if any(isinstance(kind, ua.NodeId) and kind.NamespaceIndex for kind in types):
-        await session.load_structures()
+    for result in results:
+        data_type = result.Value.Value if result.Value is not None else None
+        # The driver knows those of the standard itself (namespace 0).
+        if isinstance(data_type, ua.NodeId) and data_type.NamespaceIndex:
+            await session.learn_structure(data_type)
 
 
 class Subscription:
@@ -131,7 +134,7 @@ class Subscription:
         self._publishes_max = PUBLISHES
         self._acknowledgements: list[ua.SubscriptionAcknowledgement] = []
         self._sequence_number: int | None = None
-        self._heard_s = 0.0
+        self._quiet_s = 0.0
         self._retry_s = math.inf
         self.notices: list[tuple[str, str]] = []
 
@@ -151,7 +154,7 @@ class Subscription:
                 3 * keep_alive, round(LIFETIME_MS / options.publishing_interval_ms)
             ),
             RequestedMaxKeepAliveCount=keep_alive,
-            MaxNotificationsPerPublish=0,
+            MaxNotificationsPerPublish=NOTIFICATIONS_PER_PUBLISH_MAX,
             PublishingEnabled=True,
             Priority=0,
         )
@@ -159,7 +162,6 @@ class Subscription:
         self._id = result.SubscriptionId
         interval_s = result.RevisedPublishingInterval / 1000
         self._keep_alive_s = max(interval_s * result.RevisedMaxKeepAliveCount, interval_s)
-        self._heard_s = self._clock.monotonic_s()
 
     def retry_is_due(self) -> bool:
         """True when refused items should be tried again (by :meth:`follow`)."""
@@ -207,9 +209,9 @@ class Subscription:
         await asyncio.wait(self._publishes, timeout=quiet_s, return_when=asyncio.FIRST_COMPLETED)
         done = [task for task in self._publishes if task.done()]
         if not done:
-            await self._probe()
+            await self._probe(quiet_s)
             return []
-        self._heard_s = self._clock.monotonic_s()
+        self._quiet_s = 0.0
         published: list[Publish] = []
         for task in done:
             self._publishes.remove(task)
@@ -281,16 +283,19 @@ class Subscription:
                 ("EDGE-2019", f"{missing} notification messages are missing before {number}")
             )
 
-    async def _probe(self) -> None:
-        """Nothing came for a while: ask the server whether it is there at all."""
+    async def _probe(self, quiet_s: float) -> None:
+        """Nothing came for a while: ask the server whether it is there at all.
+
+        Silence is what we waited for, not what a clock says: our own process may have been stopped.
+        """
         state = ua.NodeId(ua.ObjectIds.Server_ServerStatus_State)
         await self._session.read_attributes([(state, ua.AttributeIds.Value)])
-        silent_s = self._clock.monotonic_s() - self._heard_s
-        if silent_s > 3 * self._keep_alive_s + self._session.options.timeout_s:
+        self._quiet_s += quiet_s
+        if self._quiet_s > 3 * self._keep_alive_s + self._session.options.timeout_s:
             raise Transient(
                 "EDGE-2002",
                 f"{self._session.connection.name} answers but sent no notification and no "
-                f"keep-alive for {silent_s:.0f} s",
+                f"keep-alive for {self._quiet_s:.0f} s",
                 "The session starts anew.",
             )
 
