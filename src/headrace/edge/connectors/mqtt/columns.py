@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from headrace.model.sample import EXACT_INTEGER_MAX, Float64Array, Int64Array, empty_batch, make_batch
+from headrace.model.sample import (
+    EXACT_INTEGER_MAX,
+    Float64Array,
+    Int64Array,
+    empty_batch,
+    make_batch,
+)
 
 
 class Columns:
