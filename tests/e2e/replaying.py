@@ -8,18 +8,21 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import polars as pl
 from installation import Installation
 
-from headrace.bus.broker import load_address
+from headrace.bus.broker import free_port, load_address
 from headrace.bus.client import open_bus
+from headrace.bus.subjects import Subjects
 from headrace.historian.reader import open_reader
 from headrace.model.folder import DataFolder
+from headrace.model.health import EdgeState
 from headrace.site.registry import Registry
 from waiting import until_sync
 
-SITE_PART_WRITTEN = "Connection and tags for a site file"
 SITE = """\
 [site]
 enterprise = "acme"
@@ -40,6 +43,7 @@ class Replay:
         self, installation: Installation, file: Path, protocol: str, *arguments: str
     ) -> None:
         root = installation.folder.root.parent
+        self.protocol = protocol
         self.site_part = root / f"{protocol}.part.toml"
         self._log = root / f"{protocol}.replay.log"
         self._command = [sys.executable, "-m", "headrace", "replay", str(file), "--as", protocol]
@@ -50,14 +54,20 @@ class Replay:
             str(installation.folder.root),
         ]
         self._command += ["--resume", str(root / f"{protocol}.position"), *arguments]
+        if protocol in ("modbus", "opcua"):
+            scheme = "opc.tcp://" if protocol == "opcua" else ""
+            self._command += ["--endpoint", f"{scheme}127.0.0.1:{free_port()}"]
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def output(self) -> str:
         return self._log.read_text() if self._log.exists() else ""
 
-    def start(self) -> Replay:
-        said = self.output.count(SITE_PART_WRITTEN) + 1
+    def write_site_part(self) -> None:
+        """Only write the site file's part; nothing is served."""
+        subprocess.run([*self._command, "--check"], check=True, capture_output=True)
+
+    def start(self) -> None:
         with self._log.open("a") as out:
             self.process = subprocess.Popen(
                 self._command,
@@ -66,11 +76,6 @@ class Replay:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
             )
-        until_sync(
-            lambda: self.output.count(SITE_PART_WRITTEN) >= said or self.ended, 30, "the site part"
-        )
-        assert not self.ended or "All rows" in self.output, self.output
-        return self
 
     @property
     def ended(self) -> bool:
@@ -86,6 +91,40 @@ class Replay:
         if self.process is not None and not self.ended:
             self.process.send_signal(signal.SIGTERM)
             self.process.wait(15)
+
+
+def start_all(installation: Installation, replays: list[Replay]) -> None:
+    """Let the site take in the replays' tags, and start them.
+
+    A publisher of plain MQTT cannot know of its receivers: its replay starts when the edge has
+    subscribed. The others wait for theirs by themselves.
+    """
+    for replay in replays:
+        replay.write_site_part()
+    write_site(installation.folder, [replay.site_part for replay in replays])
+    plain = [replay for replay in replays if replay.protocol == "mqtt"]
+    if plain:
+        until_sync(lambda: "mqtt" in connected(installation.folder), 30, "the edge's subscription")
+    for replay in replays:
+        replay.start()
+
+
+def connected(folder: DataFolder) -> set[str]:
+    """Protocols of the local edge's connections that are connected."""
+
+    async def ask() -> set[str]:
+        state: asyncio.Future[EdgeState] = asyncio.get_running_loop().create_future()
+
+        async def take(message: Any) -> None:
+            if not state.done():
+                state.set_result(msgspec.json.decode(message.data, type=EdgeState))
+
+        async with open_bus(load_address(folder), "test") as bus:
+            await bus.subscribe(Subjects("acme", "replay").every_edge_health(), take)
+            edge = await asyncio.wait_for(state, 5)
+        return {c.protocol for c in edge.connections if c.state == "connected"}
+
+    return asyncio.run(ask())
 
 
 def write_site(folder: DataFolder, parts: list[Path]) -> None:

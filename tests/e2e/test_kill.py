@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from installation import Installation
 from polars.testing import assert_frame_equal
-from replaying import SITE, Replay, stored, write_site
+from replaying import SITE, Replay, start_all, stored
 from test_recordings import long
 
 from data import data_folder
@@ -87,9 +87,7 @@ def ten_kills(installation: Installation, seed: int) -> None:
         for name in expected
     ]
     try:
-        for replay in replays:
-            replay.start()
-        write_site(installation.folder, [replay.site_part for replay in replays])
+        start_all(installation, replays)
         victims = kill_at_random(installation, replays, seed)
         for replay in replays:
             until_sync(lambda replay=replay: replay.ended, 120, replay.output)

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 from installation import Installation
 from polars.testing import assert_frame_equal
-from replaying import SITE, Replay, stored, write_site
+from replaying import SITE, Replay, start_all, stored
 
 from data import data_folder
 from waiting import until_sync
@@ -123,9 +123,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
 
 def come_out_unchanged(installation: Installation, cases: list[Case], timeout_s: float) -> None:
     try:
-        for case in cases:
-            case.replay.start()
-        write_site(installation.folder, [case.replay.site_part for case in cases])
+        start_all(installation, [case.replay for case in cases])
         for case in cases:
             until_sync(lambda case=case: case.replay.ended, timeout_s, case.replay.output)
             assert "All rows are shown" in case.replay.output
