@@ -311,6 +311,27 @@ async def test_history_fills_the_gap(bench: Any) -> None:
             notices += (await connector.read(ScanGroup(0, tuple(tags)))).notices
 
 
+async def test_live_values_wait_for_the_history_before_them(bench: Any) -> None:
+    """A live sample that is durable before the gap is filled would hide the rest of the gap."""
+    async with device(history=True) as cnc:
+        for i in range(12_000):
+            await cnc.update({LOAD: float(i)}, T0 + i)
+        connector = await bench.connect(cnc.endpoint, history_resume=True, resume_us=T0 + 1)
+        group = ScanGroup(0, (tag(LOAD),))
+        order: list[int] = []
+        live = T0 + 1_000_000
+        pages = 0
+        while not order or order[-1] != live + pages - 1:
+            if pages < 3:
+                await cnc.update({LOAD: -1.0}, live + pages)
+                pages += 1
+            order += [t for t, *_ in rows((await connector.read(group)).batch, 1)]
+        first_live = next(i for i, t in enumerate(order) if t >= live)
+        past = order[:first_live]
+        assert set(range(T0, T0 + 12_000)) <= set(past)
+        assert order[-3:] == [live, live + 1, live + 2]
+
+
 @given(st.text(max_size=30))
 def test_any_text_is_an_address_or_refused(text: str) -> None:
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -20,6 +21,9 @@ from headrace.edge.contract import BrowseItem, ConnectorContext, Reading, ScanGr
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.sample import concat_batches, empty_batch, make_batch
 
+HELD_MAX: Final = 1_000_000
+"""Live values held back while history is read; beyond this they stay in the server's queue."""
+
 
 class OpcUaConnector:
     """See :class:`headrace.edge.contract.Connector`."""
@@ -34,6 +38,7 @@ class OpcUaConnector:
         self._subscription: Subscription | None = None
         self._poller: Poller | None = None
         self._history: HistoryReader | None = None
+        self._held: list[Values] = []
         self._tags: tuple[TagConfig, ...] | None = None
         self._following: asyncio.Task[list[Failure]] | None = None
         self._noted_source_time = False
@@ -108,7 +113,9 @@ class OpcUaConnector:
         notices: list[tuple[str, str]] = []
         device_time_us: int | None = None
         errors: dict[int, str] = {}
-        values: list[Values] = []
+        values, self._held = self._held, []
+        if values:
+            return self._reading(values, notices)
         if self._poller is not None:
             values = await self._poller.next()
             for part in values:
@@ -126,6 +133,14 @@ class OpcUaConnector:
         return reading
 
     async def _next_of_history(self, history: HistoryReader) -> Reading:
+        """A page of history. What happens meanwhile is held back, so that time goes on in order.
+
+        The host resumes from the newest sample that is durable: a live one before the last page would
+        hide the rest of the gap from the next session.
+        """
+        if self._subscription is not None and sum(map(len, self._held)) < HELD_MAX:
+            for publish in await self._subscription.next(wait=False):
+                self._held += publish.values
         reading = self._reading(await history.next(), [])
         if history.is_done:
             self._history = None

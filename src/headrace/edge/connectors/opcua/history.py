@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -56,8 +57,11 @@ class HistoryReader:
 
     async def next(self) -> list[Values]:
         """The next page of up to 20 nodes."""
-        part = [self._wanted.popleft() for _ in range(min(NODES_PER_CALL, len(self._wanted)))]
+        # They leave the queue only with their answer: a read may be cancelled while it waits.
+        part = list(islice(self._wanted, NODES_PER_CALL))
         results = await self._session.in_batches("HistoryRead", part, self._ask, NODES_PER_CALL)
+        for _ in part:
+            self._wanted.popleft()
         pages: list[Values] = []
         for wanted, result in zip(part, results, strict=True):
             if not result.StatusCode.is_good():

@@ -83,9 +83,15 @@ class Poller:
         items: list[_Polled] = []
         for interval in due:
             items += self._items[interval]
+        values = await self._read_all(items)
+        # Only now: a poll that was cancelled is still due.
+        for interval in due:
             step_s = interval / 1000
             missed = max(0, int((now_s - self._due_s[interval]) / step_s))
             self._due_s[interval] += (missed + 1) * step_s
+        return values
+
+    async def _read_all(self, items: list[_Polled]) -> list[Values]:
         parts: list[Values] = []
 
         async def read(part: list[_Polled]) -> list[_Polled]:

@@ -198,8 +198,11 @@ class Subscription:
         self._retry_s = self._clock.monotonic_s() + RETRY_S if refused else math.inf
         return failures
 
-    async def next(self) -> list[Publish]:
+    async def next(self, *, wait: bool = True) -> list[Publish]:
         """Wait for the next notifications; may be empty after a keep-alive.
+
+        Args:
+            wait: false takes only what has come already.
 
         Raises:
             Transient: EDGE-2002 the subscription ended, EDGE-2013 a notification was unreadable.
@@ -207,10 +210,15 @@ class Subscription:
         """
         self._send_publishes()
         quiet_s = min(self._keep_alive_s + 0.5, QUIET_S_MAX)
-        await asyncio.wait(self._publishes, timeout=quiet_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            self._publishes,
+            timeout=quiet_s if wait else 0.0,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
         done = [task for task in self._publishes if task.done()]
         if not done:
-            await self._probe(quiet_s)
+            if wait:
+                await self._probe(quiet_s)
             return []
         self._quiet_s = 0.0
         published: list[Publish] = []
