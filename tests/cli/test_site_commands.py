@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from headrace.bus.broker import BrokerAddress
+from headrace.bus.client import ensure_streams, open_bus
 from headrace.cli import site as site_commands
 from headrace.model.folder import DataFolder
 from headrace.model.time import ManualClock
@@ -120,3 +123,18 @@ def test_rename_and_undo(root: Path) -> None:
     assert (root / "site.toml").read_text("utf-8") == SITE
     keeper.look()
     assert keeper.registry.ids() == before, "undoing a rename keeps the history too"
+
+
+def test_show_beside_a_running_broker(folder: DataFolder, broker: BrokerAddress) -> None:
+    folder.site_file.write_text(SITE, encoding="utf-8")
+    keeper = Keeper(folder, Registry.of(folder), ManualClock())
+    keeper.look()
+
+    async def send() -> None:
+        async with open_bus(broker, "test") as bus:
+            await ensure_streams(bus)
+            await keeper.send(bus)
+
+    asyncio.run(send())
+    output = run("show", "--data", folder.root).output
+    assert "never heard" in output and "does not follow" in output

@@ -45,8 +45,8 @@ SAVE_EVERY_S: Final = 0.25
 ACKNOWLEDGE_S: Final = 1.0
 UNPUBLISHED_ROWS_MAX: Final = 500
 SETTLED_S: Final = 1.0
+FINISH_QUIET_S: Final = 2.0
 POLL_S: Final = 0.01
-OPCUA_LINGER_S: Final = 5.0
 MARKS_MAX: Final = 1_000
 
 
@@ -307,14 +307,16 @@ class OpcUaFlow:
         await _wait_while(lambda: self._emulator.pending() > limit)
 
     async def finish(self) -> None:
-        """Everything is published, and a subscriber stayed long enough to have it safe."""
-        await _wait_while(lambda: self._emulator.pending() > 0)
-        loop = asyncio.get_running_loop()
-        monitored, since_s = 0, loop.time()
-        while monitored == 0 or loop.time() - since_s < OPCUA_LINGER_S:
-            await asyncio.sleep(10 * POLL_S)
-            if self._emulator.monitored() != monitored:  # a client came or went
-                monitored, since_s = self._emulator.monitored(), loop.time()
+        """A connected client has taken everything, and asked for no history for a while."""
+        quiet_s, reads_before = 0.0, -1
+        while quiet_s < FINISH_QUIET_S:
+            await asyncio.sleep(POLL_S)
+            quiet_s += POLL_S
+            waiting, unacknowledged, reads = self._emulator.activity()
+            away = self._emulator.monitored() == 0
+            # One notification stays unacknowledged until the client's next publish request.
+            if waiting or unacknowledged > 1 or reads != reads_before or away:
+                quiet_s, reads_before = 0.0, reads
 
     async def _remember(self, rows: int) -> None:
         frame = self._recording.frame.head(rows)
