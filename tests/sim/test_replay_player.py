@@ -238,7 +238,9 @@ async def test_a_replay_goes_on_where_it_stopped(served: BrokerAddress, tmp_path
     await asyncio.gather(reading, return_exceptions=True)
     await receiver.connector.close()
     await first.emulator.stop()
-    assert load_position(position, source, "modbus") == first.player.rows == 50
+    kept = load_position(position, source, "modbus")
+    assert kept is not None
+    assert (kept.rows, kept.endpoint) == (50, where.url) == (first.player.rows, where.url)
     second = make_replay(source, layout, where, SystemClock(), speed=0, position_file=position)
     again = Receiver(second, served, tmp_path)
     await run_together(second, again, {})
@@ -285,13 +287,13 @@ def test_what_a_protocol_cannot_show_is_refused(
 
 def test_a_foreign_position_is_refused(tmp_path: Path) -> None:
     source, path = recording(tmp_path), tmp_path / "p.json"
-    Position("0" * 64, "modbus", 3).save(path)
+    Position("0" * 64, "modbus", "", 3).save(path)
     with pytest.raises(Misconfigured, match="SIM-1120"):
         load_position(path, source, "modbus")
-    Position(source.sha256, "opcua", 3).save(path)
+    Position(source.sha256, "opcua", "", 3).save(path)
     with pytest.raises(Misconfigured, match="SIM-1120"):
         load_position(path, source, "modbus")
     path.write_text(json.dumps({"rows": 1}))
     with pytest.raises(Misconfigured, match="SIM-1120"):
         load_position(path, source, "modbus")
-    assert load_position(tmp_path / "absent", source, "modbus") == 0
+    assert load_position(tmp_path / "absent", source, "modbus") is None

@@ -52,6 +52,7 @@ def register(app: typer.Typer) -> None:
         # Imported here: polars and the drivers take half a second.
         from headrace.sim.replay.layout import PROTOCOLS, make_layout
         from headrace.sim.replay.loader import LoadOptions, load
+        from headrace.sim.replay.player import load_position
         from headrace.sim.replay.setup import make_replay
 
         console = Console()
@@ -77,6 +78,9 @@ def register(app: typer.Typer) -> None:
         )
         for note in recording.notes:
             console.print(f"  {note}", highlight=False)
+        if resume is not None and not endpoint and served in ("opcua", "modbus"):
+            known = load_position(resume, recording, served)
+            endpoint = known.endpoint if known else ""
         place = _endpoint(served, endpoint, (username, password), data)
         made = make_replay(
             recording, layout, place, SystemClock(), speed=speed, position_file=resume

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -33,6 +34,9 @@ from headrace.edge.connectors.modbus.datatype import Order, encode, permutation,
 from headrace.model import status as codes
 from headrace.model.errors import Misconfigured, Transient
 from headrace.sim.emulators import Point, Value, WriteHandler
+
+# pymodbus dumps its frames to stderr when a client goes away, which a device's user does on purpose.
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL + 1)
 
 _TICK_US: Final = {"us": 1, "ms": 1_000, "s": 1_000_000}
 _TABLE: Final[dict[int, Table]] = {1: "coil", 5: "coil", 15: "coil", 2: "discrete", 4: "input"}

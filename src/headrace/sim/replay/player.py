@@ -22,7 +22,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -77,11 +77,14 @@ class Position:
     """How far a replay came.
 
     Attributes:
-        sha256: of the recording. protocol: of the replay. rows: that are done.
+        sha256: of the recording. protocol: of the replay.
+        endpoint: where it is served; the next run listens there again.
+        rows: that are done.
     """
 
     sha256: str
     protocol: str
+    endpoint: str
     rows: int
 
     def save(self, path: Path) -> None:
@@ -89,8 +92,8 @@ class Position:
         write_private(path, json.dumps(self.__dict__))
 
 
-def load_position(path: Path, recording: Recording, protocol: str) -> int:
-    """Rows that an earlier run of this replay did; 0 when there was none.
+def load_position(path: Path, recording: Recording, protocol: str) -> Position | None:
+    """How far an earlier run of this replay came; None when there was none.
 
     Raises:
         Misconfigured: SIM-1120 when the file belongs to another recording or protocol, or is damaged.
@@ -98,7 +101,7 @@ def load_position(path: Path, recording: Recording, protocol: str) -> int:
     try:
         position = Position(**json.loads(path.read_text()))
     except FileNotFoundError:
-        return 0
+        return None
     except (OSError, ValueError, TypeError) as error:
         raise Misconfigured(
             "SIM-1120", f"{path} is no replay position", "Remove it to begin at the first row."
@@ -109,7 +112,7 @@ def load_position(path: Path, recording: Recording, protocol: str) -> int:
             f"{path} belongs to another recording or protocol ({position.protocol})",
             "Give each replay its own file, or remove it to begin at the first row.",
         )
-    return position.rows
+    return position
 
 
 class Player:
@@ -119,7 +122,7 @@ class Player:
         recording: what is shown. layout: where. flow: how, so that nothing is lost.
         clock: for the pace; it never reads the wall clock.
         speed: times real time; 0 is as fast as the receiver takes it.
-        first_row: where to begin. position_file: where to keep how far it came; None keeps nothing.
+        position: where to begin. position_file: where to keep how far it came; None keeps nothing.
     """
 
     def __init__(
@@ -130,19 +133,20 @@ class Player:
         clock: Clock,
         *,
         speed: float = 1.0,
-        first_row: int = 0,
+        position: Position,
         position_file: Path | None = None,
     ) -> None:
         self.recording = recording
         self.layout = layout
         self.flow = flow
         self.speed = speed
-        self.rows = first_row
+        self.rows = position.rows
+        self._position = position
         self._clock = clock
         self._position_file = position_file
         self._saved_s = clock.monotonic_s()
         self._marks: deque[tuple[float, int]] = deque(
-            [(self._saved_s, first_row)], maxlen=MARKS_MAX
+            [(self._saved_s, position.rows)], maxlen=MARKS_MAX
         )
         self._addresses = {key: layout.addresses(key) for key in {tag.key for tag in layout.tags}}
 
@@ -187,9 +191,7 @@ class Player:
             limit_s = now_s - (0.0 if finished else self.flow.certain_after_s)
             while len(self._marks) > 1 and self._marks[1][0] <= limit_s:
                 self._marks.popleft()
-            rows = self._marks[0][1]
-            position = Position(self.recording.sha256, self.layout.protocol, rows)
-            position.save(self._position_file)
+            replace(self._position, rows=self._marks[0][1]).save(self._position_file)
 
     async def _wait_until(self, at_s: float, stop: asyncio.Event) -> None:
         left_s = at_s - self._clock.monotonic_s()

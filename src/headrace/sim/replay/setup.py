@@ -29,6 +29,7 @@ from headrace.sim.replay.player import (
     ModbusFlow,
     OpcUaFlow,
     Player,
+    Position,
     SparkplugFlow,
     load_position,
 )
@@ -91,10 +92,20 @@ def make_replay(
         raise Misconfigured(
             "SIM-1121", f"the speed cannot be {speed:g}", "Use 0 for as fast as it is taken."
         )
-    first = load_position(position_file, recording, layout.protocol) if position_file else 0
+    known = load_position(position_file, recording, layout.protocol) if position_file else None
+    rows = known.rows if known else 0
+    position = Position(recording.sha256, layout.protocol, endpoint.url, rows)
+    if position_file is not None:
+        position.save(position_file)  # a kill from now on finds the endpoint again
     emulator, flow = _make_flow(recording, layout, endpoint)
     player = Player(
-        recording, layout, flow, clock, speed=speed, first_row=first, position_file=position_file
+        recording,
+        layout,
+        flow,
+        clock,
+        speed=speed,
+        position=position,
+        position_file=position_file,
     )
     return Replay(player, emulator, site_part(layout, endpoint.shown, SCAN_INTERVAL_MS))
 
