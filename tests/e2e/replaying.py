@@ -19,6 +19,7 @@ from headrace.model.folder import DataFolder
 from headrace.site.registry import Registry
 from waiting import until_sync
 
+SITE_PART_WRITTEN = "Connection and tags for a site file"
 SITE = """\
 [site]
 enterprise = "acme"
@@ -56,6 +57,7 @@ class Replay:
         return self._log.read_text() if self._log.exists() else ""
 
     def start(self) -> Replay:
+        said = self.output.count(SITE_PART_WRITTEN) + 1
         with self._log.open("a") as out:
             self.process = subprocess.Popen(
                 self._command,
@@ -64,8 +66,10 @@ class Replay:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
             )
-        until_sync(lambda: self.site_part.exists() or self.ended, 30, "the replay's site part")
-        assert self.site_part.exists(), self.output
+        until_sync(
+            lambda: self.output.count(SITE_PART_WRITTEN) >= said or self.ended, 30, "the site part"
+        )
+        assert not self.ended or "All rows" in self.output, self.output
         return self
 
     @property

@@ -21,10 +21,13 @@ from headrace.bus.client import Bus
 from headrace.model.errors import Transient
 from headrace.model.time import to_us
 
-PULL_MESSAGES_MAX: Final = 512
+PULL_MESSAGES_MAX: Final = 128
 PULL_BYTES_MAX: Final = 24 << 20
 PULL_EXPIRES_S: Final = 20.0
 SILENCE_S: Final = 2.0
+
+_PULL_ENDED: Final = ("404", "408")
+"""Nothing there, or expired. Any other status (409, 503) says that the consumer is gone."""
 
 _BUS_ERRORS: Final = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 
@@ -118,7 +121,9 @@ class LogReader:
         self._asked = 0
         self._silent_s = 0.0
 
-    async def next(self, timeout_s: float) -> list[LogMessage]:
+    async def next(
+        self, timeout_s: float, messages_max: int = PULL_MESSAGES_MAX
+    ) -> list[LogMessage]:
         """The next messages, as many as are here; none after ``timeout_s`` without any.
 
         Raises:
@@ -127,7 +132,7 @@ class LogReader:
         try:
             if self._subscription is None:
                 await self._open()
-            return await self._take(timeout_s)
+            return await self._take(timeout_s, messages_max)
         except _BUS_ERRORS as error:
             await self.close()
             raise Transient("BUS-1032", f"the log {self._stream} cannot be read now") from error
@@ -177,7 +182,7 @@ class LogReader:
         )
         self._asked = PULL_MESSAGES_MAX
 
-    async def _take(self, timeout_s: float) -> list[LogMessage]:
+    async def _take(self, timeout_s: float, messages_max: int) -> list[LogMessage]:
         if self._asked <= 0:
             await self._ask()
         try:
@@ -192,7 +197,7 @@ class LogReader:
             if not self._accept(message, found):
                 await self.close()
                 break
-            message = await self._waiting()
+            message = await self._waiting() if len(found) < messages_max else None
         return found
 
     async def _waiting(self) -> Msg | None:
@@ -205,8 +210,9 @@ class LogReader:
     def _accept(self, message: Msg, found: list[LogMessage]) -> bool:
         """Take one message; False when the consumer must be made again."""
         if message.headers and "Status" in message.headers:
-            self._asked = 0  # 404, 408 and 409 all end a pull
-            return True
+            self._asked = 0  # every status ends a pull
+            full = "maxbytes" in message.headers.get("Description", "").lower().replace(" ", "")
+            return full or message.headers["Status"] in _PULL_ENDED
         self._asked -= 1
         metadata = message.metadata
         sequence = int(metadata.sequence.stream)

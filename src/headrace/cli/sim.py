@@ -100,16 +100,20 @@ def _ask(data: Path, verb: str, call: dict[str, Any] | None = None) -> Any:
 
     async def ask() -> bytes:
         address = load_address(folder)
-        async with open_bus(address, "sim-cli", wait_s=BROKER_WAIT_S) as bus:
-            subject = site_subjects(folder).sim_call(verb)
-            try:
+        subject = site_subjects(folder).sim_call(verb)
+        try:
+            # The timeout stands around it all: connecting to a broker that is gone waits for long.
+            async with (
+                asyncio.timeout(2 * BROKER_WAIT_S),
+                open_bus(address, "sim-cli", wait_s=BROKER_WAIT_S) as bus,
+            ):
                 return await bus.request(subject, body, timeout_s=BROKER_WAIT_S)
-            except Transient as error:
-                raise Transient(
-                    "SIM-1017",
-                    f"no simulated site answers in {folder.root}",
-                    "Start one with: headrace up --demo (and give its folder with --data)",
-                ) from error
+        except (Transient, TimeoutError) as error:
+            raise Transient(
+                "SIM-1017",
+                f"no simulated site answers in {folder.root}",
+                "Start one with: headrace up --demo (and give its folder with --data)",
+            ) from error
 
     return msgspec.json.decode(asyncio.run(ask()))
 

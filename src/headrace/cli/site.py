@@ -199,7 +199,9 @@ def _fail(problems: list[Problem]) -> NoReturn:
     """All problems, as a table on a terminal and as plain lines elsewhere; exit code 2."""
     out = Console(stderr=True)
     if out.is_terminal:
-        table = Table("where", "field", "what", "remedy", show_lines=True)
+        table = Table("where", show_lines=True)
+        for column in ("field", "what", "remedy"):
+            table.add_column(column, overflow="fold")
         for problem in problems:
             where = f"{problem.file}:{problem.line}"
             table.add_row(where, problem.field, f"{problem.code} {problem.what}", problem.remedy)
@@ -235,10 +237,15 @@ def _print_diff(diff: str) -> None:
 
 
 async def _state(folder: DataFolder) -> SiteState | None:
+    """What the keeper last said; None when no broker runs."""
     try:
-        async with open_bus(load_address(folder), "site show", wait_s=0.5) as bus:
+        address = load_address(folder)
+        # A client of the bus waits for its broker; whether there is one is asked at the port.
+        _, probe = await asyncio.open_connection("127.0.0.1", address.port)
+        probe.close()
+        async with open_bus(address, "site show", wait_s=2.0) as bus:
             value = await bus.get(DESIRED_BUCKET, STATE_KEY)
-    except HeadraceError:
+    except (HeadraceError, OSError):
         return None
     return msgspec.json.decode(value, type=SiteState) if value else None
 
@@ -263,11 +270,12 @@ def _connections(model: SiteModel) -> Table:
     counts: dict[str, int] = {}
     for tag in model.tags:
         counts[tag.connection] = counts.get(tag.connection, 0) + 1
-    table = Table("connection", "protocol", "endpoint", "edge", "tags", "enabled")
+    table = Table("connection", "protocol", "edge", "tags", "enabled")
+    table.add_column("endpoint", overflow="fold")
     for each in model.connections:
         enabled = "yes" if each.enabled else "no"
         number = str(counts.get(each.name, 0))
-        table.add_row(each.name, each.protocol, each.endpoint, each.edge, number, enabled)
+        table.add_row(each.name, each.protocol, each.edge, number, enabled, each.endpoint)
     return table
 
 

@@ -178,7 +178,10 @@ async def _connections(address: BrokerAddress, folder: DataFolder) -> tuple[int,
 
 def _site_connections(folder: DataFolder) -> int:
     """How many connections the site file declares; the keeper tells what is wrong with them."""
-    site = tomllib.loads(folder.site_file.read_text(encoding="utf-8"))
+    try:
+        site = tomllib.loads(folder.site_file.read_text(encoding="utf-8"))
+    except ValueError:
+        return 0
     return len(site.get("connection", {}))
 
 

@@ -27,11 +27,12 @@ from headrace.historian.layout import (
 )
 from headrace.historian.scan import read_files
 from headrace.historian.table import Table
-from headrace.model.sample import concat_batches
+from headrace.model.sample import COLUMNS, concat_batches
 from headrace.model.time import Clock
 
 CHECK_FILES_MAX: Final = 64
 RECENT_FILES: Final = 16
+_CONTENT: Final = ("value", "text", "status", "received_timestamp")
 QUARANTINE_FILES_MAX: Final = 2_000
 QUARANTINE_BYTES_MAX: Final = 256 << 20
 
@@ -130,7 +131,7 @@ class Committer:
         )
 
     def _without_copies(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Drop what the table already has, exact or newer, where it is cheap to see."""
+        """Drop exact copies and what the table has a later received sample for, where cheap to see."""
         if not rows.height:
             return rows
         tag_id, at_us = identity(rows)
@@ -143,19 +144,15 @@ class Committer:
         if not files or len(files) > CHECK_FILES_MAX:
             return rows  # readers and compaction de-duplicate in any case
         stored = read_files(self._table.path, files, np.unique(tags).tolist(), *bounds)
-        known = (
-            stored.group_by("tag_id", "source_timestamp")
-            .agg(stored_at=pl.col("received_timestamp").max())
-            .rename({"stored_at": "_stored_at"})
+        known = sort_unique(stored).rename({name: f"_{name}" for name in _CONTENT})
+        copy = (pl.col("_received_timestamp") > pl.col("received_timestamp")) | pl.all_horizontal(
+            pl.col(name).eq_missing(pl.col(f"_{name}")) for name in _CONTENT
         )
-        return (
-            rows.join(known, on=["tag_id", "source_timestamp"], how="left", maintain_order="left")
-            .filter(
-                pl.col("_stored_at").is_null()
-                | (pl.col("_stored_at") < pl.col("received_timestamp"))
-            )
-            .drop("_stored_at")
+        found = rows.join(
+            known, on=["tag_id", "source_timestamp"], how="left", maintain_order="left"
         )
+        is_new = pl.col("_received_timestamp").is_null() | ~copy
+        return found.filter(is_new).select(COLUMNS)
 
     def _write(self, rows: pl.DataFrame) -> list[DataFile]:
         ordinal = self._table.next_ordinal()

@@ -5,7 +5,8 @@
     table/
       _delta_log/                                  one JSON a commit, a checkpoint each 100
       part-<ordinal>-<k>.parquet                   written by the writer; sorted, no identity twice
-      part-<ordinal>-<k>-c<version>.parquet        written by compaction
+      part-<ordinal>-<k>-c<version>.parquet        small files merged by compaction
+      part-<ordinal>-<k>-d<version>.parquet        a closed day, by tag, written by compaction
 
 ``ordinal`` orders files by age of content: of two samples with one identity and one received_timestamp, the
 one in the file with the higher ordinal counts. A compacted file has the highest ordinal of its inputs.
@@ -36,6 +37,8 @@ from headrace.model.sample import COLUMNS, SCHEMA, TIMESTAMP
 FILE_ROWS: Final = 1_000_000
 ROW_GROUP_ROWS: Final = 65_536
 COMPRESSION_LEVEL: Final = 1
+CLOSED_ROW_GROUP_ROWS: Final = 262_144
+CLOSED_COMPRESSION_LEVEL: Final = 3
 APP_PREFIX: Final = "headrace/"
 
 DELTA_SCHEMA: Final = Schema(
@@ -51,6 +54,7 @@ DELTA_SCHEMA: Final = Schema(
 TABLE_CONFIGURATION: Final[dict[str, str | None]] = {
     "delta.checkpointInterval": "100",
     "delta.logRetentionDuration": "interval 1 days",
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
     "delta.enableExpiredLogCleanup": "true",
 }
 
@@ -84,15 +88,29 @@ class DataFile:
         return int(self.path.split("-")[1])
 
 
-def file_name(ordinal: int, part: int, compacted_at: int | None = None) -> str:
+def file_name(ordinal: int, part: int, rewritten: str = "") -> str:
     """Name of a data file.
 
+    Args:
+        rewritten: how it came about when the writer did not write it: ``c`` (merged) or ``d`` (a closed
+            day) and the version that has it.
+
     Example:
-        >>> file_name(7, 0), file_name(7, 1, compacted_at=9)
+        >>> file_name(7, 0), file_name(7, 1, "c9")
         ('part-00000000000000000007-0000.parquet', 'part-00000000000000000007-0001-c9.parquet')
     """
-    suffix = "" if compacted_at is None else f"-c{compacted_at}"
+    suffix = f"-{rewritten}" if rewritten else ""
     return f"part-{ordinal:020d}-{part:04d}{suffix}.parquet"
+
+
+def is_closed(name: str) -> bool:
+    """True for a file of a closed day.
+
+    Example:
+        >>> is_closed(file_name(7, 0, "d9")), is_closed(file_name(7, 0, "c9"))
+        (True, False)
+    """
+    return "-d" in name
 
 
 def app_id(stream: str, created_us: int) -> str:
@@ -161,15 +179,17 @@ def is_sorted_unique(tag_id: np.ndarray, at_us: np.ndarray) -> bool:
 def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> DataFile:
     """Write sorted rows as one Parquet file and sync it; the folder is synced by the commit.
 
-    zstd at level 1 over Polars' own encodings: see docs/adr/0005 for what was measured.
+    zstd over Polars' own encodings; closed days, which are written once and read for ever, get larger row
+    groups and a higher level: see docs/adr/0005 for what was measured.
     """
     path = table / name
+    closed = is_closed(name)
     with path.open("wb") as handle:
         to_stored(rows).write_parquet(
             handle,
             compression="zstd",
-            compression_level=COMPRESSION_LEVEL,
-            row_group_size=ROW_GROUP_ROWS,
+            compression_level=CLOSED_COMPRESSION_LEVEL if closed else COMPRESSION_LEVEL,
+            row_group_size=CLOSED_ROW_GROUP_ROWS if closed else ROW_GROUP_ROWS,
             statistics=True,
         )
         handle.flush()

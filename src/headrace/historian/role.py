@@ -18,6 +18,7 @@ from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.desired import read_desired
 from headrace.bus.subjects import Subjects
+from headrace.historian.care import Care
 from headrace.historian.commit import Committer
 from headrace.historian.table import Table, open_table
 from headrace.historian.writer import Severity, Writer, WriterSettings
@@ -76,6 +77,7 @@ class _Role:
         self._clock = clock
         self._events: deque[Event] = deque(maxlen=EVENTS_WAITING_MAX)
         self._config = HistorianConfig()
+        self._care = Care(table, clock, lambda: self._config)
         self._writer = Writer(
             bus,
             table,
@@ -91,11 +93,12 @@ class _Role:
         await self._read_config()
         done = asyncio.Event()
         health = asyncio.create_task(self._tell(done))
+        care = asyncio.create_task(self._care.run(done))
         try:
             await self._writer.run(stop)
         finally:
             done.set()
-            await health
+            await asyncio.gather(health, care)
 
     async def _tell(self, done: asyncio.Event) -> None:
         """Health, events and desired state, once a second and once more at the end."""

@@ -114,7 +114,10 @@ class Table:
         """Delete files that no version needs since ``grace_hours``; gives how many."""
         with self._lock:
             gone = self._handle.vacuum(
-                retention_hours=int(grace_hours), dry_run=False, enforce_retention_duration=False
+                retention_hours=int(grace_hours),
+                dry_run=False,
+                enforce_retention_duration=False,
+                full=True,  # also what a crash left and no log entry names
             )
             self._handle.update_incremental()
             self.snapshot = make_snapshot(self._handle)

@@ -40,6 +40,7 @@ Report = Callable[[Severity, str, str, str], None]
 RETRY_S: Final = 1.0
 LOOK_S: Final = 1.0
 WAIT_S: Final = 0.2
+TAKE_MAX: Final = 8
 PURGE_S: Final = 10.0
 LOG_FILL_MAX: Final = 0.5
 _log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class Writer:
         if self._is_full(self._pending):
             await self._await_commit(stop)
         else:
-            for message in await log.next(WAIT_S):
+            for message in await log.next(WAIT_S, self._room()):
                 self._take(message)
             self._report_lost(log)
         if self._commit is not None and self._commit.done():
@@ -191,6 +192,11 @@ class Writer:
                 "See who purged the stream SAMPLES; give the log more room if it was its bound.",
             )
         log.lost.clear()
+
+    def _room(self) -> int:
+        """How many messages to take at once, so that a chunk is hardly above its bound."""
+        frames = (self._settings.commit_rows_max - self._pending.rows) // envelope.FRAME_ROWS_MAX
+        return min(max(frames, 1), TAKE_MAX)
 
     def _is_full(self, chunk: Chunk) -> bool:
         limits = self._settings

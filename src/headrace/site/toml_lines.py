@@ -92,6 +92,7 @@ class _Walk:
             key = (*key, name)
             if many and position == len(names) - 1:
                 self._counts[key] = self._counts.get(key, -1) + 1
+            self._mark(key)
             if key in self._counts:
                 key = (*key, self._counts[key])
             self._mark(key)

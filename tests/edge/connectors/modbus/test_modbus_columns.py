@@ -111,6 +111,12 @@ def test_what_is_no_digit_or_no_text_is_bad_and_null() -> None:
     assert decode(b"\x12\x34", "bcd16", "ABCD") == (1234.0, None, 0)
 
 
+def test_every_nan_stays_nan() -> None:
+    for raw in ("7fc00000", "7fa00000", "ffffffff"):
+        value, _, status = decode(bytes.fromhex(raw), "float32", "ABCD")
+        assert value is not None and math.isnan(value) and status == 0
+
+
 def test_a_bit_is_counted_after_the_byte_order() -> None:
     assert decode(b"\x00\x08", "bit3", "ABCD")[0] == 1.0
     assert decode(b"\x08\x00", "bit3", "BADC")[0] == 1.0

@@ -52,6 +52,11 @@ async def test_a_refused_block_is_cut_once_and_merged_again_later() -> None:
         assert requests <= 4 and not again.notices, "the cut is remembered"
         assert again.batch.filter(pl.col("status") == codes.BAD_NODE_ID_UNKNOWN).height == 4
 
+        clock.advance_us(61_000_000)
+        tried = await connector.read(asked)
+        assert sorted(tried.tag_errors) == [21, 22, 23, 24]
+        assert not tried.notices, "a cut that is known is no news"
+
         for at in range(20, 24):  # the device gets its missing registers
             emulator._add(Point(f"holding:{at}", initial=at))
         clock.advance_us(61_000_000)
@@ -60,6 +65,28 @@ async def test_a_refused_block_is_cut_once_and_merged_again_later() -> None:
         assert requests == 1 and not whole.tag_errors
         assert whole.batch["value"].to_list()[20:] == [20.0, 21.0, 22.0, 23.0]
     await emulator.stop()
+
+
+async def test_a_connection_of_wrong_tags_only_costs_one_request_and_still_sees_its_death() -> None:
+    emulator = await device("holding:0")
+    asked = group(*(f"holding:{at}" for at in range(500, 520)))
+    requests = 0
+    ask = emulator.async_getValues
+
+    async def counted(*arguments: Any) -> Any:
+        nonlocal requests
+        requests += 1
+        return await ask(*arguments)
+
+    emulator.async_getValues = counted  # type: ignore[method-assign]
+    async with connected(emulator.endpoint) as connector:
+        for _ in range(3):
+            requests = 0
+            assert len((await connector.read(asked)).tag_errors) == 20
+        assert requests == 1
+        await emulator.stop()
+        with pytest.raises(Transient):
+            await connector.read(asked)
 
 
 async def test_a_point_that_breaks_and_heals_spoils_no_other() -> None:
@@ -322,7 +349,8 @@ async def test_browsing_proposes_and_does_not_decide() -> None:
         assert best.value == "20.5" and "plausibility" in best.name
         assert items["holding:0"].value == "0", "the raw registers stay on show"
         assert items["holding:199-397"].folder
-        assert await connector.browse("holding:1000-1100") == []
+        (further,) = await connector.browse("holding:1000-1100")
+        assert further.folder and further.address == "holding:1101-1299"
         assert next(item.address for item in await connector.browse("coil:7-7")) == "coil:7"
         with pytest.raises(Misconfigured, match="500 places"):
             await connector.browse("holding:0-499")

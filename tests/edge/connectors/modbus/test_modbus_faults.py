@@ -13,6 +13,7 @@ from modbus_rig import by_address, connected, group
 from headrace.edge.connectors.modbus.protocol import rtu_frame, tcp_frame
 from headrace.model import status as codes
 from headrace.model.errors import Transient
+from headrace.model.time import ManualClock
 from headrace.sim.emulators import Point
 from headrace.sim.emulators.modbus import ModbusEmulator
 
@@ -145,21 +146,26 @@ async def test_a_connection_lost_in_the_middle_is_transient_at_once() -> None:
 
 @pytest.mark.parametrize("framing", ["tcp", "rtu_over_tcp"])
 async def test_one_silent_unit_does_not_stop_the_others(framing: str) -> None:
+    asks: list[int] = []
+    clock = ManualClock()
+
     async def two_units(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             if framing == "tcp":
                 transaction, unit, count = await request(reader)
+                asks.append(unit)
                 if unit == 1:
                     writer.write(tcp_frame(transaction, unit, registers(*range(count))))
             else:
                 raw = await reader.readexactly(8)
+                asks.append(raw[0])
                 if raw[0] == 1:
                     writer.write(rtu_frame(1, registers(*range(raw[5]))))
 
     asked = group("1/holding:0", "2/holding:0", "2/holding:500", "1/holding:901")
     async with (
         scripted(two_units) as endpoint,
-        connected(endpoint, framing=framing, timeout_s=0.2) as connector,
+        connected(endpoint, clock, framing=framing, timeout_s=0.2) as connector,
     ):
         reading = await connector.read(asked)
         shown = by_address(reading, asked)
@@ -168,6 +174,13 @@ async def test_one_silent_unit_does_not_stop_the_others(framing: str) -> None:
         assert shown["2/holding:0"] == (None, None, codes.BAD_TIMEOUT)
         assert shown["2/holding:500"] == (None, None, codes.BAD_TIMEOUT)
         assert "EDGE-3023" in reading.tag_errors[2]
+        assert asks == [1, 1, 2], "one timeout a unit, not one a block"
+        again = await connector.read(asked)
+        assert asks == [1, 1, 2, 1, 1], "a silent unit is left alone for a while"
+        assert sorted(again.tag_errors) == [2, 3]
+        clock.advance_us(11_000_000)
+        await connector.read(asked)
+        assert asks == [1, 1, 2, 1, 1, 1, 1, 2]
 
 
 async def test_requests_in_flight_may_be_answered_in_any_order() -> None:

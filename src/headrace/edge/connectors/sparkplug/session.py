@@ -384,6 +384,7 @@ class HostSession:
             before = old.get(metric.name)
             if before is not None:
                 new.last_us, new.watched = before.last_us, before.watched
+                new.tag_ids = before.tag_ids
             _bind(new, node)
             known[metric.name] = new
             if alias is not None:
@@ -634,6 +635,8 @@ def _same_meaning(message: Held, before: dict[int, KnownMetric], node: EdgeNode)
 
 def _bind(metric: KnownMetric, node: EdgeNode) -> None:
     wanted = node.wanted.get(metric.device_id, {}).get(metric.name, Wanted((), 0))
+    if metric.tag_ids != wanted.tag_ids:
+        metric.last_us = -1  # the next birth's value is new to them
     metric.tag_ids, metric.sample_interval_us = wanted
     metric.quick = "" if metric.watched else quick_attribute(metric.datatype)
 
