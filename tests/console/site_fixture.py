@@ -188,11 +188,11 @@ class RunningSite:
 
 
 @contextmanager
-def start_site(root: Path) -> Iterator[RunningSite]:
-    """Start everything on an empty folder; stop it all at the end."""
+def start_site(root: Path, text: str = "", *, edge: bool = False) -> Iterator[RunningSite]:
+    """Start everything on an empty folder, with an edge when asked to; stop it all at the end."""
     folder = DataFolder(root)
     root.mkdir(parents=True, exist_ok=True)
-    folder.site_file.write_text(site_text(), encoding="utf-8")
+    folder.site_file.write_text(text or site_text(), encoding="utf-8")
     address = prepare_address(folder)
     with ExitStack() as stack:
         broker = start_broker(folder, address, sync_interval="2m")
@@ -204,7 +204,8 @@ def start_site(root: Path) -> Iterator[RunningSite]:
         identity.add_user("leo", "viewer", PASSWORD)
         identity.close()
         port = free_port()
-        for role, more in (("historian", []), ("console", [str(port)])):
+        roles = [("historian", []), ("console", [str(port)]), *([("edge", [])] if edge else [])]
+        for role, more in roles:
             stack.enter_context(_process(role, folder, more))
         site = RunningSite(folder, address, f"http://127.0.0.1:{port}")
         site.first_password = first or ""
@@ -249,9 +250,22 @@ def _wait_answer(url: str) -> None:
         time.sleep(0.05)
 
 
+EMPTY_SITE = (
+    '[site]\nenterprise = "acme"\nname = "mill"\ntitle = "Empty works"\n# a comment that stays\n'
+)
+
+
 def plain_values(folder_tags: dict[str, int]) -> dict[str, float]:
     """A believable value for each tag."""
     return {path: 10.0 + 7.3 * i for i, path in enumerate(folder_tags)}
 
 
-__all__ = ["PASSWORD", "SUBJECTS", "RunningSite", "msgspec", "plain_values", "start_site"]
+__all__ = [
+    "EMPTY_SITE",
+    "PASSWORD",
+    "SUBJECTS",
+    "RunningSite",
+    "msgspec",
+    "plain_values",
+    "start_site",
+]

@@ -227,3 +227,24 @@ def test_an_aggregate_is_that_of_the_historian(running_site: RunningSite, client
     assert found["value"].to_list() == [59.0, 119.0]
     with pytest.raises(Misconfigured, match="HIST-1061"):
         client.aggregate(path, "1min", "Sum", **span)
+
+
+def test_the_site_file_is_replaced_whole_or_not_at_all(running_site: RunningSite) -> None:
+    file = running_site.folder.site_file
+    before = file.read_bytes()
+    http = httpx.Client(
+        base_url=f"{running_site.url}/api/v1/",
+        headers={"Authorization": f"Bearer {token(running_site, 'engineer')}"},
+    )
+    assert http.get("site").content == before
+    wrong = before.replace(b"modbus", b"carrier_pigeon")
+    for answer in (http.post("site/check", content=wrong), http.put("site", content=wrong)):
+        problem = answer.json()["problems"][0]
+        assert problem["line"] and problem["remedy"] and "carrier_pigeon" in problem["what"]
+    assert file.read_bytes() == before
+    assert http.put("site", content=before + b"# said by REST\n").json()["problems"] == []
+    assert file.read_bytes() == before + b"# said by REST\n"
+    assert http.put("site", content=before).status_code == 200
+    assert http.put("site", content=b"#" * (5 << 20)).status_code == 413
+    viewer = {"Authorization": f"Bearer {token(running_site, 'viewer')}"}
+    assert http.put("site", content=b"", headers=viewer).json()["code"] == "SEC-1004"

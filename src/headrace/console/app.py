@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
-from headrace.console.api import errors, gate, live, rest, screen
+from headrace.console.api import errors, gate, live, rest, screen, site_file
 from headrace.console.pages import (
     add_connection,
     connections,
@@ -43,6 +43,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     live.make_router,
     screen.make_router,
     rest.make_router,
+    site_file.make_router,
 )
 
 

@@ -110,7 +110,7 @@ def _least(*bounds: float | None) -> float | None:
 
 
 def _plain(value: Any) -> Any:
-    return msgspec.to_builtins(value)
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def _value(field: OptionField, answer: Any) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Final
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.model.errors import (
     Corrupt,
@@ -61,14 +62,31 @@ def install(app: FastAPI) -> None:
         answer = Misconfigured("CONS-1003", text, "See /api/docs for what this route takes.")
         return JSONResponse(answer.as_dict(), 422)
 
-    @app.middleware("http")
-    async def headers(
-        request: Request, call_next: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        answer = await call_next(request)
-        for name, value in _SECURITY_HEADERS.items():
-            answer.headers.setdefault(name, value)
-        return answer
+    app.add_middleware(SecurityHeaders)
+
+
+class SecurityHeaders:
+    """Adds the headers that keep foreign pages and scripts out to every HTTP answer.
+
+    Plain ASGI: an answer that streams, or a browser that leaves early, is none of its business.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
 
 
 # Vue compiles NiceGUI's templates in the browser, so scripts need unsafe-eval; nothing foreign loads.

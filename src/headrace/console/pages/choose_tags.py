@@ -65,7 +65,7 @@ class ChooseTags:
         assert connector is not None, "a protocol was chosen"
         with ui.element("div").classes("hr-row"):
             box = ui.input(texts("add.address"), placeholder=connector.address_example)
-            box.props('outlined dense data-field="address"').classes("hr-grow")
+            box.props('outlined dense stack-label data-field="address"').classes("hr-grow")
 
             def add() -> None:
                 address = str(box.value or "").strip()
@@ -108,7 +108,10 @@ class ChooseTags:
     def _redraw(self) -> None:
         texts = self._visit.texts
         crumbs = [
-            tag("button.hr-textbtn", name, type="button", data_row=i)
+            join(
+                icon("chevron", 14) if i else None,
+                tag("button.hr-textbtn", name, type="button", data_row=i),
+            )
             for i, (_, name) in enumerate(self._way)
         ]
         self._crumbs.set_content(join(crumbs))

@@ -235,7 +235,7 @@ def show_error(visit: Visit, error: HeadraceError) -> None:
     ui.notification(
         f"{error.code} · {error.what}. {error.remedy}".strip(),
         type="negative",
-        position="top",
+        position="top-right",
         timeout=12,
         close_button=visit.texts("shell.close"),
         multi_line=True,
@@ -244,7 +244,7 @@ def show_error(visit: Visit, error: HeadraceError) -> None:
 
 def show_done(text: str) -> None:
     """A short notice that something was done."""
-    ui.notification(text, type="positive", position="top", timeout=4)
+    ui.notification(text, type="positive", position="top-right", timeout=4)
 
 
 def pill(state: str, text: str, **attributes: Any) -> Markup:

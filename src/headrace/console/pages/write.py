@@ -21,7 +21,7 @@ def open_write_dialog(visit: Visit, view: TagView) -> None:
         html(texts("asset.write_title", name=title), tag_name="h2")
         html(texts("asset.write_what")).classes("hr-dim")
         box = ui.input(texts("asset.write_value"), placeholder=shown_unit(view.unit))
-        box.props("outlined dense autofocus").classes("full-width")
+        box.props("outlined dense autofocus stack-label").classes("full-width")
         if view.write_minimum is not None or view.write_maximum is not None:
             low = "−∞" if view.write_minimum is None else view.write_minimum
             high = "∞" if view.write_maximum is None else view.write_maximum
