@@ -148,11 +148,20 @@ def find_merge(files: Sequence[DataFile]) -> list[DataFile]:
 
 
 def find_closed(files: Sequence[DataFile], now_us: int) -> list[DataFile]:
-    """Neighbouring files, not closed yet, that begin in one day and end in days that are over."""
+    """Neighbouring files, not closed yet, that begin in one day and end in days that are over.
+
+    Files of the last hour wait: a replay of old samples goes on for a while.
+    """
     border = (now_us - LATE_US) // DAY_US * DAY_US
+    quiet_ms = (now_us - LATE_US) // 1_000
     run: list[DataFile] = []
     for file in [*files, None]:
-        fits = file is not None and file.end_us < border and not is_closed(file.path)
+        fits = (
+            file is not None
+            and file.end_us < border
+            and file.modified_ms <= quiet_ms
+            and not is_closed(file.path)
+        )
         if fits and file and (not run or file.start_us // DAY_US == run[0].start_us // DAY_US):
             run.append(file)
             continue
