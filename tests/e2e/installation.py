@@ -62,13 +62,15 @@ class Installation:
         return self.process is not None and self.process.poll() is not None
 
     def pid(self, name: str) -> int:
-        return int((self.folder.run / f"{name}.pid").read_text())
+        text = (self.folder.run / f"{name}.pid").read_text().strip()
+        return int(text) if text else 0  # being written at this moment
 
     def kill(self, name: str) -> int:
         """``kill -9`` one process and wait until the supervisor has started another."""
+        until_sync(lambda: self.pid(name) != 0, 5, f"the pid of {name}")
         pid = self.pid(name)
         os.kill(pid, signal.SIGKILL)
-        until_sync(lambda: self.pid(name) != pid, 20, f"a new {name}")
+        until_sync(lambda: self.pid(name) not in (pid, 0), 20, f"a new {name}")
         return pid
 
     def family(self) -> list[psutil.Process]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 from installation import Installation
 
 from headrace.bus.broker import load_address
+from headrace.bus.client import open_bus
 from headrace.historian.reader import open_reader
 from headrace.model.folder import DataFolder
 from headrace.site.registry import Registry
@@ -39,7 +41,10 @@ def last_statuses(folder: DataFolder) -> dict[int, int]:
     """Status of the newest sample of every tag, from table and tail."""
 
     async def ask() -> dict[int, int]:
-        async with open_reader(folder, load_address(folder)) as reader:
+        async with (
+            open_bus(load_address(folder), "test") as bus,
+            open_reader(folder, bus) as reader,
+        ):
             ids = list(tag_ids(folder).values())
             last = await asyncio.to_thread(reader.last, ids)
             return dict(last.select("tag_id", "status").rows())
@@ -115,9 +120,6 @@ def test_a_broken_site_file_stops_nothing_and_is_said(demo: Installation, tmp_pa
 
 
 def site_errors(folder: DataFolder) -> list[object]:
-    import json
-
-    from headrace.bus.client import open_bus
 
     async def ask() -> list[object]:
         async with open_bus(load_address(folder), "test") as bus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,34 @@ async def test_an_edge_without_connections_is_told_to_run_nothing(
     north, local = await edge_config(bus, "north"), await edge_config(bus)
     assert north is not None and [each.name for each in north.connections] == ["plc"]
     assert local is not None and local.connections == ()
+
+
+async def test_a_long_list_of_tags_goes_through_the_bus(site_folder: Path, bus: Bus) -> None:
+    """More than the broker's 8 MB in one message, as 30,000 tags and more at one edge would be."""
+    folder = DataFolder(site_folder)
+    text = SITE.replace('time_zone = "Europe/Berlin"', 'tag_files = ["tags.csv"]')
+    (site_folder / "site.toml").write_text(text, "utf-8")
+    digits = "0123456789" * 400
+    rows = "".join(f"area/t_{number},plc,register:{digits}{number}\n" for number in range(3_000))
+    (site_folder / "tags.csv").write_text(f"path,connection,address\n{rows}")
+    keeper = Keeper(folder, Registry.of(folder), ManualClock())
+    assert keeper.look() and keeper.problems == []
+    assert len(keeper.pending["edge.local"]) > 8 << 20
+    await keeper.send(bus)
+    config = await edge_config(bus)
+    assert config is not None and len(config.connections[0].tags) == 3_002
+    assert keeper.pending == {}
+
+
+async def test_what_the_broker_cannot_take_is_said(site_folder: Path, bus: Bus) -> None:
+    folder = DataFolder(site_folder)
+    keeper = Keeper(folder, Registry.of(folder), ManualClock())
+    keeper.look()
+    keeper.events.clear()
+    keeper.pending["edge.local"] = os.urandom(9 << 20)
+    await keeper.send(bus)
+    assert keeper.pending == {}
+    assert "BUS-1028" in await event_codes(bus)
 
 
 def test_tag_files_are_watched_too(site_folder: Path) -> None:

@@ -96,6 +96,15 @@ def test_names_can_be_swapped_and_shifted(registry: Registry) -> None:
     assert registry.ids() == {"a/z": x, "a/y": y}
 
 
+def test_a_rename_that_is_taken_back_keeps_the_history(registry: Registry) -> None:
+    registry.apply(model(tag("a/x"), tag("a/y")), 1_000)
+    before = registry.ids()
+    registry.apply(model(tag("a/z", "a/x", was=("a/x",)), tag("a/y")), 2_000)
+    changes = registry.apply(model(tag("a/x"), tag("a/y")), 3_000)
+    assert registry.ids() == before
+    assert changes.renamed == (("a/z", "a/x"),)
+
+
 def test_a_late_was_takes_the_history_back(registry: Registry) -> None:
     registry.apply(model(tag("a/x")), 1_000)
     old = only_id(registry, "a/x")

@@ -7,6 +7,7 @@ raises, and the caller decides what waits.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -33,6 +34,9 @@ EVENTS_MAX: Final = 100_000
 WATCH_INTERVAL_S: Final = 0.5
 PENDING_BYTES_MAX: Final = 8 << 20
 REQUEST_BYTES_MAX: Final = 4 << 20
+PACK_BYTES_MIN: Final = 256 << 10
+PACKED_MARK: Final = b"\0zlib\0"
+KEY_VALUE_OVERHEAD_BYTES: Final = 4_096
 
 
 class Bus:
@@ -149,16 +153,25 @@ class Bus:
             return None
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient("BUS-1026", f"no answer for the key {key} of {bucket}") from error
-        return entry.value
+        return _unpack(entry.value)
 
     async def put(self, bucket: str, key: str, value: bytes) -> None:
-        """Set a key, durably.
+        """Set a key, durably. A long value travels compressed; ``get`` gives it back as it was.
 
         Raises:
             Transient: BUS-1027 when the broker is away.
+            Refused: BUS-1028 when even compressed it is longer than the broker takes.
         """
+        packed = _pack(value)
+        if len(packed) > self.client.max_payload - KEY_VALUE_OVERHEAD_BYTES:
+            raise Refused(
+                "BUS-1028",
+                f"the value of {key} of {bucket} has {len(packed):,} bytes compressed, "
+                f"the broker takes {self.client.max_payload:,}",
+                "Spread the connections over more edges.",
+            )
         try:
-            await (await self.key_value(bucket)).put(key, value)
+            await (await self.key_value(bucket)).put(key, packed)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient("BUS-1027", f"the key {key} of {bucket} was not set") from error
 
@@ -203,6 +216,17 @@ class Bus:
                 await self.client.close()
         else:
             await self.client.close()
+
+
+def _pack(value: bytes) -> bytes:
+    """A value as it is stored. The mark cannot begin a JSON text, which all values are."""
+    return PACKED_MARK + zlib.compress(value, 1) if len(value) > PACK_BYTES_MIN else value
+
+
+def _unpack(value: bytes | None) -> bytes | None:
+    if value is None or not value.startswith(PACKED_MARK):
+        return value
+    return zlib.decompress(value[len(PACKED_MARK) :])
 
 
 def error_from_dict(fields: dict[str, str]) -> HeadraceError:

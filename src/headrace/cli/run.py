@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import signal
 import tomllib
@@ -11,10 +12,10 @@ from pathlib import Path
 
 import typer
 
-from headrace.bus.broker import BrokerAddress, load_address
+from headrace.bus.broker import BrokerAddress, load_address, write_private
 from headrace.bus.subjects import Subjects
 from headrace.cli.supervisor import die_with_parent
-from headrace.model.errors import Misconfigured
+from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 
 DATA = typer.Option(Path("data"), "--data", help="Data folder of the installation.")
@@ -75,18 +76,28 @@ def register(app: typer.Typer) -> None:
 def site_subjects(folder: DataFolder) -> Subjects:
     """Subjects of the site that the folder's site file names.
 
+    The names are kept in ``run/site.json``: a role that starts while somebody has the file half
+    edited goes on with the last ones.
+
     Raises:
-        Misconfigured: CLI-1002 when the file is not there or names no site.
+        Misconfigured: CLI-1002 when the file names no site and none is known.
     """
+    kept = folder.run / "site.json"
     try:
         site = tomllib.loads(folder.site_file.read_text(encoding="utf-8"))["site"]
-        return Subjects(site["enterprise"], site["name"])
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        subjects = Subjects(site["enterprise"], site["name"])
+    except (OSError, ValueError, KeyError, TypeError, HeadraceError) as error:
+        if kept.exists():
+            return Subjects(*json.loads(kept.read_text()))
         raise Misconfigured(
             "CLI-1002",
             f"{folder.site_file} names no site",
             "Give it a [site] with enterprise and name, then: headrace site check",
         ) from error
+    names = json.dumps([site["enterprise"], site["name"]])
+    if not kept.exists() or kept.read_text() != names:
+        write_private(kept, names)
+    return subjects
 
 
 def _run(data: Path, role) -> None:  # type: ignore[no-untyped-def] # the roles' own signatures differ in keywords

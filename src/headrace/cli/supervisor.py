@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from headrace.bus.broker import BrokerAddress, start_broker
+from headrace.bus.broker import BrokerAddress, start_broker, write_private
 from headrace.model.errors import Refused
 from headrace.model.folder import DataFolder
 
@@ -147,7 +147,7 @@ class Supervisor:
     def _launch(self, child: Child) -> None:
         child.process = child.start()
         child.started_s = time.monotonic()
-        (self.folder.run / f"{child.name}.pid").write_text(str(child.process.pid))
+        write_private(self.folder.run / f"{child.name}.pid", str(child.process.pid))
 
     def _start_role(self, role: str, arguments: list[str]) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "headrace", "run", role, "--data", str(self.folder.root)]

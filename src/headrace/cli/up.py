@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+import tomllib
 from pathlib import Path
 from typing import Final
 
@@ -119,6 +120,7 @@ def _wait_ready(
     stopping: list[int],
 ) -> None:
     """Say what comes up, until the console answers and live values flow (when there are connections)."""
+    wanted = _site_connections(folder)
     with out.status("Starting broker, historian, edge and console...") as status:
         values_s = console_s = 0.0
         while not stopping and time.monotonic() - start_s < FIRST_VALUES_S:
@@ -129,7 +131,7 @@ def _wait_ready(
                 out.print(f"[green]✓[/] console answers after {console_s:.1f} s")
             if not values_s:
                 seen = asyncio.run(_connections(load_address(folder), folder))
-                if seen is not None and (seen[0] == 0 or seen[1] > 0):
+                if seen is not None and (not wanted or seen[1] > 0):
                     values_s = elapsed_s
                     out.print(
                         f"[green]✓[/] {seen[0]} connections, first values after {values_s:.1f} s"
@@ -147,7 +149,7 @@ def _answers(url: str) -> bool:
     import httpx
 
     try:
-        return httpx.get(f"{url}/api/v1/health", timeout=1.0).status_code == 200
+        return httpx.get(f"{url}/api/v1/health", timeout=1.0).status_code < 500
     except httpx.HTTPError:
         return False
 
@@ -163,7 +165,7 @@ async def _connections(address: BrokerAddress, folder: DataFolder) -> tuple[int,
 
         async def take(message) -> None:  # type: ignore[no-untyped-def] # nats message
             state = msgspec.json.decode(message.data, type=EdgeState)
-            if state.connections and not answer.done():
+            if not answer.done():
                 answer.set_result(state)
 
         await bus.subscribe(site_subjects(folder).edge_health("local"), take)
@@ -172,6 +174,15 @@ async def _connections(address: BrokerAddress, folder: DataFolder) -> tuple[int,
         except TimeoutError:
             return None
     return len(state.connections), sum(connection.published for connection in state.connections)
+
+
+def _site_connections(folder: DataFolder) -> int:
+    """How many connections the site file declares; the keeper tells what is wrong with them."""
+    try:
+        site = tomllib.loads(folder.site_file.read_text(encoding="utf-8"))
+    except ValueError:
+        return 0
+    return len(site.get("connection", {}))
 
 
 def _banner(url: str, password: str | None, folder: DataFolder) -> Panel:

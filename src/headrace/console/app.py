@@ -10,8 +10,17 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
-from headrace.console.api import errors, gate, live, screen
-from headrace.console.pages import connections, equipment, overview, trend
+from headrace.console.api import errors, gate, live, rest, screen
+from headrace.console.pages import (
+    add_connection,
+    connections,
+    equipment,
+    events,
+    faults,
+    overview,
+    trend,
+    users,
+)
 from headrace.console.pages.shell import PageBody, add_page
 from headrace.console.services import Services
 from headrace.security.policy import Action
@@ -23,11 +32,17 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/equipment/{path:path}", equipment.show, "read"),
     ("/trend", trend.show, "read"),
     ("/connections", connections.show, "read"),
+    ("/connections/add", add_connection.show, "edit"),
+    ("/events", events.show, "read"),
+    ("/faults", faults.show, "simulate"),
+    ("/users", users.show_users, "administer"),
+    ("/profile", users.show_profile, "change_own"),
 )
 _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     gate.make_router,
     live.make_router,
     screen.make_router,
+    rest.make_router,
 )
 
 

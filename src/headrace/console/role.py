@@ -1,4 +1,4 @@
-"""The console process: web pages, REST, live values."""
+"""The console process: web pages, REST, live values, and the keeper of the desired state."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from headrace.historian.reader import open_reader
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
 from headrace.security.identity import Identity
+from headrace.site import keeper
 from headrace.site.registry import Registry
 
 STOP_S: Final = 2.5
@@ -77,14 +78,17 @@ async def _serve(app: object, sources: Sources, stop: asyncio.Event, host: str, 
         )
     )
     following: asyncio.Task[object] = asyncio.create_task(sources.follow(stop))
+    keeping: asyncio.Task[object] = asyncio.create_task(
+        keeper.run(sources.folder, sources.bus, stop, sources.clock)
+    )
     serving: asyncio.Task[object] = asyncio.create_task(server.serve())
     stopping: asyncio.Task[object] = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait(
-        {following, serving, stopping}, return_when=asyncio.FIRST_COMPLETED
+        {following, keeping, serving, stopping}, return_when=asyncio.FIRST_COMPLETED
     )
     stop.set()
     server.should_exit = True
-    _, late = await asyncio.wait({following, serving}, timeout=STOP_S)
+    _, late = await asyncio.wait({following, keeping, serving}, timeout=STOP_S)
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)

@@ -24,6 +24,8 @@ from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import ConnectionState, EdgeState, Event, HistorianState
 from headrace.model.time import US_PER_S, Clock
+from headrace.site.keeper import ERRORS_KEY
+from headrace.site.model import Problem
 
 EVENTS_KEPT: Final = 2_000
 HEALTH_SILENT_US: Final = 5 * US_PER_S
@@ -43,7 +45,8 @@ class SiteSource(Protocol):
         ...
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
-        """Site attributes (enterprise, name, title, title_zh, time_zone), and equipment titles."""
+        """Site attributes (enterprise, name, title, title_zh, time_zone, quantities of asset types),
+        and equipment titles."""
         ...
 
 
@@ -137,6 +140,7 @@ class Sources:
         self.events_version = 0
         self.corrupt_total = 0
         self.site = SiteView()
+        self.site_problems: list[Problem] = []
         self._site_source = site_source
 
     async def follow(self, stop: asyncio.Event) -> None:
@@ -150,6 +154,7 @@ class Sources:
             await self._load_past()
             while not stop.is_set():
                 await self.refresh_site()
+                await self._refresh_problems()
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), SITE_REFRESH_S)
         finally:
@@ -165,6 +170,15 @@ class Sources:
         about, titles = await asyncio.to_thread(self._site_source.about)
         self.site = build_view(tags, titles, self.live, mark, **about)
         await self._load_last([tag.tag_id for tag in tags])
+
+    async def _refresh_problems(self) -> None:
+        """Why the site file is not accepted, as its keeper says on the bus; the last known stays
+        while the broker is away."""
+        if not self.bus.client.is_connected:
+            return
+        with contextlib.suppress(msgspec.DecodeError, HeadraceError, TimeoutError):
+            body = await self.bus.get(subjects.DESIRED_BUCKET, ERRORS_KEY)
+            self.site_problems = msgspec.json.decode(body, type=list[Problem]) if body else []
 
     async def request(self, subject: str, message: Any = None, *, timeout_s: float = 10.0) -> Any:
         """Ask another role on the bus in JSON; gives its decoded answer.

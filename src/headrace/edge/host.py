@@ -39,6 +39,7 @@ BACK_OFF_MAX_S: Final = 30.0
 REFUSED_WAIT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 60.0
 CLOSE_TIMEOUT_S: Final = 2.0
+HANDSHAKE_S: Final = 1.0
 TAG_ERRORS_SHOWN: Final = 20
 
 Report = Callable[[Event], None]
@@ -200,6 +201,11 @@ class ConnectionHost:
             async with self._one_call:
                 reading = await connector.read(group)
             self._take(reading)
+            if reading.waits and not await self._lane.drain(HANDSHAKE_S):
+                due_s[at] = (
+                    self._clock.monotonic_s()
+                )  # it was acknowledged: the next record may be there
+                continue
             interval_s = group.scan_interval_ms / 1000
             due_s[at] += interval_s
             missed = int(max(0.0, self._clock.monotonic_s() - due_s[at]) / interval_s)
@@ -212,7 +218,7 @@ class ConnectionHost:
         now_us = self._clock.now_us()
         self.pipeline.counts.expected += reading.expected
         batch = self.pipeline.process(reading.batch)
-        self._lane.offer(batch, reading.acknowledge)
+        self._lane.offer(batch, reading.acknowledge, waits=reading.waits)
         if reading.stale:
             self._lane.offer(self.pipeline.stale(reading.stale, now_us))
         for code, text in reading.notices:

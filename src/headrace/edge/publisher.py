@@ -88,15 +88,21 @@ class Lane:
         """Wait until the lane can take another reading."""
         await self._has_room.wait()
 
-    def offer(self, batch: pl.DataFrame, acknowledge: Acknowledge | None = None) -> None:
-        """Take a batch; call :meth:`room` before reading the next one."""
+    def offer(
+        self, batch: pl.DataFrame, acknowledge: Acknowledge | None = None, *, waits: bool = False
+    ) -> None:
+        """Take a batch; call :meth:`room` before reading the next one.
+
+        Args:
+            waits: the source shows nothing new before it is acknowledged; publish at once.
+        """
         if batch.height == 0 and acknowledge is None:
             return
         self._waiting.append((batch, acknowledge))
         self._rows += batch.height
         self._empty.clear()
         self._filled.set()
-        if self._rows >= envelope.FRAME_ROWS_MAX:
+        if waits or self._rows >= envelope.FRAME_ROWS_MAX:
             self._full_frame.set()
         if not self._fits():
             self._has_room.clear()

@@ -13,9 +13,7 @@ import msgspec
 
 from headrace.model.errors import Misconfigured, Refused
 from headrace.sim.emulators import Value
-from headrace.sim.plant.machining import MachiningCentre
 from headrace.sim.plant.plant import Plant
-from headrace.sim.plant.pump import Pump
 
 US_PER_S: Final = 1_000_000
 
@@ -373,33 +371,33 @@ class Faults:
         return same[0] if same else None
 
     def _begin(self, fault: ActiveFault) -> None:
-        machine = self.plant.machines.get(fault.target)
-        if fault.name == "bearing_wear" and machine is not None:
-            wear = machine.state.bearing_wear
-            machine.state.bearing_wear = max(wear, fault.parameters["initial"])
-        elif isinstance(machine, Pump):
-            machine.state.suction_loss_bar = fault.parameters["pressure_drop_bar"]
-        elif isinstance(machine, MachiningCentre):
-            machine.break_tool()
-        elif fault.name == "device_restart":
-            self.devices[fault.target].set_off(True)
-        elif fault.name == "slow_device":
-            self.devices[fault.target].set_delay(fault.parameters["delay_s"])
-        elif fault.name == "clock_step":
-            offset_us = round(fault.parameters["offset_s"] * US_PER_S)
-            self.devices[fault.target].set_clock_offset(offset_us)
+        name, target, parameters = fault.name, fault.target, fault.parameters
+        # By the fault's name, never by the target's: a machine and its device share a name.
+        if name == "bearing_wear":
+            state = self.plant.machines[target].state
+            state.bearing_wear = max(state.bearing_wear, parameters["initial"])
+        elif name == "cavitation":
+            self.plant.pumps[target].state.suction_loss_bar = parameters["pressure_drop_bar"]
+        elif name == "tool_breakage":
+            self.plant.machining[target].break_tool()
+        elif name == "device_restart":
+            self.devices[target].set_off(True)
+        elif name == "slow_device":
+            self.devices[target].set_delay(parameters["delay_s"])
+        elif name == "clock_step":
+            self.devices[target].set_clock_offset(round(parameters["offset_s"] * US_PER_S))
 
     def _end(self, fault: ActiveFault) -> None:
-        machine = self.plant.machines.get(fault.target)
-        if fault.name == "bearing_wear" and machine is not None:
-            machine.state.bearing_wear = 0.0
-        elif isinstance(machine, Pump):
-            machine.state.suction_loss_bar = 0.0
-        elif isinstance(machine, MachiningCentre):
-            machine.replace_tool()
-        elif fault.name == "device_restart":
-            self.devices[fault.target].set_off(False)
-        elif fault.name == "slow_device":
-            self.devices[fault.target].set_delay(0.0)
-        elif fault.name == "clock_step":
-            self.devices[fault.target].set_clock_offset(0)
+        name, target = fault.name, fault.target
+        if name == "bearing_wear":
+            self.plant.machines[target].state.bearing_wear = 0.0
+        elif name == "cavitation":
+            self.plant.pumps[target].state.suction_loss_bar = 0.0
+        elif name == "tool_breakage":
+            self.plant.machining[target].replace_tool()
+        elif name == "device_restart":
+            self.devices[target].set_off(False)
+        elif name == "slow_device":
+            self.devices[target].set_delay(0.0)
+        elif name == "clock_step":
+            self.devices[target].set_clock_offset(0)

@@ -105,12 +105,28 @@ def _identify(tags: tuple[Tag, ...], known: _Known) -> list[int]:
     """The id of each tag: its own, that of its earlier path, the retired one's, or a new one."""
     holders: dict[int, str] = {}
     ids = _claimed(tags, known, holders)
+    leaving = _leaving(tags, known, holders)
     for position, tag in enumerate(tags):
         if not ids[position]:
             tag_id = known.active.get(tag.path) or known.retired.get(tag.path, 0)
-            ids[position] = tag_id or _new_id(known, holders)
+            ids[position] = tag_id or leaving.get(tag.path) or _new_id(known, holders)
             _claim(holders, ids[position], tag)
     return ids
+
+
+def _leaving(tags: tuple[Tag, ...], known: _Known, holders: dict[int, str]) -> dict[str, int]:
+    """Earlier path -> id of a tag whose present path leaves the file now.
+
+    A rename that is taken back (an undo) has no `was`: the earlier path is simply there again.
+    """
+    paths = {tag.path for tag in tags}
+    found: dict[str, int] = {}
+    for path, tag_id in known.active.items():
+        if path not in paths and tag_id not in holders:
+            for former in known.former.get(tag_id, set()) - {path}:
+                # Of two that had this path, nobody can say which is meant: neither is taken.
+                found[former] = 0 if former in found else tag_id
+    return found
 
 
 def _claimed(tags: tuple[Tag, ...], known: _Known, holders: dict[int, str]) -> list[int]:

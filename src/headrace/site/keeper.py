@@ -19,7 +19,7 @@ import msgspec
 from headrace.bus.client import Bus
 from headrace.bus.subjects import ALL_HEALTH, DESIRED_BUCKET, Subjects
 from headrace.model.desired import EdgeConfig
-from headrace.model.errors import HeadraceError, Misconfigured, Transient
+from headrace.model.errors import HeadraceError, Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, Event
 from headrace.model.time import Clock, SystemClock
@@ -226,8 +226,11 @@ class Keeper:
         """
         for key in list(self.pending):
             value = self.pending[key]
-            if await bus.get(DESIRED_BUCKET, key) != value:
-                await bus.put(DESIRED_BUCKET, key, value)
+            try:
+                if await bus.get(DESIRED_BUCKET, key) != value:
+                    await bus.put(DESIRED_BUCKET, key, value)
+            except Refused as error:
+                self._say("error", error.code, error.what, error.remedy)
             if self.pending.get(key) is value:
                 del self.pending[key]
         subjects = self._subjects()

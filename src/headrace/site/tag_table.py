@@ -125,11 +125,11 @@ def decode(file: str, content: bytes) -> tuple[str, str]:
 
 def separator_of(text: str) -> str:
     """The separator of a CSV text: the one that parts its header into most known words."""
-    header = next((line for line in text.splitlines() if _is_content([line])), "")
+    header = next((line for line in text.splitlines() if is_content([line])), "")
 
     def score(separator: str) -> tuple[int, int]:
         cells = header.split(separator)
-        return sum(_field_of(cell.strip('"')) is not None for cell in cells), len(cells)
+        return sum(field_of(cell.strip('"')) is not None for cell in cells), len(cells)
 
     return max(_SEPARATORS, key=score)
 
@@ -157,17 +157,19 @@ def read_sheet(file: str, content: bytes) -> list[tuple[int, list[str]]]:
     ]
 
 
-def _is_content(row: list[str]) -> bool:
+def is_content(row: list[str]) -> bool:
+    """Whether a row is neither empty nor a remark that begins with ``#``."""
     return any(cell.strip() for cell in row) and not row[0].lstrip().startswith("#")
 
 
-def _field_of(word: str) -> str | None:
+def field_of(word: str) -> str | None:
+    """The column that a header word names, in English or Chinese; None when it names none."""
     plain = word.strip().lower().replace(" ", "_").replace("(", "").replace(")", "")
     return _BY_WORD.get(plain)
 
 
 def _table(file: str, rows: list[tuple[int, list[str]]]) -> TagTable:
-    rows = [(line, row) for line, row in rows if _is_content(row)]
+    rows = [(line, row) for line, row in rows if is_content(row)]
     if not rows:
         raise Misconfigured(
             "SITE-1017",
@@ -187,7 +189,7 @@ def _table(file: str, rows: list[tuple[int, list[str]]]) -> TagTable:
     body = rows[1:]
     table.lines = [line for line, _ in body]
     for position, word in enumerate(header):
-        field = _field_of(word)
+        field = field_of(word)
         if field is None:
             if word.strip():
                 table.unknown.append(word.strip())

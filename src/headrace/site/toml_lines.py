@@ -40,11 +40,24 @@ def key_lines(text: str) -> dict[Key, int]:
     return walk.lines
 
 
+def header_lines(text: str) -> list[tuple[int, Key]]:
+    """(line, key) of each ``[table]`` and ``[[element]]`` header, in the order of the text.
+
+    Example:
+        >>> header_lines("[site]\\n[[tag]]\\n[[tag]]\\n")
+        [(1, ('site',)), (2, ('tag', 0)), (3, ('tag', 1))]
+    """
+    walk = _Walk(text)
+    walk.run()
+    return walk.headers
+
+
 class _Walk:
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
         self.lines: dict[Key, int] = {}
+        self.headers: list[tuple[int, Key]] = []
         self._counts: dict[Key, int] = {}
         self._counted_to, self._line = 0, 1
 
@@ -79,9 +92,11 @@ class _Walk:
             key = (*key, name)
             if many and position == len(names) - 1:
                 self._counts[key] = self._counts.get(key, -1) + 1
+            self._mark(key)
             if key in self._counts:
                 key = (*key, self._counts[key])
             self._mark(key)
+        self.headers.append((self._line, key))
         self.at = end
         return key
 

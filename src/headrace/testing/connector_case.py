@@ -128,6 +128,8 @@ class Rig:
         self.emulator = emulator
         self.clock: Clock = SystemClock()
         self.shown_us: list[int] = []
+        self.server_up = case.server is not None
+        self.emulator_up = True
         self._certificates = certificates
 
     @property
@@ -151,6 +153,33 @@ class Rig:
         return self.case.connector.open(
             self.connection, ConnectorContext(**(fields | dict(self.case.context)))
         )
+
+    async def kill(self) -> None:
+        """Cut the power of what the connector talks to."""
+        if self.case.server is not None:
+            self.server_up = False
+            await self.case.server.stop()
+        else:
+            self.emulator_up = False
+            await self.emulator.stop()
+
+    async def revive(self) -> None:
+        """Switch on again what was killed; the device shows its values anew."""
+        if self.case.server is not None:
+            await self.emulator.stop()
+            self.emulator_up = False
+            await self.case.server.start()
+            self.server_up = True
+        await self.emulator.start()
+        self.emulator_up = True
+        await self.show()
+
+    async def shut_down(self) -> None:
+        """Stop what still runs."""
+        if self.emulator_up:
+            await self.emulator.stop()
+        if self.server_up and self.case.server is not None:
+            await self.case.server.stop()
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[Connector]:
@@ -211,7 +240,7 @@ class Rig:
         """The last sample of every tag of the group, and the reading that completed it."""
         wanted = {tag.tag_id for tag in group.tags}
         batches: list[pl.DataFrame] = []
-        deadline_s = self.clock.monotonic_s() + 4 * self.case.limit_s
+        deadline_s = self.clock.monotonic_s() + 2 * self.case.limit_s
         errors: dict[int, str] = {}
         while wanted:
             assert self.clock.monotonic_s() < deadline_s, f"no samples of the tags {sorted(wanted)}"
@@ -233,18 +262,14 @@ async def running(case: ConnectorCase) -> AsyncIterator[Rig]:
     with tempfile.TemporaryDirectory(prefix="check_connector_") as folder:
         if case.server is not None:
             await case.server.start()
+        emulator = case.make_emulator()
+        await emulator.start()
+        rig = Rig(case, emulator, Path(folder))
         try:
-            emulator = case.make_emulator()
-            await emulator.start()
-            rig = Rig(case, emulator, Path(folder))
-            try:
-                await rig.show()
-                yield rig
-            finally:
-                await rig.emulator.stop()
+            await rig.show()
+            yield rig
         finally:
-            if case.server is not None:
-                await case.server.stop()
+            await rig.shut_down()
 
 
 def assert_shows(rig: Rig, batch: pl.DataFrame, group: ScanGroup) -> None:

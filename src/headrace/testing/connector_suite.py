@@ -150,14 +150,14 @@ async def closes_in_every_state(case: ConnectorCase) -> None:
             await rig.collect(connector, case.group())
             await rig.in_time(connector.close(), "first close")
         async with rig.connected():
-            await _kill(rig)
+            await rig.kill()
 
 
 async def says_transient_when_refused(case: ConnectorCase) -> None:
     """A port where nobody listens raises Transient from ``connect``, in time; close works then."""
     async with running(case) as rig:
         connector = rig.open()
-        await _kill(rig)
+        await rig.kill()
         try:
             await _assert_transient(rig, connector.connect(), "connect to a dead port")
         finally:
@@ -169,9 +169,9 @@ async def says_transient_when_killed(case: ConnectorCase) -> None:
     async with running(case) as rig:
         async with rig.connected() as connector:
             await rig.collect(connector, case.group())
-            await _kill(rig)
+            await rig.kill()
             await _assert_transient(rig, _read_on(connector, case.group()), "read of a dead server")
-        await _revive(rig)
+        await rig.revive()
         async with rig.connected() as connector:
             batch, _ = await rig.collect(connector, case.group())
             assert_shows(rig, batch, case.group())
@@ -188,7 +188,7 @@ async def says_transient_when_slow(case: ConnectorCase) -> None:
 
 
 async def leaves_nothing_when_cancelled(case: ConnectorCase) -> None:
-    """A cancelled ``read`` and a close leave no task and no socket behind."""
+    """Neither a cancelled ``read`` nor a close leaves a task or a socket behind."""
     async with running(case) as rig:
         async with rig.connected() as connector:  # so that lazy imports and caches are warm
             await rig.collect(connector, case.group())
@@ -205,6 +205,9 @@ async def leaves_nothing_when_cancelled(case: ConnectorCase) -> None:
         await rig.in_time(asyncio.wait({reading}), "a cancelled read")
         await rig.in_time(connector.close(), "close")
         rig.emulator.delay_s = 0.0
+        await _settled(rig, tasks, sockets)
+        async with rig.connected() as connector:
+            await rig.collect(connector, case.group())
         await _settled(rig, tasks, sockets)
 
 
@@ -285,19 +288,6 @@ CONNECTOR_CHECKS: Final[tuple[Check, ...]] = (
     browses,
 )
 """All checks; give them to ``pytest.mark.parametrize`` to see each by its name."""
-
-
-async def _kill(rig: Rig) -> None:
-    """Cut the power of what the connector talks to."""
-    await (rig.case.server or rig.emulator).stop()
-
-
-async def _revive(rig: Rig) -> None:
-    if rig.case.server is not None:
-        await rig.emulator.stop()
-        await rig.case.server.start()
-    await rig.emulator.start()
-    await rig.show()
 
 
 async def _read_on(connector: Connector, group: ScanGroup) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
+from headrace.console.pages.connection_actions import Certificates, draw_actions, draw_undo
 from headrace.console.pages.shell import Visit, empty_state, frame, html, pill
 from headrace.console.sources import ConnectionLine
 from headrace.console.texts import Texts
@@ -25,12 +26,17 @@ def show(visit: Visit) -> None:
             edges = html("").classes("hr-row hr-wrap")
             html("").classes("hr-grow")
             if visit.may("edit"):
+                draw_undo(visit)
                 add = join(icon("plus", 16), texts("connections.add"))
                 html(tag("a.hr-btn.primary", add, href="/connections/add"))
+        problems = html("")
+        refused = Certificates(visit)
         cards = _Cards(visit)
 
         def refresh() -> None:
             edges.set_content(_edges(visit))
+            problems.set_content(_problems(visit))
+            refused.refresh()
             cards.refresh()
 
         refresh()
@@ -52,16 +58,28 @@ def _edges(visit: Visit) -> Markup:
     return join(found)
 
 
+def _problems(visit: Visit) -> Markup:
+    found = visit.services.sources.site_problems
+    if not found:
+        return join()
+    lines = [
+        tag("div", tag("code", f"{p.file}:{p.line} {p.code}"), f" {p.field}: {p.what}. {p.remedy}")
+        for p in found[:20]
+    ]
+    title = tag("b", f"{visit.texts('connections.site_errors')} ({len(found)})")
+    return tag(".hr-error", title, lines, style="margin:0 0 14px", role="alert")
+
+
 class _Cards:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._body = ui.element("div")
-        self._names: list[str] | None = None
+        self._names: list[tuple[str, bool]] | None = None
         self._cards: dict[str, ui.html] = {}
 
     def refresh(self) -> None:
         lines = self._visit.services.sources.health.connections()
-        names = [line.state.connection for line in lines]
+        names = [(line.state.connection, line.state.state == "disabled") for line in lines]
         if names != self._names:
             self._names = names
             self._draw(lines)
@@ -92,6 +110,8 @@ class _Cards:
                         .props(f'data-connection="{name}"')
                     ):
                         self._cards[name] = html("")
+                        if self._visit.may("operate"):
+                            draw_actions(self._visit, line.state)
 
 
 def card_markup(texts: Texts, line: ConnectionLine, now_us: int) -> Markup:
@@ -102,9 +122,17 @@ def card_markup(texts: Texts, line: ConnectionLine, now_us: int) -> Markup:
     place = f"{state.protocol} · {state.endpoint}"
     head = tag(
         ".hr-row.hr-between.hr-pad",
-        tag("div.hr-grow", tag("h3.hr-trunc", state.connection), tag(".hr-sub.hr-trunc", place, title=place)),
-        tag("div", pill(shown, texts(f"connection_state.{shown}")), tag(".hr-sub", since, style="text-align:right")),
-    )  # fmt: skip
+        tag(
+            "div.hr-grow",
+            tag("h3.hr-trunc", state.connection),
+            tag(".hr-sub.hr-trunc", place, title=place),
+        ),
+        tag(
+            "div",
+            pill(shown, texts(f"connection_state.{shown}")),
+            tag(".hr-sub", since, style="text-align:right"),
+        ),
+    )
     return join(
         head, _error(texts, state, now_us), _counts(texts, state, now_us), _tag_errors(texts, state)
     )

@@ -9,7 +9,7 @@ from nicegui import ui
 
 from headrace.console.pages.shell import html
 from headrace.console.widgets.icons import icon
-from headrace.console.widgets.markup import join
+from headrace.console.widgets.markup import Markup, join, tag
 
 
 def button(
@@ -34,3 +34,14 @@ def button(
         .props("type=button")
         .on("click", handler, [])
     )
+
+
+def diff_markup(diff: str) -> Markup:
+    """A unified diff with added, removed and place lines coloured; the sign stays in front."""
+
+    def line(text: str) -> Markup:
+        kind = {"+": "add", "-": "del", "@": "at"}.get(text[:1], "")
+        return tag("span", text, cls=kind)
+
+    shown = [text for text in diff.splitlines() if not text.startswith(("---", "+++"))]
+    return join([join(line(text), "\n") for text in shown])

@@ -135,6 +135,7 @@ hr.trend = (() => {
     const yAxis = (units.length ? units : [""]).map((unit, k) => {
       const mine = lines.findIndex((l) => l.unit === unit);
       return {
+        show: !narrow || k < 2,
         type: "value", scale: true, name: unit, position: k % 2 ? "right" : "left", offset: (k >> 1) * 56,
         nameTextStyle: { color: units.length > 1 ? css("series-" + Math.max(0, mine)) : text, fontSize: 12, align: k % 2 ? "right" : "left" },
         axisLabel: { color: text, fontSize: 11, hideOverlap: true, formatter: (v) => hr.format(v, 4) },
@@ -142,10 +143,10 @@ hr.trend = (() => {
         splitLine: { show: k === 0, lineStyle: { color: grid } },
       };
     });
-    const sides = [Math.ceil(units.length / 2), Math.floor(units.length / 2)];
+    const sides = narrow ? [1, units.length > 1 ? 1 : 0] : [Math.ceil(units.length / 2), Math.floor(units.length / 2)];
     chart.setOption({
       animation: false, useUTC: false,
-      grid: { left: (narrow ? 44 : 56) * Math.max(1, sides[0]), right: sides[1] ? 56 * sides[1] : 18, top: 36, bottom: 30 },
+      grid: { left: (narrow ? 44 : 56) * Math.max(1, sides[0]), right: sides[1] ? (narrow ? 44 : 56) * sides[1] : 18, top: 36, bottom: 30 },
       xAxis: { type: "time", min: view.start, max: view.end, axisLabel: { color: text, fontSize: 11, hideOverlap: true },
         axisLine: { lineStyle: { color: css("line-strong") } }, splitLine: { show: true, lineStyle: { color: grid } }, axisPointer: { label: { show: false } } },
       yAxis,
@@ -153,7 +154,7 @@ hr.trend = (() => {
         axisPointer: { type: "line", lineStyle: { color: css("text-3") } }, formatter: tip },
       series: lines.map((l, i) => ({
         type: "line", name: l.path, yAxisIndex: units.indexOf(l.unit), data: pairs(l), showSymbol: l.t.length < 60, symbolSize: 4,
-        lineStyle: { width: 1.5, color: css("series-" + i) }, itemStyle: { color: css("series-" + i) }, connectNulls: false, emphasis: { disabled: true },
+        lineStyle: { width: 1.3, color: css("series-" + i) }, itemStyle: { color: css("series-" + i) }, connectNulls: false, emphasis: { disabled: true },
         step: l.t.length < 4 ? "end" : false,
         markArea: { silent: true, data: l.bad.map(([a, b, s]) => [{ xAxis: a, itemStyle: { color: css(s === 1 ? "warn" : "bad"), opacity: 0.13 } }, { xAxis: b }]) },
       })),

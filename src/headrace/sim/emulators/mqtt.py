@@ -48,6 +48,7 @@ class MqttJsonEmulator:
         timestamp: where it puts its time, as in the connector's option; "" leaves it out.
         write_topic_suffix: listens for commands on its topics with this suffix; "" has none.
         whole_object: publish all fields of a topic at each change; else only what changed.
+        retain: the broker keeps each topic's last message for whoever subscribes later.
         client_id: unique at the broker; "" makes one from its first topic.
         connection_endpoint: what :attr:`endpoint` says, when it is not the URL (``broker``).
     """
@@ -64,6 +65,7 @@ class MqttJsonEmulator:
         timestamp: str = _DEFAULT_TIMESTAMP,
         write_topic_suffix: str = "",
         whole_object: bool = True,
+        retain: bool = False,
         client_id: str = "",
         connection_endpoint: str = "",
         clock: Clock | None = None,
@@ -76,6 +78,7 @@ class MqttJsonEmulator:
         self._on_write = on_write
         self._username, self._password = username, password
         self._qos = qos
+        self._retain = retain
         self._time = parse_time_field(timestamp, "emulator")
         self._suffix = write_topic_suffix
         self._whole = whole_object
@@ -183,7 +186,7 @@ class MqttJsonEmulator:
         if self._qos == 0:
             if session is not None and session.is_connected:
                 try:
-                    await session.publish(topic, payload)
+                    await session.publish(topic, payload, retain=self._retain)
                 except Transient:  # QoS 0: what the broker did not get is gone
                     return
             return
@@ -197,7 +200,7 @@ class MqttJsonEmulator:
 
     def _hand_over(self, session: MqttSession, entry: tuple[str, bytes]) -> None:
         try:
-            answer = session.publish_soon(entry[0], entry[1], qos=1)
+            answer = session.publish_soon(entry[0], entry[1], qos=1, retain=self._retain)
         except Transient:  # it stays in the outbox for the next session
             return
         assert answer is not None

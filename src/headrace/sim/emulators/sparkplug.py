@@ -198,7 +198,7 @@ class SparkplugEmulator:
     async def stop(self) -> None:
         """Vanish from the network; the broker publishes the NDEATH."""
         await self._link.stop()
-        self._born = set()
+        self._lost()
 
     def _lost(self) -> None:
         self._born = set()
@@ -333,8 +333,10 @@ class SparkplugEmulator:
         if self.delay_s > 0:
             await asyncio.sleep(self.delay_s)
         async with self._turn:
-            for change in self._changes(values, source_timestamp_us, status or {}):
+            changes = self._changes(values, source_timestamp_us, status or {})
+            for change in changes:
                 self._check_change(change)
+            for change in changes:
                 for metric, value, code in change.values:
                     metric.value, metric.at_us, metric.status = value, change.at_us, code
                 await self._publish(change)

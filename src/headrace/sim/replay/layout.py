@@ -103,9 +103,11 @@ def make_layout(recording: Recording, protocol: Protocol, prefix: str = "") -> L
         for column in recording.columns
     ]
     options: dict[str, Any] = {"timestamp": JSON_TIMESTAMP} if protocol == "mqtt" else {}
+    if protocol == "sparkplug":
+        options = {"host_id": f"host_of_{recording.name}"}
     if protocol == "opcua":
         options = {"publishing_interval_ms": 100, "queue_size": 10_000, "history_resume": True}
-    return Layout(f"replay_{recording.name}"[:64], protocol, tuple(tags), options)
+    return Layout(f"{protocol}_{recording.name}"[:64], protocol, tuple(tags), options)
 
 
 def _unfit(what: str, remedy: str) -> Misconfigured:
@@ -151,7 +153,7 @@ def _modbus(recording: Recording, above: str, key: str) -> Layout:
         "record_sequence": MODBUS_SEQUENCE,
         "record_acknowledge": MODBUS_ACKNOWLEDGE,
     }
-    return Layout(f"replay_{recording.name}"[:64], "modbus", tuple(tags), options)
+    return Layout(f"modbus_{recording.name}"[:64], "modbus", tuple(tags), options)
 
 
 def site_part(layout: Layout, endpoint: str, scan_interval_ms: int) -> str:

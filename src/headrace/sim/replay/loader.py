@@ -26,7 +26,10 @@ DEFAULT_START_US: Final = 1_577_836_800_000_000  # 2020-01-01
 _SEPARATORS: Final = (";", "\t", "|", ",")
 _NULLS: Final = ("", "NA", "N/A", "n/a", "null", "NULL", "None")
 _INTEGER: Final = r"^[+-]?(0|[1-9]\d{0,17})$"
-_FLOAT: Final = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?([nN]a[nN]|[iI]nf(inity)?)$"
+# Digits with leading zeros are a name ("007"), not a number.
+_FLOAT: Final = (
+    r"^[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?$|^[+-]?([nN]a[nN]|[iI]nf(inity)?)$"
+)
 _BOOLEAN: Final = r"^(?i:true|false)$"
 _SERIES_NAMES: Final = {"tag", "name", "series", "metric", "variable", "sensor", "point", "signal"}
 _VALUE_NAMES: Final = {"value", "val", "values"}

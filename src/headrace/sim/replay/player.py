@@ -140,7 +140,9 @@ class Player:
         self._clock = clock
         self._position_file = position_file
         self._saved_s = clock.monotonic_s()
-        self._marks: deque[tuple[float, int]] = deque([(self._saved_s, first_row)], MARKS_MAX)
+        self._marks: deque[tuple[float, int]] = deque(
+            [(self._saved_s, first_row)], maxlen=MARKS_MAX
+        )
         self._addresses = {key: layout.addresses(key) for key in {tag.key for tag in layout.tags}}
 
     async def run(self, stop: asyncio.Event, progress: Callable[[int], None]) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from asyncua import ua
+from asyncua.common.utils import ServiceError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,9 +23,11 @@ from headrace.edge.contract import ScanGroup
 from headrace.model import status as codes
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import Misconfigured, Refused, Transient
+from headrace.model.time import to_datetime
 from headrace.security import certificates
 from headrace.sim.emulators import Point
 from headrace.sim.emulators.opcua import OpcUaEmulator
+from headrace.sim.emulators.opcua_server import publish_value
 
 T0 = 1_700_000_000_123_456
 POINTS = [
@@ -492,6 +498,62 @@ async def test_a_slow_device_is_no_dead_device(cnc: Any, bench: Any) -> None:
     assert batch.height == 1
 
 
+async def test_a_text_in_a_number_node_is_kept_as_given(cnc: Any, bench: Any) -> None:
+    connector = await bench.connect(cnc.endpoint)
+    tags = [tag(LOAD), tag(COUNT, 2)]
+    await bench.until(connector, tags, lambda b: b.height == 2)
+    wrong = ua.DataValue(
+        ua.Variant("ERR 7"), ua.StatusCode(codes.UNCERTAIN), to_datetime(T0), to_datetime(T0)
+    )
+    publish_value(cnc._shown[LOAD].attribute, wrong)
+    await cnc.update({COUNT: 5}, T0)
+    batch, _ = await bench.until(connector, tags, lambda b: b.height == 2)
+    assert rows(batch, 1) == [(T0, None, "ERR 7", codes.UNCERTAIN)]
+    assert rows(batch, 2) == [(T0, 5.0, None, 0)]
+
+
+async def test_a_lost_subscription_ends_the_session(cnc: Any, bench: Any) -> None:
+    connector = await bench.connect(cnc.endpoint, timeout_s=1.0)
+    await bench.until(connector, [tag(LOAD)], lambda b: b.height == 1)
+    service = cnc._server.iserver.subscription_service
+    await service.delete_subscriptions(list(service.subscriptions))
+    with pytest.raises(Transient, match="EDGE-2002"):
+        await bench.until(connector, [tag(LOAD)], lambda _: False, timeout_s=10.0)
+
+
+async def test_a_server_without_time_gives_our_time_and_says_so(cnc: Any, bench: Any) -> None:
+    connector = await bench.connect(cnc.endpoint)
+    await bench.until(connector, [tag(LOAD)], lambda b: b.height == 1)
+    publish_value(cnc._shown[LOAD].attribute, ua.DataValue(ua.Variant(3.0), ua.StatusCode()))
+    batch, readings = await bench.until(connector, [tag(LOAD)], lambda b: b.height == 1)
+    assert batch["source_timestamp"].to_list() == batch["received_timestamp"].to_list()
+    assert "EDGE-2017" in [code for reading in readings for code, _ in reading.notices]
+
+
+async def test_the_channel_is_renewed_while_values_flow(bench: Any, tmp_path: Path) -> None:
+    async with device(security=["SignAndEncrypt"], certificates=tmp_path / "server") as cnc:
+        with pytest.raises(Refused, match="EDGE-2006"):
+            await bench.make(cnc.endpoint, security="SignAndEncrypt").connect()
+        [entry] = certificates.list_certificates(bench.certificates)
+        certificates.trust(bench.certificates, entry.thumbprint)
+        connector = bench.make(cnc.endpoint, security="SignAndEncrypt")
+        connector._session._client.secure_channel_timeout = 600
+        await connector.connect()
+        tokens: set[int] = set()
+        seen = 0
+        while len(tokens) < 4:
+            seen += 1
+            await cnc.update({LOAD: float(seen)}, T0 + seen)
+            await bench.until(
+                connector,
+                [tag(LOAD)],
+                lambda b, wanted=seen: b.filter(pl.col("value") == wanted).height == 1,
+            )
+            channel = connector._session._client.uaclient.protocol._connection
+            tokens.add(channel.security_token.TokenId)
+        assert seen > 4
+
+
 async def test_close_works_on_what_was_never_opened(bench: Any) -> None:
     await bench.make("opc.tcp://127.0.0.1:1").close()
 
@@ -502,8 +564,6 @@ async def test_a_tag_appears_when_the_server_gets_its_node(bench: Any) -> None:
         connector = await bench.connect(cnc.endpoint)
         tags = [tag("ns=2;s=later"), tag(LOAD, 2)]
         await bench.until(connector, tags, lambda b: b["tag_id"].n_unique() == 2)
-        from asyncua import ua
-
         server = cnc._server
         await server.get_objects_node().add_variable(
             ua.NodeId("later", 2), ua.QualifiedName("later", 2), 5.5
@@ -513,3 +573,74 @@ async def test_a_tag_appears_when_the_server_gets_its_node(bench: Any) -> None:
             connector, tags, lambda b: b.filter(pl.col("value") == 5.5).height == 1
         )
         assert batch.filter(pl.col("value") == 5.5)["tag_id"].to_list() == [1]
+
+
+def test_checks_need_no_driver_and_its_absence_is_named() -> None:
+    """A site file is checked on machines without asyncua."""
+    script = """
+import sys
+sys.modules["asyncua"] = None
+from pathlib import Path
+from headrace.edge.connectors.opcua import CONNECTOR
+from headrace.edge.contract import ConnectorContext
+from headrace.model.desired import ConnectionConfig
+from headrace.model.errors import Misconfigured
+from headrace.model.time import SystemClock
+connection = ConnectionConfig(name="c", protocol="opcua", endpoint="opc.tcp://h:1")
+CONNECTOR.check_connection(connection)
+context = ConnectorContext(clock=SystemClock(), certificates=Path(), secret=str)
+try:
+    CONNECTOR.open(connection, context)
+except Misconfigured as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.startswith("EDGE-1001 the driver of connection c is not installed")
+    assert "headrace[opcua]" in done.stdout
+
+
+@pytest.mark.parametrize("reading", ["subscribe", "poll"])
+async def test_a_server_that_takes_few_operations_a_call(
+    cnc: Any, bench: Any, reading: str
+) -> None:
+    """BadTooManyOperations makes the calls smaller, not the connection useless."""
+    server = cnc._server.iserver
+    asked: list[int] = []
+
+    def limited(service: Any, items: Any) -> Any:
+        def call(parameters: Any, *more: Any) -> Any:
+            asked.append(len(getattr(parameters, items)))
+            if asked[-1] > 2:
+                raise ServiceError(ua.StatusCodes.BadTooManyOperations)
+            return service(parameters, *more)
+
+        return call
+
+    server.attribute_service.read = limited(server.attribute_service.read, "NodesToRead")
+    subscriptions = server.subscription_service
+    subscriptions.create_monitored_items = limited(
+        subscriptions.create_monitored_items, "ItemsToCreate"
+    )
+    connector = await bench.connect(cnc.endpoint, reading=reading)
+    tags = [tag(point.address, i) for i, point in enumerate(POINTS)]
+    await bench.until(connector, tags, lambda b: b["tag_id"].n_unique() == len(POINTS))
+    assert max(asked) > 2
+    assert asked[-1] <= 2
+
+
+async def test_a_queue_that_the_server_makes_too_short_is_told(cnc: Any, bench: Any) -> None:
+    cnc._server.iserver.max_monitored_item_queue_size = 1
+    connector = await bench.connect(cnc.endpoint, publishing_interval_ms=500)
+    create = connector._session.call
+
+    async def revise(request: Any, response: Any) -> Any:
+        answer = await create(request, response)
+        if response is ua.CreateMonitoredItemsResponse:
+            answer.Results[0].RevisedSamplingInterval = 50.0
+        return answer
+
+    connector._session.call = revise
+    _, readings = await bench.until(connector, [tag(LOAD)], lambda b: b.height == 1)
+    assert "EDGE-2023" in [code for reading in readings for code, _ in reading.notices]

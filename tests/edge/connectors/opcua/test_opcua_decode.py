@@ -139,6 +139,19 @@ def test_long_runs_equal_asyncua(n: int, broken_by: int, kind: ua.VariantType, d
     assert_equal(publish_response(items))
 
 
+@pytest.mark.parametrize("at", [1, 2, 15, 16, 17, 143, 144, 145, 299])
+def test_a_run_ends_where_mask_or_type_changes(at: int) -> None:
+    """Also where a look-ahead window of the decoder ends (16, 16 + 128...)."""
+    double, integer = ua.Variant(1.5), ua.Variant(7, ua.VariantType.Int32)
+    without_time = ua.DataValue(double)
+    for other in (ua.DataValue(integer), without_time):
+        first = ua.DataValue(double, SourceTimestamp=datetime(2026, 1, 1, tzinfo=UTC))
+        if other is not without_time:
+            first = ua.DataValue(double)
+        items = [ua.MonitoredItemNotification(i, first if i < at else other) for i in range(300)]
+        assert_equal(publish_response(items))
+
+
 def test_picoseconds_stand_behind_their_own_timestamp() -> None:
     """OPC 10000-6, 5.2.2.17: Source, SourcePico, Server, ServerPico."""
     source, server = 133_500_000_000_000_009, 133_500_000_000_000_017

@@ -32,6 +32,7 @@ from headrace.edge.connectors.modbus.groupplan import limits_of
 from headrace.edge.connectors.modbus.plan import Block, Span, halves, plan_blocks
 from headrace.edge.connectors.modbus.protocol import EXCEPTION_FLAG, read_request
 from headrace.edge.connectors.modbus.session import ModbusSession, Request
+from headrace.edge.connectors.modbus.statuses import ILLEGAL_FUNCTION
 from headrace.edge.contract import BrowseItem
 from headrace.model.errors import Misconfigured, Transient
 
@@ -84,7 +85,7 @@ async def browse(
     items = _bit_items(settings, wanted, found)
     if wanted.table not in BIT_TABLES:
         items = _register_items(settings, wanted, found)
-    if found and wanted.last < REGISTER_MAX:
+    if wanted.last < REGISTER_MAX:
         items.append(_folder(settings, Range(wanted.unit, wanted.table, wanted.last + 1, 0)))
     return items
 
@@ -120,7 +121,8 @@ async def _scan(session: ModbusSession, settings: ModbusSettings, wanted: Range)
                     "Check the unit number and timeout_s.",
                 )
             if answer.pdu[0] & EXCEPTION_FLAG:
-                refused += halves(block) if block.count > 1 else ()
+                lacking = answer.pdu[1:] == bytes((ILLEGAL_FUNCTION,))
+                refused += halves(block) if block.count > 1 and not lacking else ()
             else:
                 found |= _raw(block, answer.pdu[2:])
         pending = refused

@@ -92,8 +92,9 @@ class ColumnDecoder:
             None,
             np.zeros(self._count, np.uint32),
         )
-        for gather in self._gathers:
-            self._decode(gather, raw[gather.index], columns)
+        with np.errstate(invalid="ignore"):  # a signalling NaN is a value that a device may send
+            for gather in self._gathers:
+                self._decode(gather, raw[gather.index], columns)
         return columns
 
     def _decode(self, gather: _Gather, raw: npt.NDArray[np.uint8], columns: Columns) -> None:

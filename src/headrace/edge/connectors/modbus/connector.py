@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import polars as pl
 
 from headrace.edge.connectors.modbus.browse import browse
 from headrace.edge.connectors.modbus.columns import Columns
@@ -39,11 +40,12 @@ from headrace.edge.contract import BrowseItem, ConnectorContext, Reading, ScanGr
 from headrace.model import status as codes
 from headrace.model.desired import TagConfig
 from headrace.model.errors import Transient
-from headrace.model.sample import Int64Array, empty_batch, make_batch
+from headrace.model.sample import Int64Array, concat_batches, empty_batch, make_batch
 
 PLANS_MAX: Final = 64
 CLOCK_TRIES: Final = 3
 YEAR_10000_US: Final = 253_402_300_800_000_000
+_EMPTY: Final = empty_batch()
 _LASTING: Final = (1, 2, 3, DEVICE_FAILURE)
 """Exceptions that asking the same record again would not cure."""
 
@@ -69,6 +71,7 @@ class ModbusConnector:
         self._clock = context.clock
         self._session: ModbusSession | None = None
         self._plans: dict[int, GroupPlan] = {}
+        self._quiet: dict[int, float] = {}
         self._record = _Record()
 
     async def connect(self) -> None:
@@ -100,7 +103,7 @@ class ModbusConnector:
         columns = plan.decoder.decode(polled.buffer)
         errors = {tag_id: str(error) for tag_id, error in plan.wrong.items()}
         errors |= self._mark_failed(plan, polled, columns)
-        reading = Reading(empty_batch(), 0, errors, notices=self._notices(session, plan, polled))
+        reading = Reading(_EMPTY, 0, errors, notices=self._notices(session, plan, polled))
         clock_us = self._device_clock_us(plan, polled, columns)
         reading.device_time_us = clock_us
         if plan.sequence_row is not None and not await self._is_new(plan, polled, columns, reading):
@@ -144,9 +147,9 @@ class ModbusConnector:
     async def _poll(self, session: ModbusSession, plan: GroupPlan) -> tuple[Polled, bool]:
         """One poll; True when the device's clock moved while its block had to be read in parts."""
         if plan.clock_row is None or not needs_one_block(self._settings):
-            return await poll(session, plan, self._clock.monotonic_s()), False
+            return await poll(session, plan, self._quiet, self._clock.monotonic_s()), False
         for _ in range(CLOCK_TRIES):
-            polled = await poll(session, plan, self._clock.monotonic_s())
+            polled = await poll(session, plan, self._quiet, self._clock.monotonic_s())
             if not plan.splits:
                 return polled, False
             if not polled.cut and await self._clock_stands(session, plan, polled):
@@ -220,6 +223,7 @@ class ModbusConnector:
             await self._write_acknowledge(number)
 
         reading.acknowledge = acknowledge
+        reading.waits = True
         return True
 
     async def _write_acknowledge(self, number: int) -> None:
@@ -236,7 +240,7 @@ class ModbusConnector:
             text = f"{session.stale} answers came too late or unasked and were thrown away"
             notices.append(("EDGE-3010", text))
             session.stale = 0
-        for block in polled.cut:
+        for block in polled.news:
             text = (
                 f"unit {block.unit} refused {block.count} of {block.table} from {block.start} "
                 "(zero-based) as one read; it is read in parts"
@@ -255,24 +259,39 @@ def _fill(
     now_us: int,
 ) -> None:
     """Make the reading's batch: the tags' rows, then the tags that cannot be read at all."""
-    count, wrong = len(plan.tags), len(plan.wrong)
-    received = np.concatenate([received_us[:count], np.full(wrong, now_us, np.int64)])
-    source = received if clock_us is None else np.full(count + wrong, clock_us, np.int64)
+    count = len(plan.tags)
+    source = received_us[:count]
+    if clock_us is not None:
+        source = np.full(count, clock_us, np.int64)
     status = columns.status[:count]
     if torn or (plan.clock_row is not None and clock_us is None):
         status = np.where(status == codes.GOOD, np.uint32(codes.UNCERTAIN), status)
         text = "the device's clock cannot be read with its values; they are Uncertain"
         reading.notices += (("EDGE-3013", text),)
-    texts = columns.text[:count] if columns.text else None
-    reading.expected = count + wrong
+    reading.expected = count + len(plan.wrong)
     reading.batch = make_batch(
-        np.concatenate([plan.tag_id, np.array(list(plan.wrong), np.int64)]),
+        plan.tag_id,
         source,
-        np.concatenate([columns.value[:count], np.zeros(wrong)]),
-        status=np.concatenate([status, np.full(wrong, codes.BAD_CONFIGURATION_ERROR, np.uint32)]),
-        received_timestamp_us=received,
-        text=[*texts, *[None] * wrong] if texts else None,
-        value_is_null=np.concatenate([columns.is_null[:count], np.ones(wrong, np.bool_)]),
+        columns.value[:count],
+        status=status,
+        received_timestamp_us=received_us[:count],
+        text=columns.text[:count] if columns.text else None,
+        value_is_null=columns.is_null[:count],
+    )
+    if plan.wrong:
+        reading.batch = concat_batches([reading.batch, _wrong_batch(plan, now_us)])
+
+
+def _wrong_batch(plan: GroupPlan, now_us: int) -> pl.DataFrame:
+    """Bad samples of the tags that cannot be read at all."""
+    count = len(plan.wrong)
+    return make_batch(
+        np.array(list(plan.wrong), np.int64),
+        np.full(count, now_us, np.int64),
+        np.zeros(count),
+        status=codes.BAD_CONFIGURATION_ERROR,
+        received_timestamp_us=now_us,
+        value_is_null=np.ones(count, np.bool_),
     )
 
 

@@ -11,6 +11,9 @@ exception                next polls
 4 of a single span       asked for alone each time: it may come back with the next value
 other (busy, gateway...) no cut: it is the device that refuses, not an address
 ======================== ===========================================================================
+
+A unit behind a gateway that stays silent while others speak costs a whole timeout each time, so it is
+left alone for ``UNIT_RETRY_S``.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import numpy as np
 from headrace.edge.connectors.modbus.address import BIT_TABLES
 from headrace.edge.connectors.modbus.columns import IndexArray
 from headrace.edge.connectors.modbus.groupplan import GroupPlan, Split
-from headrace.edge.connectors.modbus.plan import Block, Span, halves
+from headrace.edge.connectors.modbus.plan import Block, Span, cover, halves
 from headrace.edge.connectors.modbus.protocol import (
     EXCEPTION_FLAG,
     PDU_BYTES_MAX,
@@ -41,6 +44,7 @@ from headrace.model.sample import Int64Array
 from headrace.model.time import US_PER_S
 
 MERGE_RETRY_S: Final = 60.0
+UNIT_RETRY_S: Final = 10.0
 SILENT: Final = -1
 """Stands for an exception code where a unit did not answer at all."""
 _CUT: Final = (ILLEGAL_ADDRESS, ILLEGAL_VALUE, DEVICE_FAILURE)
@@ -55,12 +59,14 @@ class Polled:
         failed: spans that failed, with the exception code or :data:`SILENT`.
         answered: rows of the columns, and when their answer came (event loop's clock).
         cut: blocks that the device refused whole in this poll, and that were cut.
+        news: those of them that were not cut before.
     """
 
     buffer: bytearray
     failed: dict[Span, int] = field(default_factory=dict)
     answered: list[tuple[IndexArray, float]] = field(default_factory=list)
     cut: list[Block] = field(default_factory=list)
+    news: list[Block] = field(default_factory=list)
 
 
 @dataclass
@@ -71,20 +77,24 @@ class _Outcome:
     skipped: dict[Span, int] = field(default_factory=dict)
 
 
-async def poll(session: ModbusSession, plan: GroupPlan, now_s: float) -> Polled:
+async def poll(
+    session: ModbusSession, plan: GroupPlan, quiet: dict[int, float], now_s: float
+) -> Polled:
     """Read every block of the plan once.
 
     Args:
         session: an open session.
         plan: what to read; its ``splits`` are brought up to date.
-        now_s: monotonic seconds, to know when a cut block is tried whole again.
+        quiet: unit -> until when it is left alone; brought up to date.
+        now_s: monotonic seconds, to know when a cut block or a quiet unit is tried again.
 
     Raises:
         Transient: EDGE-3002 when no unit answered, and what the session raises.
     """
     polled = Polled(bytearray(plan.size))
     outcomes: dict[int, _Outcome] = {}
-    pending = _first_parts(plan, polled, outcomes, now_s)
+    pending = _first_parts(plan, polled, outcomes, quiet, now_s)
+    asked = {number for number, _ in pending}
     while pending:
         answers = await session.exchange(
             [
@@ -92,20 +102,30 @@ async def poll(session: ModbusSession, plan: GroupPlan, now_s: float) -> Polled:
                 for _, part in pending
             ]
         )
-        _check_silence(pending, answers)
+        for unit in _silent_units(pending, answers):
+            quiet[unit] = now_s + UNIT_RETRY_S
         cut: list[tuple[int, Block]] = []
         for (number, part), answer in zip(pending, answers, strict=True):
             cut += _take(plan, polled, outcomes, number, part, answer)
         pending = cut
-    _remember(plan, outcomes, now_s)
+    _remember(plan, outcomes, asked, now_s)
     return polled
 
 
 def _first_parts(
-    plan: GroupPlan, polled: Polled, outcomes: dict[int, _Outcome], now_s: float
+    plan: GroupPlan,
+    polled: Polled,
+    outcomes: dict[int, _Outcome],
+    quiet: dict[int, float],
+    now_s: float,
 ) -> list[tuple[int, Block]]:
     parts: list[tuple[int, Block]] = []
+    if all(now_s < quiet.get(block.unit, now_s) for block in plan.blocks):
+        quiet.clear()
     for number, block in enumerate(plan.blocks):
+        if now_s < quiet.get(block.unit, now_s):
+            polled.failed |= dict.fromkeys(block.spans, SILENT)
+            continue
         split = plan.splits.get(number)
         if split is None or now_s >= split.merge_at_s:
             parts.append((number, block))
@@ -113,21 +133,25 @@ def _first_parts(
         outcomes[number] = _Outcome(skipped=dict(split.skipped))
         polled.failed |= split.skipped
         parts += [(number, part) for part in split.parts]
-    # When nothing is worth asking for, ask all the same: else a dead connection would look alive.
-    return parts or list(enumerate(plan.blocks))
+    for number, outcome in outcomes.items():
+        if not parts:  # ask for one all the same: else a dead connection would look alive
+            span = next(iter(outcome.skipped))
+            del outcome.skipped[span], polled.failed[span]
+            parts.append((number, cover([span])))
+    return parts
 
 
-def _check_silence(pending: list[tuple[int, Block]], answers: Sequence[Answer | None]) -> None:
-    """One silent unit behind a gateway is a matter of its tags; silence of all is the connection's."""
+def _silent_units(pending: list[tuple[int, Block]], answers: Sequence[Answer | None]) -> set[int]:
+    """Units that did not answer; one is a matter of its tags, silence of all is the connection's."""
     silent = {part.unit for (_, part), answer in zip(pending, answers, strict=True) if not answer}
-    speaking = {part.unit for _, part in pending} - silent
-    if silent and not speaking:
+    if silent and silent == {part.unit for _, part in pending}:
         units = ", ".join(map(str, sorted(silent)))
         raise Transient(
             "EDGE-3002",
             f"no answer from unit {units} within the timeout",
             "Check the unit number, the device's load and timeout_s.",
         )
+    return silent
 
 
 def _take(
@@ -148,6 +172,7 @@ def _take(
         if code in _CUT and len(part.spans) > 1:
             if part is plan.blocks[number]:
                 polled.cut.append(part)
+                polled.news += [part] if number not in plan.splits else []
             return [(number, half) for half in halves(part)]
         polled.failed |= dict.fromkeys(part.spans, code)
         outcome = _outcome(outcomes, number)
@@ -185,9 +210,12 @@ def _place(plan: GroupPlan, polled: Polled, number: int, part: Block, answer: An
     polled.answered.append((plan.rows_of(number, part), answer.at_s))
 
 
-def _remember(plan: GroupPlan, outcomes: dict[int, _Outcome], now_s: float) -> None:
+def _remember(
+    plan: GroupPlan, outcomes: dict[int, _Outcome], asked: set[int], now_s: float
+) -> None:
     """Keep each cut for the next polls, and forget it when the whole block was read."""
-    for number, block in enumerate(plan.blocks):
+    for number in asked:
+        block = plan.blocks[number]
         outcome = outcomes.get(number)
         old = plan.splits.get(number)
         if outcome is None or (outcome.parts == [block] and not outcome.skipped):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
-from headrace.model.sample import EXACT_INTEGER_MAX, Float64Array, empty_batch, make_batch
+from headrace.model.sample import EXACT_INTEGER_MAX, Float64Array, Int64Array, empty_batch, make_batch
 
 
 class Columns:
@@ -86,6 +87,18 @@ class Columns:
         self.status.extend([status] * n)
         self.received_us.extend([received_us] * n)
 
+    def add_block(
+        self, tag_id: Int64Array, source_us: Int64Array, value: Float64Array, received_us: int
+    ) -> None:
+        """Good samples of many tags; all arrays have shape (n,)."""
+        n = len(tag_id)
+        self.tag_id.frombytes(tag_id.tobytes())
+        self.source_us.frombytes(source_us.tobytes())
+        self.value.frombytes(value.tobytes())
+        self.is_null.frombytes(bytes(n))
+        self.status.frombytes(bytes(4 * n))
+        self.received_us.frombytes(np.full(n, received_us, np.int64).tobytes())
+
     def take(self) -> pl.DataFrame:
         """All samples as a batch; the columns are empty afterwards."""
         n = len(self.tag_id)
@@ -117,15 +130,23 @@ class Gathered:
         columns: samples.
         expected: how many were due.
         tag_errors: tag_id -> error text.
-        stale: tag_ids whose source died.
+        stale: tag_ids whose source died after their samples here; in order, each once.
         notices: (code, text) of happenings.
     """
 
     columns: Columns = field(default_factory=Columns)
     expected: int = 0
     tag_errors: dict[int, str] = field(default_factory=dict)
-    stale: list[int] = field(default_factory=list)
+    stale: dict[int, None] = field(default_factory=dict)
     notices: list[tuple[str, str]] = field(default_factory=list)
+
+    def die(self, tag_ids: Iterable[int]) -> None:
+        """Their source died."""
+        self.stale.update(dict.fromkeys(tag_ids))
+
+    def revive(self, tag_id: int) -> None:
+        """Its source is back; a death that nobody was told of yet is not told any more."""
+        self.stale.pop(tag_id, None)
 
     def fail(self, tag_id: int, at_us: int, status: int, problem: str, received_us: int) -> None:
         """A tag that has no value: a Bad sample and the reason."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
+import polars as pl
 
 from headrace.edge.connectors.mqtt.columns import Gathered
 from headrace.edge.connectors.mqtt.config import MqttOptions, parse_address
@@ -17,7 +18,7 @@ from headrace.edge.connectors.mqtt.session import Message, MqttSession, session_
 from headrace.edge.contract import BrowseItem, ConnectorContext, Reading, ScanGroup
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import Misconfigured, Transient
-from headrace.model.sample import EXACT_INTEGER_MAX
+from headrace.model.sample import EXACT_INTEGER_MAX, concat_batches
 
 _TICK_S: Final = 0.25
 _ROWS_MAX: Final = 50_000
@@ -31,30 +32,52 @@ class Pending(Gathered):
     def __init__(self) -> None:
         super().__init__()
         self.mids: list[int] = []
+        self._waiting: list[pl.DataFrame] = []
         self.filled = asyncio.Event()
         self.emptied = asyncio.Event()
 
     @property
     def something(self) -> bool:
-        return bool(len(self.columns) or self.mids or self.stale or self.notices or self.tag_errors)
+        return bool(
+            len(self.columns)
+            or self._waiting
+            or self.mids
+            or self.stale
+            or self.notices
+            or self.tag_errors
+        )
+
+    def redeclare(self, before: tuple[TagConfig, ...], after: tuple[TagConfig, ...]) -> None:
+        """Keep what waits for unchanged tags only: raw values of a tag's old address would get its
+        new scale."""
+        unchanged = {tag.tag_id: tag for tag in before}
+        same = {tag.tag_id for tag in after if unchanged.get(tag.tag_id) == tag}
+        batch = self.columns.take()
+        kept = batch.filter(pl.col("tag_id").is_in(list(same)))
+        self.expected -= batch.height - kept.height
+        if kept.height:
+            self._waiting.append(kept)
+        self.tag_errors = {each: e for each, e in self.tag_errors.items() if each in same}
+        self.stale = {each: None for each in self.stale if each in same}
 
     def take(self, acknowledge: Callable[[list[int]], None]) -> Reading:
         """All of it as one reading."""
         mids = self.mids
+        batch = concat_batches([*self._waiting, self.columns.take()])
 
         async def release() -> None:
             acknowledge(mids)
 
         reading = Reading(
-            batch=self.columns.take(),
+            batch=batch,
             expected=self.expected,
             tag_errors=self.tag_errors,
             acknowledge=release if mids else None,
-            stale=tuple(dict.fromkeys(self.stale)),
+            stale=tuple(self.stale),
             notices=tuple(self.notices),
         )
         self.expected, self.tag_errors = 0, {}
-        self.notices, self.stale, self.mids = [], [], []
+        self.notices, self.stale, self.mids, self._waiting = [], {}, [], []
         self.emptied.set()
         return reading
 
@@ -125,6 +148,7 @@ class MqttConnector:
         self._pending = Pending()
         self._pump = Pump(self._pending, self._step)
         self._last_seen: dict[str, float] = {}
+        self._last: dict[str, Message] = {}
         self._silent: set[str] = set()
         self._echoes: dict[tuple[str, tuple[str, ...]], asyncio.Queue[Any]] = {}
 
@@ -155,12 +179,22 @@ class MqttConnector:
             return
         decoder = JsonDecoder(self._name, tags, self._options)
         before, after = set(self._decoder.topics), set(decoder.topics)
+        self._pending.redeclare(self._tags, tags)
+        self._decode_again([tag for tag in tags if tag not in self._tags])
         self._decoder, self._tags = decoder, tags
         now_s = self._clock.monotonic_s()
         for topic in after - before:
             self._last_seen[topic] = now_s
         await self._session.subscribe([(topic, self._options.qos) for topic in after - before])
         await self._session.unsubscribe(sorted(before - after))
+        for topic in before - after:
+            self._last.pop(topic, None)
+
+    def _decode_again(self, new: list[TagConfig]) -> None:
+        """New tags on topics that we know get the value of the last message at once."""
+        decoder = JsonDecoder(self._name, new, self._options)
+        for topic in decoder.topics.keys() & self._last.keys():
+            self._decode(decoder, self._last[topic])
 
     async def _step(self) -> None:
         for message in await self._session.receive(_TICK_S):
@@ -172,17 +206,10 @@ class MqttConnector:
         if message.topic in self._decoder.topics:
             self._last_seen[message.topic] = self._clock.monotonic_s()
             self._silent.discard(message.topic)
-            before = len(pending.columns)
-            decoded = self._decoder.decode(
-                message.topic,
-                message.payload,
-                message.retain,
-                message.received_us,
-                pending.columns,
-            )
-            pending.expected += len(pending.columns) - before
-            pending.tag_errors.update(decoded.tag_errors)
-            pending.notices += decoded.notices
+            for plan in self._decoder.topics[message.topic]:
+                pending.revive(plan.tag_id)
+            self._last[message.topic] = message
+            self._decode(self._decoder, message)
             self._offer_echo(message)
         elif message.topic == self._options.availability_topic:
             if message.payload.strip().lower() == b"offline":
@@ -195,8 +222,22 @@ class MqttConnector:
         if message.qos:
             pending.mids.append(message.mid)
 
+    def _decode(self, decoder: JsonDecoder, message: Message) -> None:
+        pending = self._pending
+        before = len(pending.columns)
+        decoded = decoder.decode(
+            message.topic,
+            message.payload,
+            message.retain,
+            message.received_us,
+            pending.columns,
+        )
+        pending.expected += len(pending.columns) - before
+        pending.tag_errors.update(decoded.tag_errors)
+        pending.notices += decoded.notices
+
     def _all_stale(self) -> None:
-        self._pending.stale += [tag.tag_id for tag in self._tags]
+        self._pending.die(tag.tag_id for tag in self._tags)
         text = f"the device of {self._name!r} went offline by its last will"
         self._pending.notices.append(("EDGE-4105", text))
 
@@ -208,7 +249,7 @@ class MqttConnector:
         for topic, plans in self._decoder.topics.items():
             if topic not in self._silent and now_s - self._last_seen[topic] > limit_s:
                 self._silent.add(topic)
-                self._pending.stale += [plan.tag_id for plan in plans]
+                self._pending.die(plan.tag_id for plan in plans)
                 self._pending.notices.append(
                     ("EDGE-4105", f"no message on {topic!r} of {self._name!r} for {limit_s:g} s")
                 )

@@ -122,7 +122,7 @@ def session_settings(
 
 
 def safe_client_id(text: str) -> str:
-    """A client id that every broker takes: NATS refuses some that MQTT allows (``/``, blanks).
+    """A client id that every broker takes: NATS refuses dots, blanks, ``*`` and ``>``.
 
     Example:
         >>> safe_client_id("hall 1/node")
@@ -147,6 +147,7 @@ class MqttSession:
         self._writable = asyncio.Event()
         self._lost: HeadraceError | None = None
         self._answers: dict[tuple[str, int], asyncio.Future[Any]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._socket: Any = None
         self._reading = False
         self._misc_timer: asyncio.TimerHandle | None = None
@@ -251,6 +252,7 @@ class MqttSession:
         self._client.connect(endpoint.host, endpoint.port, self.settings.keep_alive_s)
 
     def _attach(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._socket = self._client.socket()
         if self._socket is None:
             raise OSError("closed at once")
@@ -311,9 +313,9 @@ class MqttSession:
             self._detach(closing)
 
     def _detach(self, closing: Any) -> None:
-        loop = asyncio.get_running_loop()
-        loop.remove_reader(closing.fileno())
-        loop.remove_writer(closing.fileno())
+        if self._loop is not None and not self._loop.is_closed() and closing.fileno() >= 0:
+            self._loop.remove_reader(closing.fileno())
+            self._loop.remove_writer(closing.fileno())
         self._reading = False
         self._socket = None
         self._writable.set()

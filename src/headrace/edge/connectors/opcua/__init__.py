@@ -5,7 +5,6 @@ The face of the connector; needs no driver. asyncua is imported by :meth:`OpcUa.
 
 from __future__ import annotations
 
-import importlib
 from typing import Final
 
 from headrace.edge.connectors.opcua.address import ADDRESS_EXAMPLE, parse_address
@@ -64,15 +63,14 @@ class OpcUa:
         """
         options = parse_options(connection)
         try:
-            module = importlib.import_module("headrace.edge.connectors.opcua.connector")
+            from headrace.edge.connectors.opcua.connector import OpcUaConnector
         except ImportError as error:
             raise Misconfigured(
                 "EDGE-1001",
                 f"the driver of connection {connection.name} is not installed ({error.name})",
                 "Run pip install 'headrace[opcua]'.",
             ) from error
-        connector: Connector = module.OpcUaConnector(connection, options, context)
-        return connector
+        return OpcUaConnector(connection, options, context)
 
 
 CONNECTOR: Final = OpcUa()

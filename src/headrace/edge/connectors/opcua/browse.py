@@ -136,7 +136,7 @@ async def _units(session: Session, nodes: list[ua.NodeId]) -> dict[int, str]:
         ua.BrowsePath(StartingNode=node, RelativePath=ua.RelativePath(Elements=[step]))
         for node in nodes
     ]
-    results = (await session.call(request, ua.TranslateBrowsePathsToNodeIdsResponse)).Results
+    results = (await session.call(request, ua.TranslateBrowsePathsToNodeIdsResponse)).Results or []
     found = [(i, _local(r.Targets[0].TargetId)) for i, r in enumerate(results) if r.Targets]
     if not found:
         return {}

@@ -30,7 +30,7 @@ class OpcUaConnector:
         self._options = options
         self._context = context
         self._session = Session(connection, options, context)
-        self._table = TagTable()
+        self._table = TagTable(self._session.structures)
         self._subscription: Subscription | None = None
         self._poller: Poller | None = None
         self._history: HistoryReader | None = None

@@ -52,8 +52,7 @@ NUMBERS: Final[dict[int, str]] = {
     10: "<f4",
     11: "<f8",
 }
-_RUN_MIN: Final = 8
-_RUN_WINDOW: Final = 256
+_RUN_WINDOW: Final = 16
 
 DATA_CHANGE: Final = ua.ObjectIds.DataChangeNotification_Encoding_DefaultBinary
 STATUS_CHANGE: Final = ua.ObjectIds.StatusChangeNotification_Encoding_DefaultBinary
@@ -116,7 +115,7 @@ class Publish:
     status_change: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Layout:
     size: int
     dtype: np.dtype[np.void]
@@ -129,6 +128,8 @@ def decode_publish(data: bytes) -> Publish:
 
     Raises:
         Undecodable: the bytes are something else, or break off.
+        UaStatusCodeError: the server's answer is a refusal; some stacks send it in this form instead
+            of a ServiceFault.
     """
     try:
         buffer = Buffer(data)
@@ -142,7 +143,7 @@ def decode_publish(data: bytes) -> Publish:
         publish = Publish(subscription_id, sequence_number, count > 0, more, [], publish_time_us)
         for _ in range(count):
             _notification(data, buffer, publish)
-    except Undecodable:
+    except (Undecodable, ua.UaStatusCodeError):
         raise
     except (ua.UaError, struct.error, IndexError, ValueError, TypeError) as error:
         raise Undecodable(f"a PublishResponse of {len(data)} bytes: {error}") from error
@@ -154,12 +155,15 @@ def decode_read(data: bytes) -> Values:
 
     Raises:
         Undecodable: the bytes are something else, or break off.
+        UaStatusCodeError: the server's answer is a refusal.
     """
     try:
         buffer = Buffer(data)
         _skip_response_header(buffer, ua.ObjectIds.ReadResponse_Encoding_DefaultBinary)
         count = max(0, _i32(buffer))
         values, _ = decode_values(data, buffer.cur_pos, count, len(data), has_handle=False)
+    except ua.UaStatusCodeError:
+        raise
     except (ua.UaError, struct.error, IndexError, ValueError, TypeError) as error:
         raise Undecodable(f"a ReadResponse of {len(data)} bytes: {error}") from error
     return values
@@ -215,8 +219,7 @@ def decode_values(
     if count > end - start:
         raise Undecodable(f"{count} values in {end - start} bytes")
     values = _empty(count)
-    scattered: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    view = np.frombuffer(data, np.uint8, count=end)
+    runs: dict[_Layout, list[tuple[int, int, int]]] = {}
     at, i = start, 0
     while i < count:
         mask = data[at + head]
@@ -226,60 +229,59 @@ def decode_values(
             at = _one(data, at, i, values, has_handle)
             i += 1
         else:
-            run = _run_length(view, at, head, layout.size, count - i)
-            if run >= _RUN_MIN:
-                records = np.frombuffer(data, layout.dtype, count=run, offset=at)
-                _place(values, slice(i, i + run), records, layout)
-            else:
-                run = 1
-                scattered.setdefault((mask, encoding), []).append((i, at))
+            run = _run_length(data, at + head, layout.size, count - i, mask & HAS_VALUE)
+            runs.setdefault(layout, []).append((i, run, at))
             at += run * layout.size
             i += run
         if at > end:
             raise Undecodable(f"value {i} of {count} ends at byte {at} of {end}")
-    _gather(data, scattered, values, has_handle)
+    for layout, found in runs.items():
+        _gather(data, found, values, layout)
     return values, at
 
 
 def _gather(
-    data: bytes,
-    scattered: dict[tuple[int, int], list[tuple[int, int]]],
-    values: Values,
-    has_handle: bool,
+    data: bytes, found: list[tuple[int, int, int]], values: Values, layout: _Layout
 ) -> None:
-    for (mask, encoding), places in scattered.items():
-        layout = _layout(mask, encoding, has_handle)
-        assert layout is not None, "only records with a layout are scattered"
-        size = layout.size
-        joined = b"".join([data[at : at + size] for _, at in places])
-        positions = np.array([i for i, _ in places], np.intp)
-        _place(values, positions, np.frombuffer(joined, layout.dtype), layout)
+    """Place all runs of one layout at once: numpy costs by the call, not by the value."""
+    size = layout.size
+    if len(found) == 1:
+        i, run, at = found[0]
+        records = np.frombuffer(data, layout.dtype, count=run, offset=at)
+        _place(values, slice(i, i + run), records, layout)
+        return
+    joined = b"".join([data[at : at + run * size] for _, run, at in found])
+    table = np.array(found, np.intp)
+    ends = np.cumsum(table[:, 1])
+    first_of_run = np.repeat(table[:, 0] - ends + table[:, 1], table[:, 1])
+    positions = first_of_run + np.arange(ends[-1], dtype=np.intp)
+    _place(values, positions, np.frombuffer(joined, layout.dtype), layout)
 
 
-def _run_length(view: npt.NDArray[np.uint8], at: int, head: int, size: int, remaining: int) -> int:
-    """How many records from ``at`` on have the first one's mask and type, hence its length."""
-    if remaining < _RUN_MIN:
-        return 1
-    first = at + head
-    has_value = view[first] & HAS_VALUE
-    # A look at the next record first: alternating types must not pay for numpy.
-    following = first + size
-    if following + 1 >= len(view) or view[following] != view[first]:
-        return 1
-    if has_value and view[following + 1] != view[first + 1]:
-        return 1
-    done = 0
+def _run_length(data: bytes, first: int, size: int, remaining: int, has_value: int) -> int:
+    """How many records have the mask and type of the one at ``first``, hence its length.
+
+    Every step of ``size`` lands on a mask as long as all masks and types before it were equal, so the
+    first that differs ends the run. Slices with a step and ``lstrip`` look at them in C.
+    """
+    done, window = 0, _RUN_WINDOW
+    mask, encoding = data[first : first + 1], data[first + 1 : first + 2]
     while done < remaining:
-        window = min(_RUN_WINDOW if not done else remaining, remaining - done)
         begin = first + done * size
-        same = view[begin : begin + window * size : size] == view[first]
+        end = begin + min(window, remaining - done) * size
+        same = _leading(data[begin:end:size], mask)
         if has_value:
-            types = view[begin + 1 : begin + 1 + window * size : size] == view[first + 1]
-            same = same[: len(types)] & types
-        if len(same) < window or not same.all():
-            return done + (int(np.argmin(same)) if not same.all() else len(same))
-        done += window
+            same = min(same, _leading(data[begin + 1 : end + 1 : size], encoding))
+        done += same
+        if begin + same * size < end:
+            break
+        window *= 8
     return done
+
+
+def _leading(row: bytes, byte: bytes) -> int:
+    """How many bytes at the start of the row are this one."""
+    return len(row) - len(row.lstrip(byte))
 
 
 @functools.cache

@@ -18,6 +18,8 @@ from headrace.model.errors import Transient
 from headrace.model.time import Clock
 
 NODES_PER_READ: Final = 500
+KEEP_SESSION_S: Final = 20.0
+"""Slow polls must not let the session run into its time-out of 60 s."""
 _NO_NODE: Final = frozenset(
     {
         ua.StatusCodes.BadNodeIdUnknown,
@@ -69,8 +71,13 @@ class Poller:
         if not self._items:
             await asyncio.sleep(1.0)
             return []
-        now_s = self._clock.monotonic_s()
-        await asyncio.sleep(max(0.0, min(self._due_s.values()) - now_s))
+        wait_s = min(self._due_s.values()) - self._clock.monotonic_s()
+        if wait_s > KEEP_SESSION_S:
+            await asyncio.sleep(KEEP_SESSION_S)
+            state = ua.NodeId(ua.ObjectIds.Server_ServerStatus_State)
+            await self._session.read_attributes([(state, ua.AttributeIds.Value)])
+            return []
+        await asyncio.sleep(max(0.0, wait_s))
         now_s = self._clock.monotonic_s()
         due = [interval for interval, at_s in self._due_s.items() if at_s <= now_s + 0.001]
         items: list[_Polled] = []
@@ -79,10 +86,14 @@ class Poller:
             step_s = interval / 1000
             missed = max(0, int((now_s - self._due_s[interval]) / step_s))
             self._due_s[interval] += (missed + 1) * step_s
-        return [
-            await self._read(items[start : start + NODES_PER_READ])
-            for start in range(0, len(items), NODES_PER_READ)
-        ]
+        parts: list[Values] = []
+
+        async def read(part: list[_Polled]) -> list[_Polled]:
+            parts.append(await self._read(part))
+            return part
+
+        await self._session.in_batches("Read", items, read, NODES_PER_READ)
+        return parts
 
     async def _read(self, items: list[_Polled]) -> Values:
         request = ua.ReadRequest()

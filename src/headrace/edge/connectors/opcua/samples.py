@@ -21,6 +21,7 @@ from asyncua import ua
 
 from headrace.edge.connectors.opcua.address import Address
 from headrace.edge.connectors.opcua.decode import NO_TIME, Unusual, Values, beyond_float
+from headrace.edge.connectors.opcua.structures import Structures, UnknownStructure
 from headrace.model import status as codes
 from headrace.model.desired import TagConfig
 from headrace.model.sample import EXACT_INTEGER_MAX, make_batch
@@ -30,6 +31,8 @@ OVERFLOW_MASK: Final = 0x0C80
 OVERFLOW: Final = 0x0480
 """InfoType DataValue with the Overflow bit (OPC 10000-4, 7.39.1, table of InfoBits)."""
 NOT_PLAIN: Final = -1
+_TEXT_LIKE: Final = (ua.LocalizedText, ua.QualifiedName, ua.NodeId, ua.StatusCode)
+"""Dataclasses of asyncua that are one value to us."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ class Samples:
 class TagTable:
     """ClientHandle -> tags. Handles are never used twice in a session."""
 
-    def __init__(self) -> None:
+    def __init__(self, structures: Structures) -> None:
+        self._structures = structures
         self._plain = np.full(64, NOT_PLAIN, np.int64)
         self._targets: dict[int, tuple[Target, ...]] = {}
         self._next = 0
@@ -138,7 +142,7 @@ class TagTable:
             is_plain[i] = False
         errors: dict[int, str] = {}
         if is_plain.all():
-            text = _texts(values.text, len(values))
+            text = _texts(values.text, len(values)) if values.text else None
             batch = make_batch(
                 tag_ids,
                 source_us,
@@ -173,6 +177,7 @@ class TagTable:
             for target in self.targets(int(values.handle[position])):
                 _shape_one(
                     rows,
+                    self._structures,
                     target,
                     value,
                     position,
@@ -185,6 +190,7 @@ class TagTable:
 
 def _shape_one(
     rows: _Rows,
+    structures: Structures,
     target: Target,
     value: Any,
     position: int,
@@ -195,7 +201,7 @@ def _shape_one(
     tag = target.tag
     at = np.array([source_us], np.int64)
     try:
-        picked = pick(value, target.address)
+        picked = pick(value, target.address, structures)
         if tag.sample_interval_us and picked is not None:
             numbers, text = _waveform(picked)
             steps = np.arange(1 - len(numbers), 1, dtype=np.int64) * tag.sample_interval_us
@@ -216,8 +222,8 @@ def _shape_one(
     )
 
 
-def pick(value: Unusual | float | int | None, address: Address) -> Any:
-    """The part of a value that an address names.
+def pick(value: Unusual | float | int | None, address: Address, structures: Structures) -> Any:
+    """The part of a value that an address names; a structure comes as a dict of its fields.
 
     Raises:
         Shape: the value has no such element or field.
@@ -232,14 +238,32 @@ def pick(value: Unusual | float | int | None, address: Address) -> Any:
             raise Shape(f"the array has {len(plain)} elements")
         plain = plain[address.element]
     for name in address.fields:
-        if isinstance(plain, ua.Variant | ua.DataValue):
-            plain = plain.Value.Value if isinstance(plain, ua.DataValue) else plain.Value
-        if not (is_dataclass(plain) and any(f.name == name for f in fields(plain))):
-            raise Shape(f"{_kind(plain)} has no field {name}{_names(plain)}")
-        plain = getattr(plain, name)
+        held = _fields(plain, structures)
+        if name not in held:
+            raise Shape(f"{_kind(plain)} has no field {name}{_names(held)}")
+        plain = held[name]
         if plain is None:
             return None
+    held = _fields(plain, structures)
+    if held:
+        raise Shape(f"the value is {_kind(plain)}; take one field with #Field{_names(held)}")
     return plain
+
+
+def _fields(value: Any, structures: Structures) -> dict[str, Any]:
+    """The fields of a structure; empty when the value is none."""
+    if isinstance(value, ua.Variant | ua.DataValue):
+        value = value.Value.Value if isinstance(value, ua.DataValue) else value.Value
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, ua.ExtensionObject):
+        try:
+            return structures.decode(value)
+        except UnknownStructure as error:
+            raise Shape(f"the value is {error}") from error
+    if is_dataclass(value) and not isinstance(value, _TEXT_LIKE):
+        return {f.name: getattr(value, f.name) for f in fields(value) if f.name != "Encoding"}
+    return {}
 
 
 def scalar(value: Any) -> tuple[float | None, str | None]:
@@ -286,7 +310,7 @@ def _text(value: Any) -> str:
             f"the value is an array of {len(value)}; take one element with [0], or set "
             "sample_interval_us for a waveform"
         )
-    raise Shape(f"the value is {_kind(value)}; take one field with #Field{_names(value)}")
+    raise Shape(f"the value is {_kind(value)}")
 
 
 def _waveform(value: Any) -> tuple[npt.NDArray[np.float64], list[str | None]]:
@@ -302,15 +326,11 @@ def _waveform(value: Any) -> tuple[npt.NDArray[np.float64], list[str | None]]:
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, ua.ExtensionObject):
-        return f"a structure of the unknown type {value.TypeId.to_string()}"
-    return f"a {type(value).__name__}"
+    return "a structure" if isinstance(value, dict) else f"a {type(value).__name__}"
 
 
-def _names(value: Any) -> str:
-    if not is_dataclass(value) or isinstance(value, ua.ExtensionObject):
-        return ""
-    return f" (fields: {', '.join(f.name for f in fields(value) if f.name != 'Encoding')})"
+def _names(held: dict[str, Any]) -> str:
+    return f" (fields: {', '.join(held)})" if held else ""
 
 
 def _source_times(values: Values, received_us: int) -> npt.NDArray[np.int64]:
@@ -318,8 +338,10 @@ def _source_times(values: Values, received_us: int) -> npt.NDArray[np.int64]:
     return np.where(source == NO_TIME, received_us, source)
 
 
-def _texts(text: dict[int, str], n: int) -> list[str | None] | None:
-    return [text.get(i) for i in range(n)] if text else None
+def _texts(text: dict[int, str], n: int) -> pl.Series:
+    """The text column of n samples, of which few have one."""
+    column = pl.Series("text", [None], dtype=pl.String).new_from_index(0, n)
+    return column.scatter(list(text), list(text.values())) if text else column
 
 
 def _join(
@@ -333,14 +355,14 @@ def _join(
     positions = np.flatnonzero(is_plain)
     order = np.concatenate([positions, *rows.order])
     sorting = np.argsort(order, kind="stable")
-    text = [values.text.get(int(i)) for i in positions] if values.text else [None] * len(positions)
-    texts = pl.Series("text", [*text, *rows.text], dtype=pl.String)
+    plain_text = _texts(values.text, len(values)).gather(pl.Series(positions))
+    texts = pl.concat([plain_text, pl.Series("text", rows.text, dtype=pl.String)])
     return make_batch(
         np.concatenate([tag_ids[positions], *rows.tag_id])[sorting],
         np.concatenate([source_us[positions], *rows.source_us])[sorting],
         np.concatenate([values.value[positions], *rows.value])[sorting],
         status=np.concatenate([values.status[positions], *rows.status])[sorting],
         received_timestamp_us=received_us,
-        text=texts[pl.Series(sorting)],
+        text=texts.gather(pl.Series(sorting)),
         value_is_null=np.concatenate([values.is_null[positions], *rows.is_null])[sorting],
     )

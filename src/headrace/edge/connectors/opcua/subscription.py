@@ -24,8 +24,10 @@ from headrace.model.errors import Transient
 from headrace.model.time import Clock
 
 ITEMS_PER_CALL_MAX: Final = 1000
+ASK_LIMIT_ABOVE: Final = 100
 PUBLISHES: Final = 3
 """Publish requests that wait at the server, so that it can answer while one is on its way."""
+NOTIFICATIONS_PER_PUBLISH_MAX: Final = 20_000
 KEEP_ALIVE_MS: Final = 1000
 QUIET_S_MAX: Final = 5.0
 LIFETIME_MS: Final = 60_000
@@ -99,21 +101,21 @@ async def resolve(session: Session, tags: tuple[TagConfig, ...]) -> Resolved:
 async def _whole_nodes(session: Session, addresses: list[Address]) -> dict[Address, Address]:
     candidates = [(a, await session.node_id(a.whole())) for a in addresses if a.is_ambiguous]
     asked = [(address, node_id) for address, node_id in candidates if node_id is not None]
-    found: dict[Address, Address] = {}
-    for start in range(0, len(asked), ITEMS_PER_CALL_MAX):
-        part = asked[start : start + ITEMS_PER_CALL_MAX]
-        results = await session.read_attributes([(n, ua.AttributeIds.NodeClass) for _, n in part])
-        for (address, _), result in zip(part, results, strict=True):
-            if result.StatusCode is None or result.StatusCode.is_good():
-                found[address] = address.whole()
-    return found
+    results = await session.read_attributes([(n, ua.AttributeIds.NodeClass) for _, n in asked])
+    return {
+        address: address.whole()
+        for (address, _), result in zip(asked, results, strict=True)
+        if result.StatusCode is None or result.StatusCode.is_good()
+    }
 
 
 async def _learn_structures(session: Session, nodes: list[ua.NodeId]) -> None:
     results = await session.read_attributes([(node, ua.AttributeIds.DataType) for node in nodes])
-    types = [result.Value.Value for result in results if result.Value is not None]
-    if any(isinstance(kind, ua.NodeId) and kind.NamespaceIndex for kind in types):
-        await session.load_structures()
+    for result in results:
+        data_type = result.Value.Value if result.Value is not None else None
+        # The driver knows those of the standard itself (namespace 0).
+        if isinstance(data_type, ua.NodeId) and data_type.NamespaceIndex:
+            await session.learn_structure(data_type)
 
 
 class Subscription:
@@ -125,13 +127,14 @@ class Subscription:
         self._clock = clock
         self._items: dict[ItemKey, _Item] = {}
         self._id = 0
+        self._publishing_interval_s = 0.0
         self._keep_alive_s = 0.0
         self._items_per_call = 0
         self._publishes: deque[asyncio.Task[bytes]] = deque(maxlen=PUBLISHES)
         self._publishes_max = PUBLISHES
         self._acknowledgements: list[ua.SubscriptionAcknowledgement] = []
         self._sequence_number: int | None = None
-        self._heard_s = 0.0
+        self._quiet_s = 0.0
         self._retry_s = math.inf
         self.notices: list[tuple[str, str]] = []
 
@@ -151,15 +154,15 @@ class Subscription:
                 3 * keep_alive, round(LIFETIME_MS / options.publishing_interval_ms)
             ),
             RequestedMaxKeepAliveCount=keep_alive,
-            MaxNotificationsPerPublish=0,
+            MaxNotificationsPerPublish=NOTIFICATIONS_PER_PUBLISH_MAX,
             PublishingEnabled=True,
             Priority=0,
         )
         result = (await self._session.call(request, ua.CreateSubscriptionResponse)).Parameters
         self._id = result.SubscriptionId
         interval_s = result.RevisedPublishingInterval / 1000
+        self._publishing_interval_s = interval_s
         self._keep_alive_s = max(interval_s * result.RevisedMaxKeepAliveCount, interval_s)
-        self._heard_s = self._clock.monotonic_s()
 
     def retry_is_due(self) -> bool:
         """True when refused items should be tried again (by :meth:`follow`)."""
@@ -207,15 +210,15 @@ class Subscription:
         await asyncio.wait(self._publishes, timeout=quiet_s, return_when=asyncio.FIRST_COMPLETED)
         done = [task for task in self._publishes if task.done()]
         if not done:
-            await self._probe()
+            await self._probe(quiet_s)
             return []
-        self._heard_s = self._clock.monotonic_s()
+        self._quiet_s = 0.0
         published: list[Publish] = []
         for task in done:
             self._publishes.remove(task)
-            body = self._body(task)
-            if body is not None:
-                published.append(self._accept(body))
+            publish = self._result(task)
+            if publish is not None:
+                published.append(publish)
         self._send_publishes()
         return published
 
@@ -232,9 +235,10 @@ class Subscription:
             self._acknowledgements = []
             self._publishes.append(asyncio.create_task(self._session.raw(request, 0)))
 
-    def _body(self, task: asyncio.Task[bytes]) -> bytes | None:
+    def _result(self, task: asyncio.Task[bytes]) -> Publish | None:
+        """The notification of an answered Publish; None when the server only gave one back."""
         try:
-            return task.result()
+            return self._accept(task.result())
         except ua.UaStatusCodeError as error:
             if error.code == ua.StatusCodes.BadTooManyPublishRequests and self._publishes_max > 1:
                 self._publishes_max -= 1
@@ -280,22 +284,25 @@ class Subscription:
                 ("EDGE-2019", f"{missing} notification messages are missing before {number}")
             )
 
-    async def _probe(self) -> None:
-        """Nothing came for a while: ask the server whether it is there at all."""
+    async def _probe(self, quiet_s: float) -> None:
+        """Nothing came for a while: ask the server whether it is there at all.
+
+        Silence is what we waited for, not what a clock says: our own process may have been stopped.
+        """
         state = ua.NodeId(ua.ObjectIds.Server_ServerStatus_State)
         await self._session.read_attributes([(state, ua.AttributeIds.Value)])
-        silent_s = self._clock.monotonic_s() - self._heard_s
-        if silent_s > 3 * self._keep_alive_s + self._session.options.timeout_s:
+        self._quiet_s += quiet_s
+        if self._quiet_s > 3 * self._keep_alive_s + self._session.options.timeout_s:
             raise Transient(
                 "EDGE-2002",
                 f"{self._session.connection.name} answers but sent no notification and no "
-                f"keep-alive for {silent_s:.0f} s",
+                f"keep-alive for {self._quiet_s:.0f} s",
                 "The session starts anew.",
             )
 
     async def _call_size(self, items: int) -> int:
         """Items a call: the server's own limit, asked for only when there are many."""
-        if not self._items_per_call and items > 100:
+        if not self._items_per_call and items > ASK_LIMIT_ABOVE:
             limit = ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall
             result = await self._session.read_attributes(
                 [(ua.NodeId(limit), ua.AttributeIds.Value)]
@@ -307,54 +314,86 @@ class Subscription:
 
     async def _create_items(self, items: list[_Item]) -> None:
         size = await self._call_size(len(items))
-        for start in range(0, len(items), size):
-            part = items[start : start + size]
-            await self._create_part(part, with_filter=True)
-            again = [i for i in part if i.monitored_id is None and i.status in _FILTER_REFUSED]
-            if again:
-                await self._create_part(again, with_filter=False)
-                self.notices.append(
-                    ("EDGE-2022", f"{len(again)} nodes report only changes of value, not of time")
-                )
+        await self._create_with(items, size, with_filter=True)
+        again = [i for i in items if i.monitored_id is None and i.status in _FILTER_REFUSED]
+        if again:
+            await self._create_with(again, size, with_filter=False)
+            text = f"{len(again)} nodes report only changes of value, not of time"
+            self.notices.append(("EDGE-2022", text))
 
-    async def _create_part(self, items: list[_Item], *, with_filter: bool) -> None:
-        trigger = ua.DataChangeFilter(Trigger=ua.DataChangeTrigger.StatusValueTimestamp)
-        request = ua.CreateMonitoredItemsRequest()
-        request.Parameters.SubscriptionId = self._id
-        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+    async def _create_with(self, items: list[_Item], size: int, *, with_filter: bool) -> None:
         for item in items:
             item.handle = self._table.add(item.targets)
-            request.Parameters.ItemsToCreate.append(
-                ua.MonitoredItemCreateRequest(
-                    ItemToMonitor=ua.ReadValueId(
-                        NodeId=item.node_id, AttributeId=ua.AttributeIds.Value
-                    ),
-                    MonitoringMode=ua.MonitoringMode.Reporting,
-                    RequestedParameters=ua.MonitoringParameters(
-                        ClientHandle=item.handle,
-                        SamplingInterval=float(item.sampling_ms),
-                        Filter=trigger if with_filter else None,
-                        QueueSize=self._session.options.queue_size,
-                        DiscardOldest=True,
-                    ),
-                )
-            )
-        response = await self._session.call(request, ua.CreateMonitoredItemsResponse)
-        for item, result in zip(items, response.Results, strict=True):
+
+        async def create(part: list[_Item]) -> list[ua.MonitoredItemCreateResult]:
+            request = self._create_request(part, with_filter=with_filter)
+            response = await self._session.call(request, ua.CreateMonitoredItemsResponse)
+            return response.Results or []
+
+        results = await self._session.in_batches("CreateMonitoredItems", items, create, size)
+        for item, result in zip(items, results, strict=True):
             item.status = result.StatusCode.value
             item.monitored_id = result.MonitoredItemId if result.StatusCode.is_good() else None
             if item.monitored_id is None:
                 self._table.remove(item.handle)
+        self._check_revised(items, results)
+
+    def _create_request(
+        self, items: list[_Item], *, with_filter: bool
+    ) -> ua.CreateMonitoredItemsRequest:
+        trigger = ua.DataChangeFilter(Trigger=ua.DataChangeTrigger.StatusValueTimestamp)
+        request = ua.CreateMonitoredItemsRequest()
+        request.Parameters.SubscriptionId = self._id
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+        request.Parameters.ItemsToCreate = [
+            ua.MonitoredItemCreateRequest(
+                ItemToMonitor=ua.ReadValueId(
+                    NodeId=item.node_id, AttributeId=ua.AttributeIds.Value
+                ),
+                MonitoringMode=ua.MonitoringMode.Reporting,
+                RequestedParameters=ua.MonitoringParameters(
+                    ClientHandle=item.handle,
+                    SamplingInterval=float(item.sampling_ms),
+                    Filter=trigger if with_filter else None,
+                    QueueSize=self._session.options.queue_size,
+                    DiscardOldest=True,
+                ),
+            )
+            for item in items
+        ]
+        return request
+
+    def _check_revised(
+        self, items: list[_Item], results: list[ua.MonitoredItemCreateResult]
+    ) -> None:
+        """Tell what the server makes worse; a queue of one drops values without Overflow bit."""
+        publishing_ms = self._publishing_interval_s * 1000
+        short = slow = 0
+        for item, result in zip(items, results, strict=True):
+            if not result.StatusCode.is_good():
+                continue
+            sampling_ms = max(result.RevisedSamplingInterval, item.sampling_ms)
+            short += result.RevisedQueueSize * sampling_ms < publishing_ms
+            slow += result.RevisedSamplingInterval > 1.01 * max(item.sampling_ms, publishing_ms)
+        if short:
+            text = f"the server's queue of {short} nodes is too short for {publishing_ms:g} ms"
+            self.notices.append(("EDGE-2023", f"{text} between publishes: values are dropped"))
+        if slow:
+            self.notices.append(("EDGE-2024", f"the server samples {slow} nodes slower than asked"))
 
     async def _delete(self, items: list[_Item]) -> None:
         for item in items:
             self._table.remove(item.handle)
-        ids = [item.monitored_id for item in items if item.monitored_id is not None]
-        for start in range(0, len(ids), ITEMS_PER_CALL_MAX):
+
+        async def delete(part: list[int]) -> list[ua.StatusCode]:
             request = ua.DeleteMonitoredItemsRequest()
             request.Parameters.SubscriptionId = self._id
-            request.Parameters.MonitoredItemIds = ids[start : start + ITEMS_PER_CALL_MAX]
-            await self._session.call(request, ua.DeleteMonitoredItemsResponse)
+            request.Parameters.MonitoredItemIds = part
+            response = await self._session.call(request, ua.DeleteMonitoredItemsResponse)
+            return response.Results or []
+
+        ids = [item.monitored_id for item in items if item.monitored_id is not None]
+        await self._session.in_batches("DeleteMonitoredItems", ids, delete)
 
 
 def _group(targets: list[tuple[Target, ua.NodeId]]) -> dict[ItemKey, _Item]:

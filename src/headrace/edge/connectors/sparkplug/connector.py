@@ -101,6 +101,7 @@ class SparkplugConnector:
 
     async def read(self, group: ScanGroup) -> Reading:
         if group.tags is not self._tags and group.tags != self._tags:
+            self._pending.redeclare(self._tags, group.tags)
             self._tags = group.tags
             self._declare(0.0)
             await self._flush()

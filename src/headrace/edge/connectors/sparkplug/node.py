@@ -79,6 +79,7 @@ class EdgeNode:
         next_seq: sequence number that the next message must have.
         metrics: device_id ("" for the node) -> metric name -> metric, of the last births.
         alias: alias -> metric, over the node and all its devices.
+        birth_ms: time of the NBIRTH in force; former_alias: what the aliases meant before it.
         born: devices whose DBIRTH came after the last NBIRTH.
         awaited: devices that were born before the last NBIRTH -> when we give them up.
         reorder: messages out of sequence, by their number.
@@ -97,6 +98,8 @@ class EdgeNode:
     next_seq: int = 0
     metrics: dict[str, dict[str, KnownMetric]] = field(default_factory=dict)
     alias: dict[int, KnownMetric] = field(default_factory=dict)
+    birth_ms: int = 0
+    former_alias: dict[int, KnownMetric] = field(default_factory=dict)
     born: set[str] = field(default_factory=set)
     awaited: dict[str, float] = field(default_factory=dict)
     reorder: dict[int, Held] = field(default_factory=dict)
@@ -106,6 +109,7 @@ class EdgeNode:
     rebirth_due: bool = False
     in_doubt: bool = False
     rebirth_not_before_s: float = 0.0
+    rebirth_sent_s: float = float("-inf")
     rebirth_tries: int = 0
     wanted: dict[str, dict[str, Wanted]] = field(default_factory=dict)
     stale: dict[int, int] = field(default_factory=dict)

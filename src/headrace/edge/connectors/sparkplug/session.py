@@ -229,6 +229,13 @@ class HostSession:
             node.in_doubt = True
             self._ask_rebirth(node, now_s, "a message without a sequence number")
             return
+        if self._is_from_before(node, message):
+            # Its sequence number belongs to earlier births; if only the node's clock was set back,
+            # new births put that right.
+            text = f"a {message.kind} of {node.title} is older than its births: not used"
+            self._out.notices.append(("EDGE-4215", text))
+            self._ask_rebirth(node, now_s, "a message that is older than its births")
+            return
         seq = message.payload.seq
         if seq != node.next_seq:
             if seq >= SEQ_COUNT or seq in node.reorder:
@@ -245,6 +252,16 @@ class HostSession:
             if following is None:
                 return
             self._apply(node, following, now_s)
+
+    def _is_from_before(self, node: EdgeNode, message: Held) -> bool:
+        """It was sent before the births in force, and they changed what its aliases mean."""
+        if not message.payload.HasField("timestamp"):
+            return False
+        if message.payload.timestamp >= node.birth_ms:
+            return False
+        if message.kind not in ("NDATA", "DDATA"):
+            return True
+        return not _same_meaning(message, node.former_alias, node)
 
     def _apply(self, node: EdgeNode, message: Held, now_s: float) -> None:
         node.next_seq = (node.next_seq + 1) % SEQ_COUNT
@@ -311,6 +328,7 @@ class HostSession:
         doublings = min(node.rebirth_tries, _BACKOFF_DOUBLINGS_MAX)
         node.rebirth_not_before_s = now_s + self._rebirth_interval_s * 2**doublings
         node.rebirth_tries += 1
+        node.rebirth_sent_s = now_s
         where = topic("NCMD", node.group_id, node.edge_node_id)
         self.outbox.append(
             Outgoing(where, rebirth_request(REBIRTH, self._wall_us // 1_000), 0, False)
@@ -333,7 +351,9 @@ class HostSession:
             self._keep_orphan(node, late)
         node.reorder.clear()
         node.rebirth_due, node.in_doubt, node.rebirth_tries = False, False, 0
-        node.alias = {}
+        node.rebirth_not_before_s = node.rebirth_sent_s + self._rebirth_interval_s
+        node.former_alias = node.alias or node.former_alias
+        node.alias, node.birth_ms = {}, payload.timestamp
         give_up_s = now_s + self._reorder_timeout_s + 1.0
         node.awaited = dict.fromkeys(node.born | set(node.awaited), give_up_s)
         node.born = set()
@@ -364,6 +384,7 @@ class HostSession:
             before = old.get(metric.name)
             if before is not None:
                 new.last_us, new.watched = before.last_us, before.watched
+                new.tag_ids = before.tag_ids
             _bind(new, node)
             known[metric.name] = new
             if alias is not None:
@@ -392,6 +413,7 @@ class HostSession:
                 problem = f"EDGE-4206 the birth of {where} has no metric {name!r}"
                 for tag_id in wanted.tag_ids:
                     node.stale.pop(tag_id, None)
+                    self._out.revive(tag_id)
                     self._out.expected += 1
                     self._out.fail(
                         tag_id, birth_us, codes.BAD_NODE_ID_UNKNOWN, problem, received_us
@@ -402,6 +424,8 @@ class HostSession:
     ) -> None:
         """A birth's value: new when its time is; else what we had, confirmed when it was stale."""
         at_us = metric.timestamp * 1_000 or birth_us
+        for tag_id in known.tag_ids:
+            self._out.revive(tag_id)
         stale_since = [node.stale.pop(tag, None) for tag in known.tag_ids]
         was_stale = any(each is not None for each in stale_since)
         if at_us != known.last_us or known.watched:
@@ -423,6 +447,7 @@ class HostSession:
             self._keep_orphan(node, late)
         node.reorder.clear()
         node.online, node.bd_seq = False, None
+        node.former_alias = node.alias or node.former_alias
         node.alias, node.born, node.awaited = {}, set(), {}
         node.rebirth_due = node.in_doubt = False
         for device_id in list(node.wanted):
@@ -444,7 +469,7 @@ class HostSession:
         self._out.notices.append(("EDGE-4204", f"device {node.title}/{device_id} died"))
 
     def _mark_stale(self, node: EdgeNode, tag_ids: list[int], at_us: int) -> None:
-        self._out.stale += tag_ids
+        self._out.die(tag_ids)
         node.stale.update(dict.fromkeys(tag_ids, at_us))
 
     # -- data ---------------------------------------------------------------------------------
@@ -541,25 +566,13 @@ class HostSession:
         node.orphans = [each for each in node.orphans if each.device_id != device_id]
         lost = 0
         for message in mine:
-            if self._understood(node, message):
+            if _same_meaning(message, node.old_alias, node):
                 self._take_data(node, message, now_s, node.alias)
             else:
                 lost += 1
         if lost:
             text = f"{lost} messages of {node.title} after a gap could not be understood any more"
             self._out.notices.append(("EDGE-4211", text))
-
-    def _understood(self, node: EdgeNode, message: Held) -> bool:
-        names = node.metrics[message.device_id]
-        for metric in message.payload.metrics:
-            if metric.name:
-                if metric.name not in names:
-                    return False
-                continue
-            old, new = node.old_alias.get(metric.alias), node.alias.get(metric.alias)
-            if old is None or new is None or old.identity() != new.identity():
-                return False
-        return True
 
     # -- commands -----------------------------------------------------------------------------
 
@@ -606,8 +619,24 @@ class HostSession:
         return node.metrics.get(address.device_id, {}).get(address.metric)
 
 
+def _same_meaning(message: Held, before: dict[int, KnownMetric], node: EdgeNode) -> bool:
+    """The births in force give a message's metrics the meaning that they had before."""
+    names = node.metrics.get(message.device_id, {})
+    for metric in message.payload.metrics:
+        if metric.name:
+            if metric.name not in names:
+                return False
+            continue
+        old, new = before.get(metric.alias), node.alias.get(metric.alias)
+        if old is None or new is None or old.identity() != new.identity():
+            return False
+    return True
+
+
 def _bind(metric: KnownMetric, node: EdgeNode) -> None:
     wanted = node.wanted.get(metric.device_id, {}).get(metric.name, Wanted((), 0))
+    if metric.tag_ids != wanted.tag_ids:
+        metric.last_us = -1  # the next birth's value is new to them
     metric.tag_ids, metric.sample_interval_us = wanted
     metric.quick = "" if metric.watched else quick_attribute(metric.datatype)
 
