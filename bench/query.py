@@ -21,7 +21,7 @@ from headrace.historian.compaction import Compactor
 from headrace.historian.reader import Reader
 from headrace.historian.table import open_table
 from headrace.model.folder import DataFolder
-from headrace.model.time import SystemClock
+from headrace.model.time import ManualClock, SystemClock
 from peers import START_US, ChDb, Duck, frames, optional, rounded, timed
 
 BATCH_ROWS = 1_000_000
@@ -49,7 +49,8 @@ class Filled:
             else:
                 self.peers[name] = kind(module, work / name)
         self._fill(tags, samples, step_us)
-        compactor = Compactor(self._table, clock)
+        tomorrow = ManualClock(clock.now_us() + 86_400_000_000)  # closes what is over
+        compactor = Compactor(self._table, tomorrow)
         while compactor.step():
             pass
         for peer in self.peers.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+import pytest
 from historian_samples import START_US, same, wave
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -40,11 +41,15 @@ def test_small_files_become_one_with_the_same_samples(folder: DataFolder) -> Non
     assert open_table(folder.table, ManualClock()).counters == store.table.counters
 
 
-def test_a_day_that_is_over_is_laid_out_by_tag(folder: DataFolder) -> None:
+def test_a_time_that_is_over_is_laid_out_by_tag(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.historian.compaction.CLOSE_ROWS_MIN", 1000)
     store = Store(folder)
-    batches = [wave(8, 200, first=200 * n) for n in range(4)]
+    batches = [wave(8, 200, first=200 * n) for n in range(8)]
     for batch in batches:
         store.commit(batch)
+    assert Compactor(store.table, ManualClock(START_US + 1)).step() is None, "it is not over yet"
     compactor = Compactor(store.table, ManualClock(START_US + 2 * DAY_US))
     assert compactor.step() is not None
     assert all(is_closed(file.path) for file in store.table.snapshot.files)
@@ -52,11 +57,14 @@ def test_a_day_that_is_over_is_laid_out_by_tag(folder: DataFolder) -> None:
     same(everything(folder), pl.concat(batches))
 
 
-def test_a_day_too_large_for_one_go_is_cut_by_tag(folder: DataFolder, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_time_too_large_for_one_go_is_cut_by_tag(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.historian.compaction.CLOSE_ROWS_MIN", 1000)
     monkeypatch.setattr("headrace.historian.compaction.MERGE_ROWS_MAX", 1000)
     monkeypatch.setattr("headrace.historian.compaction.FILE_ROWS", 500)
     store = Store(folder)
-    batches = [wave(8, 200, first=200 * n) for n in range(4)]
+    batches = [wave(8, 200, first=200 * n) for n in range(8)]
     for batch in batches:
         store.commit(batch)
     Compactor(store.table, ManualClock(START_US + 2 * DAY_US)).step()

@@ -4,8 +4,8 @@ Two kinds of work, one unit a call, so that the caller can stop between them:
 
 * merge: 16 or more neighbouring small files of like size become one (tiers of factor 16, so that a sample
   is rewritten about log16(n) times);
-* close: the files of a UTC day that is over are rewritten by tag, so that one tag's day lies in one or two
-  files.
+* close: 8 or more neighbouring files whose time is over for an hour are rewritten by tag, so that one
+  tag's whole time in them lies in one or two files.
 
 Only neighbours in age of content are joined, and the result has the highest ordinal of its inputs: which
 of two samples of one identity counts stays the same (see :mod:`headrace.historian.layout`). A crash leaves
@@ -40,7 +40,8 @@ MERGE_ROWS_MAX: Final = 4_000_000
 TIER_ROWS: Final = (4_096, 65_536, 524_288)
 DAY_US: Final = 86_400 * US_PER_S
 LATE_US: Final = 3_600 * US_PER_S
-CLOSE_FILES_MIN: Final = 2
+CLOSE_FILES_MIN: Final = 8
+CLOSE_ROWS_MIN: Final = 4_000_000
 CLOSE_ROWS_MAX: Final = 64_000_000
 _log = logging.getLogger(__name__)
 
@@ -148,17 +149,24 @@ def find_merge(files: Sequence[DataFile]) -> list[DataFile]:
 
 
 def find_closed(files: Sequence[DataFile], now_us: int) -> list[DataFile]:
-    """Neighbouring files, not closed yet, that begin in one day and end in days that are over."""
-    border = (now_us - LATE_US) // DAY_US * DAY_US
+    """Neighbouring files, not closed yet, whose time is over, and enough of them.
+
+    Files of the last hour wait: late samples come, and a replay of old ones goes on for a while.
+    """
+    border_us = now_us - LATE_US
     run: list[DataFile] = []
     for file in [*files, None]:
-        fits = file is not None and file.end_us < border and not is_closed(file.path)
-        if fits and file and (not run or file.start_us // DAY_US == run[0].start_us // DAY_US):
+        if (
+            file is not None
+            and file.end_us < border_us
+            and file.modified_ms * 1_000 <= border_us
+            and not is_closed(file.path)
+        ):
             run.append(file)
             continue
-        if len(run) >= CLOSE_FILES_MIN:
+        if len(run) >= CLOSE_FILES_MIN and sum(f.rows for f in run) >= CLOSE_ROWS_MIN:
             return _bounded(run, CLOSE_ROWS_MAX)
-        run = [file] if fits and file else []
+        run = []
     return []
 
 

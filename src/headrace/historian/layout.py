@@ -6,7 +6,7 @@
       _delta_log/                                  one JSON a commit, a checkpoint each 100
       part-<ordinal>-<k>.parquet                   written by the writer; sorted, no identity twice
       part-<ordinal>-<k>-c<version>.parquet        small files merged by compaction
-      part-<ordinal>-<k>-d<version>.parquet        a closed day, by tag, written by compaction
+      part-<ordinal>-<k>-d<version>.parquet        closed: a past time by tag, written by compaction
 
 ``ordinal`` orders files by age of content: of two samples with one identity and one received_timestamp, the
 one in the file with the higher ordinal counts. A compacted file has the highest ordinal of its inputs.
@@ -37,7 +37,7 @@ from headrace.model.sample import COLUMNS, SCHEMA, TIMESTAMP
 FILE_ROWS: Final = 1_000_000
 ROW_GROUP_ROWS: Final = 65_536
 COMPRESSION_LEVEL: Final = 1
-CLOSED_ROW_GROUP_ROWS: Final = 262_144
+CLOSED_ROW_GROUP_ROWS: Final = 131_072
 CLOSED_COMPRESSION_LEVEL: Final = 3
 APP_PREFIX: Final = "headrace/"
 
@@ -92,8 +92,8 @@ def file_name(ordinal: int, part: int, rewritten: str = "") -> str:
     """Name of a data file.
 
     Args:
-        rewritten: how it came about when the writer did not write it: ``c`` (merged) or ``d`` (a closed
-            day) and the version that has it.
+        rewritten: how it came about when the writer did not write it: ``c`` (merged) or ``d`` (closed)
+            and the version that has it.
 
     Example:
         >>> file_name(7, 0), file_name(7, 1, "c9")
@@ -104,7 +104,7 @@ def file_name(ordinal: int, part: int, rewritten: str = "") -> str:
 
 
 def is_closed(name: str) -> bool:
-    """True for a file of a closed day.
+    """True for a closed file: laid out by tag, not touched again but by retention.
 
     Example:
         >>> is_closed(file_name(7, 0, "d9")), is_closed(file_name(7, 0, "c9"))
@@ -179,7 +179,7 @@ def is_sorted_unique(tag_id: np.ndarray, at_us: np.ndarray) -> bool:
 def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> DataFile:
     """Write sorted rows as one Parquet file and sync it; the folder is synced by the commit.
 
-    zstd over Polars' own encodings; closed days, which are written once and read for ever, get larger row
+    zstd over Polars' own encodings; closed files, which are written once and read for ever, get larger row
     groups and a higher level: see docs/adr/0005 for what was measured.
     """
     path = table / name

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import nats.errors
+import nats.js.errors
 
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus, ensure_streams, open_bus
@@ -23,7 +25,7 @@ from headrace.historian.commit import Committer
 from headrace.historian.table import Table, open_table
 from headrace.historian.writer import Severity, Writer, WriterSettings
 from headrace.model.desired import HistorianConfig
-from headrace.model.errors import HeadraceError, Refused, Transient
+from headrace.model.errors import Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import Event
 from headrace.model.time import Clock, SystemClock
@@ -155,7 +157,7 @@ async def _until_there(bus: Bus, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             await ensure_streams(bus)
-        except (HeadraceError, OSError, TimeoutError) as error:
+        except (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
             _log.info("waiting for the streams: %s", error)
             await asyncio.sleep(HEALTH_S)
         else:
