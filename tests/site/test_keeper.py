@@ -139,6 +139,23 @@ async def test_an_edge_that_does_not_follow_is_said_once(site_folder: Path, bus:
     assert (await event_codes(bus))[-2:] == ["SITE-1304", "SITE-1305"]
 
 
+async def test_a_second_keeper_waits_for_its_turn(site_folder: Path, bus: Bus) -> None:
+    folder = DataFolder(site_folder)
+    first_stop, second_stop = asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(run(folder, bus, first_stop))
+    await until(lambda: edge_config(bus))
+    second = asyncio.create_task(run(folder, bus, second_stop))
+    (site_folder / "site.toml").write_text(SITE.replace(":1502", ":1503"), "utf-8")
+    await until(lambda: _endpoint(bus, "127.0.0.1:1503"))
+    first_stop.set()
+    await asyncio.wait_for(first, 5)
+    (site_folder / "site.toml").write_text(SITE.replace(":1502", ":1504"), "utf-8")
+    await until(lambda: _endpoint(bus, "127.0.0.1:1504"))
+    assert (await event_codes(bus)).count("SITE-1303") == 3, "each change is said once"
+    second_stop.set()
+    await asyncio.wait_for(second, 5)
+
+
 async def test_unchanged_content_is_not_put_again(site_folder: Path, bus: Bus) -> None:
     folder = DataFolder(site_folder)
     keeper = Keeper(folder, Registry.of(folder), ManualClock())
