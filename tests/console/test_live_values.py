@@ -10,9 +10,10 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.console.history import for_screen
+from headrace.console.history import for_screen, of_buckets
 from headrace.console.live import LiveValues
 from headrace.console.site_view import TagView, build_view, roll_up
+from headrace.historian.downsample import bucket_edges, downsample
 from headrace.model.sample import make_batch
 from headrace.model.status import BAD_SENSOR_FAILURE, UNCERTAIN
 from headrace.model.time import US_PER_S
@@ -118,7 +119,15 @@ def screen(values: Any, *, points: int = 50, status: Any = 0, step_us: int = US_
         status=status,
         received_timestamp_us=0,
     )
-    found = for_screen(batch, 0, count * step_us, points, 1_000)
+    end_us = count * step_us
+    if count > 2 * points:
+        times_us, status = times, np.broadcast_to(np.asarray(status, np.uint32), count)
+        buckets = downsample(
+            times_us, np.asarray(values, float), status, bucket_edges(0, end_us, points)
+        )
+        found = of_buckets(buckets, end_us / points, 1_000)
+    else:
+        found = for_screen(batch, 1_000)
     msgspec.json.encode(found)
     return found
 
@@ -133,7 +142,7 @@ def test_reduction_keeps_the_extremes_of_every_bucket(count: int, seed: int, poi
     assert found["t"] == sorted(found["t"])
     assert set(shown) <= set(values.tolist())
     if count > 2 * points:
-        assert not found["raw"] and len(shown) <= 4 * (points + 1)
+        assert not found["raw"] and len(shown) <= 2 * (points + 1)
 
 
 def test_few_samples_are_shown_as_they_are() -> None:
@@ -144,7 +153,7 @@ def test_few_samples_are_shown_as_they_are() -> None:
 def test_a_gap_breaks_the_line_and_bad_samples_are_shaded() -> None:
     times = np.array([0, 1, 2, 100, 101], np.int64) * US_PER_S
     batch = make_batch(np.ones(5, np.int64), times, np.arange(5.0), received_timestamp_us=0)
-    found = for_screen(batch, 0, 200 * US_PER_S, 50, 1_000)
+    found = for_screen(batch, 1_000)
     assert found["v"] == [0.0, 1.0, 2.0, None, 3.0, 4.0]
     status = np.zeros(6, np.uint32)
     status[2:4] = BAD_SENSOR_FAILURE
@@ -152,3 +161,19 @@ def test_a_gap_breaks_the_line_and_bad_samples_are_shaded() -> None:
     assert found["v"] == [0.0, 1.0, None, 4.0, 5.0]
     assert found["bad"] == [[2_000.0, 4_000.0, 2]]
     assert screen([])["v"] == []
+
+
+def test_a_gap_and_a_bad_time_show_in_reduced_data_too() -> None:
+    values = np.arange(4_000.0)
+    status = np.zeros(4_000, np.uint32)
+    status[1_000:2_000] = BAD_SENSOR_FAILURE
+    found = screen(values, status=status)
+    assert not found["raw"] and None in found["v"]
+    ((begin, end, severity),) = found["bad"]
+    assert severity == 2 and begin <= 1_000_000 and 1_900_000 <= end <= 2_300_000
+    assert not any(1_000 <= v < 2_000 for v in found["v"] if v is not None)
+
+
+def test_the_reduced_data_are_small() -> None:
+    found = screen(np.random.default_rng(1).normal(0, 1, 1_000_000), points=1_000, step_us=1_000)
+    assert len(found["t"]) <= 2_000 and found["samples"] == 1_000_000

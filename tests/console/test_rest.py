@@ -212,3 +212,18 @@ def test_openapi_names_every_route(running_site: RunningSite) -> None:
     paths = httpx.get(f"{running_site.url}/api/openapi.json").json()["paths"]
     for route in ("tags", "samples", "aggregate", "last", "connections", "events", "write"):
         assert f"/api/v1/{route}" in paths
+
+
+def test_an_aggregate_is_that_of_the_historian(running_site: RunningSite, client: Site) -> None:
+    path = "environment/hall_a/meter_1/power"
+    minute_us = 60 * US_PER_S
+    start_us = (CLOCK.now_us() // minute_us - 30) * minute_us
+    times = start_us + np.arange(120, dtype=np.int64) * US_PER_S
+    running_site.publish_columns(np.full(120, running_site.tags[path]), times, np.arange(120.0))
+    running_site.publish({path: 3.0})
+    until_last(client, path, 3.0)
+    span = {"start": str(start_us), "end": str(start_us + 2 * minute_us)}
+    found = client.aggregate(path, "1min", "Maximum", **span)
+    assert found["value"].to_list() == [59.0, 119.0]
+    with pytest.raises(Misconfigured, match="HIST-1061"):
+        client.aggregate(path, "1min", "Sum", **span)

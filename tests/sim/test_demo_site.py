@@ -134,7 +134,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     with socket.socket() as thief:
         thief.bind(("127.0.0.1", ports["cnc_1"]))
         thief.listen()
-        with pytest.raises(Misconfigured, match="SIM-1020"):
+        with pytest.raises(Misconfigured, match="SITE-1002"):
             write_demo_site(folder, ADDRESS)
 
 

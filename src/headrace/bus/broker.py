@@ -45,7 +45,7 @@ jetstream {{
 }}
 mqtt {{
   listen: "127.0.0.1:{mqtt_port}"
-  ack_wait: "30s"
+  ack_wait: "5s"
   max_ack_pending: 1000
 }}
 authorization {{

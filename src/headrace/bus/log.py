@@ -26,6 +26,9 @@ PULL_BYTES_MAX: Final = 24 << 20
 PULL_EXPIRES_S: Final = 20.0
 SILENCE_S: Final = 2.0
 
+_PULL_ENDED: Final = ("404", "408")
+"""Nothing there, or expired. Any other status (409, 503) says that the consumer is gone."""
+
 _BUS_ERRORS: Final = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
 
 
@@ -207,8 +210,9 @@ class LogReader:
     def _accept(self, message: Msg, found: list[LogMessage]) -> bool:
         """Take one message; False when the consumer must be made again."""
         if message.headers and "Status" in message.headers:
-            self._asked = 0  # 404, 408 and 409 all end a pull
-            return True
+            self._asked = 0  # every status ends a pull
+            full = "maxbytes" in message.headers.get("Description", "").lower().replace(" ", "")
+            return full or message.headers["Status"] in _PULL_ENDED
         self._asked -= 1
         metadata = message.metadata
         sequence = int(metadata.sequence.stream)

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from headrace.historian.reader import Reader
 from headrace.model.sample import Int64Array
 from headrace.model.time import US_PER_MS
 
 READS_AT_ONCE: Final = 4
+RAW_PER_POINT: Final = 2
 GAP_MEDIANS: Final = 8
 GAP_INTERVALS: Final = 5
-
-
-class SampleReader(Protocol):
-    """What is used of :class:`headrace.historian.reader.Reader`; calls block."""
-
-    def read(
-        self, tag_ids: Sequence[int], start_us: int, end_us: int, limit: int | None = None
-    ) -> pl.DataFrame: ...
-
-    def last(self, tag_ids: Sequence[int]) -> pl.DataFrame: ...
 
 
 class History:
@@ -35,7 +27,7 @@ class History:
         reader: the historian's reader, table plus tail.
     """
 
-    def __init__(self, reader: SampleReader) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._turns = asyncio.Semaphore(READS_AT_ONCE)
 
@@ -54,40 +46,37 @@ class History:
     async def aggregate(
         self, tag_ids: Sequence[int], start_us: int, end_us: int, every_us: int, name: str
     ) -> pl.DataFrame:
-        """An aggregate of OPC UA Part 13 for each interval of ``every_us``, as a batch."""
-        aggregate: Any = self._reader.aggregate  # type: ignore[attr-defined] # newer readers have it
+        """An aggregate of OPC UA Part 13 for each interval of ``every_us``: columns ``tag_id``,
+        ``timestamp``, ``value``, ``status``."""
         async with self._turns:
-            found: pl.DataFrame = await asyncio.to_thread(
-                aggregate, tag_ids, start_us, end_us, every_us, name
+            return await asyncio.to_thread(
+                self._reader.aggregate, tag_ids, name, start_us, end_us, every_us
             )
-            return found
 
     async def screen(
         self, tag_id: int, start_us: int, end_us: int, points: int, scan_interval_ms: int
     ) -> dict[str, Any]:
-        """One tag as a screen draws it; see :func:`for_screen`."""
+        """One tag as a screen draws it: every sample where they are few, else the lowest and the
+        highest of each of ``points`` buckets; see :func:`for_screen`."""
 
         def read() -> dict[str, Any]:
-            batch = self._reader.read([tag_id], start_us, end_us)
-            return for_screen(batch, start_us, end_us, points, scan_interval_ms)
+            buckets = self._reader.downsample(tag_id, start_us, end_us, points)
+            if int(buckets["count"].sum()) > RAW_PER_POINT * points:
+                return of_buckets(buckets, (end_us - start_us) / points, scan_interval_ms)
+            return for_screen(self._reader.read([tag_id], start_us, end_us), scan_interval_ms)
 
         async with self._turns:
             return await asyncio.to_thread(read)
 
 
-def for_screen(
-    batch: pl.DataFrame, start_us: int, end_us: int, points: int, scan_interval_ms: int
-) -> dict[str, Any]:
-    """Samples of one tag, reduced so that every pixel keeps its lowest and highest value.
+def for_screen(batch: pl.DataFrame, scan_interval_ms: int) -> dict[str, Any]:
+    """Every sample of one tag, with what a screen needs to draw it honestly.
 
-    Each of ``points`` buckets gives its minimum and its maximum at their own times, in time order.
-    Where samples stop for long a null breaks the line. Spans whose samples are not Good are given
-    apart.
+    Where samples stop for long, or one without a number lies between, a null breaks the line. Spans
+    whose samples are not Good are given apart.
 
     Args:
         batch: one tag's samples, sorted by time.
-        start_us, end_us: the window, UTC microseconds.
-        points: buckets, about one for each pixel.
         scan_interval_ms: for telling a gap from a slow tag.
 
     Returns:
@@ -98,42 +87,50 @@ def for_screen(
     status = batch["status"].to_numpy()
     values = batch["value"].fill_null(float("nan")).to_numpy()
     gap_us = _gap_us(times, scan_interval_ms)
-    bad = _bad_spans(times, status, gap_us)
     keep = np.isfinite(values) & (status >> 30 < 2)
-    kept_times, kept_values = times[keep], values[keep]
-    raw = len(kept_times) <= 2 * points
-    if not raw:
-        index = _extremes(kept_times, kept_values, start_us, end_us, points)
-        gap_us = max(gap_us, 3 * (end_us - start_us) // points)
-        kept_times, kept_values = kept_times[index], kept_values[index]
-    at_us, shown = _broken(kept_times, kept_values, gap_us, times[~keep])
+    at_us, shown = _broken(times[keep], values[keep], gap_us, times[~keep])
+    return _drawn(at_us, shown, _bad_spans(times, status, gap_us), len(times), raw=True)
+
+
+def of_buckets(buckets: pl.DataFrame, width_us: float, scan_interval_ms: int) -> dict[str, Any]:
+    """The same from the reader's buckets: each gives its minimum and its maximum at their times.
+
+    Args:
+        buckets: columns of :data:`headrace.historian.downsample.BUCKET_SCHEMA`.
+        width_us: of one bucket, microseconds.
+        scan_interval_ms: for telling a gap from a slow tag.
+    """
+    starts = buckets["bucket_start"].to_physical().to_numpy()
+    gap_us = max(_gap_us(starts, scan_interval_ms), int(3 * width_us))
+    filled = buckets.filter(pl.col("minimum").is_not_null())
+    low, high = (
+        filled.select(pl.col(f"{name}_timestamp").to_physical().alias("t"), pl.col(name).alias("v"))
+        for name in ("minimum", "maximum")
+    )
+    line = pl.concat([low, high]).unique(maintain_order=True).sort("t", maintain_order=True)
+    only_bad = buckets.filter(pl.col("minimum").is_null())["bucket_start"]
+    at_us, shown = _broken(
+        line["t"].to_numpy(), line["v"].to_numpy(), gap_us, only_bad.to_physical().to_numpy()
+    )
+    bad = _bad_spans(starts, buckets["status_worst"].to_numpy(), gap_us)
+    return _drawn(at_us, shown, bad, int(buckets["count"].sum()), raw=False)
+
+
+def _drawn(
+    at_us: Int64Array,
+    shown: npt.NDArray[np.float64],
+    bad: list[list[float]],
+    samples: int,
+    *,
+    raw: bool,
+) -> dict[str, Any]:
     return {
         "t": (at_us / US_PER_MS).round(3).tolist(),
         "v": [None if v != v else v for v in shown.tolist()],
         "bad": bad,
-        "samples": len(times),
+        "samples": samples,
         "raw": raw,
     }
-
-
-def _extremes(
-    times: Int64Array,
-    values: npt.NDArray[np.float64],
-    start_us: int,
-    end_us: int,
-    points: int,
-) -> Int64Array:
-    """Indices of the first, the lowest, the highest and the last sample of each bucket."""
-    width = max(1, (end_us - start_us) // points)
-    row = pl.int_range(pl.len(), dtype=pl.Int64).alias("row")
-    frame = pl.DataFrame({"bucket": (times - start_us) // width, "value": values}).with_columns(row)
-    found = frame.group_by("bucket").agg(
-        pl.col("row").first().alias("first"),
-        pl.col("row").get(pl.col("value").arg_min()).alias("low"),
-        pl.col("row").get(pl.col("value").arg_max()).alias("high"),
-        pl.col("row").last().alias("last"),
-    )
-    return np.unique(found.drop("bucket").to_numpy())
 
 
 def _gap_us(times: Int64Array, scan_interval_ms: int) -> int:

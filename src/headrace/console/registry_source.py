@@ -32,11 +32,12 @@ class RegistrySource:
         ]
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
-        """Attributes of the site, and the titles of its equipment."""
+        """Attributes of the site with its types' quantities, and the titles of its equipment."""
         site = self._registry.site()
         if site is None:
             return {}, {}
         titles: dict[str, tuple[str, str]] = {}
+        types = self._registry.asset_types()
         _collect(self._registry.equipment(), titles)
         about = {
             "enterprise": site.enterprise,
@@ -44,6 +45,7 @@ class RegistrySource:
             "title": site.title,
             "title_zh": site.title_zh,
             "time_zone": site.time_zone,
+            "quantities": {kind.name: list(kind.quantities) for kind in types},
         }
         return about, titles
 

@@ -98,6 +98,7 @@ class SiteView:
     tags: tuple[TagView, ...] = ()
     units: tuple[UnitView, ...] = ()
     titles: dict[str, tuple[str, str]] = field(default_factory=dict)
+    quantities: dict[str, list[str]] = field(default_factory=dict)
     by_id: dict[int, TagView] = field(default_factory=dict)
     by_path: dict[str, TagView] = field(default_factory=dict)
     fingerprint: str = ""

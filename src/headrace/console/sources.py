@@ -45,7 +45,8 @@ class SiteSource(Protocol):
         ...
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
-        """Site attributes (enterprise, name, title, title_zh, time_zone), and equipment titles."""
+        """Site attributes (enterprise, name, title, title_zh, time_zone, quantities of asset types),
+        and equipment titles."""
         ...
 
 

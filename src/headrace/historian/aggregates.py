@@ -430,4 +430,17 @@ AGGREGATES: Final[dict[str, Callable[[Raw], Result]]] = {
     "VarianceSample": _variance_sample,
 }
 
-__all__ = ["AGGREGATES", "AggregateConfiguration", "Raw", "Result", "calculate", "check_name"]
+STATUS_AGGREGATES: Final = frozenset(
+    {"Count", "DurationGood", "DurationBad", "PercentGood", "PercentBad", "WorstQuality"}
+)
+"""Those that look at StatusCodes alone, so they work on text too."""
+
+__all__ = [
+    "AGGREGATES",
+    "STATUS_AGGREGATES",
+    "AggregateConfiguration",
+    "Raw",
+    "Result",
+    "calculate",
+    "check_name",
+]

@@ -99,6 +99,7 @@ class Raw:
             calculations.
         status: StatusCodes.
         edges: of the n intervals, shape (n+1,).
+        has_text: values that are text; they count by their status although they have no number.
     """
 
     def __init__(
@@ -108,12 +109,17 @@ class Raw:
         status: StatusArray,
         edges: Int64Array,
         configuration: AggregateConfiguration,
+        *,
+        has_text: BoolArray | None = None,
     ) -> None:
         begin = _first_data(status)
         self.at_us, self.value, self.status = at_us[begin:], value[begin:], status[begin:]
         self.edges, self.configuration = edges, configuration
         self.severity = np.minimum(self.status >> 30, 2).astype(np.int8)
-        self.severity[~np.isfinite(self.value)] = 2
+        numberless = ~np.isfinite(self.value)
+        if has_text is not None:
+            numberless &= ~has_text[begin:]
+        self.severity[numberless] = 2
         bad_from = 1 if configuration.treat_uncertain_as_bad else 2
         self.bad: BoolArray = self.severity >= bad_from
         self.good: BoolArray = self.severity == 0

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from headrace.bus.client import Bus
-from headrace.historian.aggregates import calculate, check_name
+from headrace.historian.aggregates import STATUS_AGGREGATES, calculate, check_name
 from headrace.historian.downsample import bucket_edges, downsample, empty_buckets
 from headrace.historian.index import Snapshot, TableIndex
 from headrace.historian.intervals import AggregateConfiguration, Raw, interval_edges
@@ -291,8 +291,10 @@ class Reader:
         files = view.snapshot.select(ids[0], ids[-1], start_us, end_us)
         files.sort(key=lambda f: f.end_us if newest else f.start_us, reverse=newest)
         open_ids = set(ids)
-        for begin in range(0, len(files), LOOK_FILES):
-            group = files[begin : begin + LOOK_FILES]
+        begin, size = 0, 1
+        while begin < len(files):
+            group = files[begin : begin + size]
+            begin, size = begin + size, min(2 * size, LOOK_FILES)
             border = group[0].end_us if newest else group[0].start_us
             open_ids = _undecided(found, open_ids, border, newest)
             if not open_ids:
@@ -359,12 +361,14 @@ def _aggregate_of(
 ) -> pl.DataFrame:
     low, high = np.searchsorted(rows["tag_id"].to_numpy(), [tag_id, tag_id + 1]).tolist()
     own = rows.slice(low, high - low)
+    of_status = aggregate in STATUS_AGGREGATES
     raw = Raw(
         own["source_timestamp"].to_physical().to_numpy(),
         own["value"].fill_null(float("nan")).to_numpy(),
         own["status"].to_numpy(),
         edges,
         configuration,
+        has_text=own["text"].is_not_null().to_numpy() if of_status else None,
     )
     result = calculate(aggregate, raw)
     return pl.DataFrame(

@@ -6,14 +6,12 @@ import csv
 import io
 import json
 import socket
+import tomllib
 from pathlib import Path
 from typing import Any, Final
 
-import tomlkit
-from tomlkit.exceptions import TOMLKitError
-
 from headrace.bus.broker import BrokerAddress, free_port, write_private
-from headrace.model.errors import Corrupt, Misconfigured
+from headrace.model.errors import Corrupt
 from headrace.model.folder import DataFolder
 from headrace.sim.demo_devices import (
     ENTERPRISE,
@@ -24,6 +22,7 @@ from headrace.sim.demo_devices import (
     demo_devices,
 )
 from headrace.sim.plant.plant import Plant, Unit
+from headrace.site.edit import SiteEdit
 
 TAG_FILE: Final = "tags.csv"
 _COLUMNS: Final = (
@@ -65,7 +64,8 @@ def write_demo_site(folder: DataFolder, address: BrokerAddress) -> None:
         folder: of the installation. address: of its broker; the demo's MQTT devices use it.
 
     Raises:
-        Misconfigured: SIM-1020 when the site file that is there cannot be read as TOML.
+        Misconfigured: as of :class:`headrace.site.edit.SiteEdit` when a port had to change and the
+            site file that is there is wrong.
         Corrupt: SIM-1021 when ``run/sim.json`` cannot be read.
     """
     del address  # the site file says "broker"; the port is known to both sides by run/broker.json
@@ -80,11 +80,17 @@ def write_demo_site(folder: DataFolder, address: BrokerAddress) -> None:
         _write(folder.site_file, site_text(Plant(1), devices, ports))
         return
     moved = {name: port for name, port in ports.items() if before.get(name, port) != port}
-    if moved:
-        by_name = {device.name: device for device in devices}
-        old = {name: by_name[name].endpoint(before[name]) for name in moved}
-        new = {name: by_name[name].endpoint(port) for name, port in moved.items()}
-        _write(folder.site_file, _replace_endpoints(folder.site_file, old, new))
+    if not moved:
+        return
+    by_name = {device.name: device for device in devices}
+    edit = SiteEdit(folder)
+    connections = tomllib.loads(edit.text).get("connection", {})
+    for name, port in moved.items():
+        known = connections.get(name, {})
+        # A connection that a person pointed elsewhere stays there.
+        if known.get("endpoint") == by_name[name].endpoint(before[name]):
+            edit.change_connection(name, endpoint=by_name[name].endpoint(port))
+    edit.save()
 
 
 def read_ports(folder: DataFolder) -> dict[str, int]:
@@ -222,22 +228,6 @@ def _fields(device: DemoDevice, tag: DemoTag) -> dict[str, Any]:
 def _literal(value: Any) -> str:
     """A TOML literal; JSON's strings and numbers are TOML's too."""
     return json.dumps(value, ensure_ascii=False)
-
-
-def _replace_endpoints(path: Path, old: dict[str, str], new: dict[str, str]) -> str:
-    try:
-        document = tomlkit.parse(path.read_text())
-    except TOMLKitError as error:
-        raise Misconfigured(
-            "SIM-1020",
-            f"the demo cannot set new ports: {path} is no TOML ({error})",
-            "Repair the file, or remove it to get the demo's own.",
-        ) from error
-    connections = document.get("connection", {})
-    for name, endpoint in new.items():
-        if name in connections and connections[name].get("endpoint") == old[name]:
-            connections[name]["endpoint"] = endpoint
-    return tomlkit.dumps(document)
 
 
 def _write(path: Path, text: str) -> None:

@@ -103,8 +103,7 @@ def frame_answer(batch: pl.DataFrame, format_: Format, name: str, site: SiteView
         return _download(body, "application/vnd.apache.arrow.stream", f"{name}.arrow")
     if format_ == "json":
         rows = batch.with_columns(pl.col("tag_id").cast(pl.String))
-        times = pl.col("source_timestamp", "received_timestamp")
-        rows = rows.with_columns(times.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))
+        rows = rows.with_columns(pl.col(pl.Datetime).dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"))
         return json_answer({"samples": rows.to_dicts()})
     views = [(t, site.by_id[t].path, site.by_id[t].unit) for t in batch["tag_id"].unique()
              if t in site.by_id]  # fmt: skip

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query, Request, Response
 from headrace.console.api.answers import json_answer, tag_list
 from headrace.console.services import Services
 from headrace.console.site_view import TagView
+from headrace.console.widgets.units import shown_unit
 from headrace.model.errors import Misconfigured
 from headrace.model.time import US_PER_MS, US_PER_S
 
@@ -65,7 +66,7 @@ def _about(view: TagView) -> dict[str, Any]:
     return {
         "tag_id": str(view.tag_id),
         "path": view.path,
-        "unit": view.unit,
+        "unit": shown_unit(view.unit),
         "title": view.title,
         "title_zh": view.title_zh,
     }

@@ -11,6 +11,7 @@ from headrace.console.site_view import TagView, UnitLive, UnitView, readable, ro
 from headrace.console.texts import Texts
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import span
+from headrace.console.widgets.units import shown_unit
 from headrace.model.health import HistorianState
 
 REFRESH_S = 0.5
@@ -77,7 +78,8 @@ class _Tiles:
         tile.props(f'href="/equipment/{quote(unit.path)}" data-unit="{unit.path}"')
         with tile:
             head = html("").classes("hr-tile-head")
-            html(join(*(_value_line(t, self._visit.texts) for t in headline(unit))))
+            quantities = self._visit.site.quantities.get(unit.asset_type, [])
+            html(join(*(_value_line(t, self._visit.texts) for t in headline(unit, quantities))))
         self._drawn[unit.path] = (tile, head, "idle")
 
     def _update(self, unit: UnitView, live: UnitLive) -> None:
@@ -88,10 +90,12 @@ class _Tiles:
             self._drawn[unit.path] = (tile, head, live.state)
 
 
-def headline(unit: UnitView) -> list[TagView]:
-    """The few tags that a tile shows: those with a unit first, in the order of the site."""
-    measured = [tag for tag in unit.tags if tag.unit and not tag.sample_interval_us]
-    rest = [tag for tag in unit.tags if tag not in measured]
+def headline(unit: UnitView, quantities: list[str]) -> list[TagView]:
+    """The few tags that a tile shows: those with a unit first, in the order of the asset type."""
+    order = {name: place for place, name in enumerate(quantities)}
+    tags = sorted(unit.tags, key=lambda tag: order.get(tag.name, len(order)))
+    measured = [tag for tag in tags if tag.unit and not tag.sample_interval_us]
+    rest = [tag for tag in tags if tag not in measured]
     return [*measured, *rest][:SHOWN_VALUES]
 
 
@@ -102,7 +106,9 @@ def tag_title(view: TagView, texts: Texts) -> str:
 
 
 def _value_line(view: TagView, texts: Texts) -> Markup:
-    value = join(tag("span.hr-num", "–", data_f="value"), tag("span.hr-unit", view.unit))
+    value = join(
+        tag("span.hr-num", "–", data_f="value"), tag("span.hr-unit", shown_unit(view.unit))
+    )
     return tag(
         ".hr-kv", tag("span", tag_title(view, texts)), tag("span", value), data_tag=view.tag_id
     )

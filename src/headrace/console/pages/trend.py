@@ -14,6 +14,7 @@ from headrace.console.site_view import TagView
 from headrace.console.texts import Texts
 from headrace.console.widgets.icons import icon
 from headrace.console.widgets.markup import Markup, join, tag
+from headrace.console.widgets.units import shown_unit
 
 TAGS_MAX: Final = 8
 SHOWN_MAX: Final = 60
@@ -112,7 +113,7 @@ class _Trend:
     def _chip(self, index: int, view: TagView) -> Markup:
         texts = self._visit.texts
         place = self._visit.site.title_of(view.unit_path, texts.language)
-        value = join(tag("b", "–", data_f="value"), tag("span.hr-unit", view.unit))
+        value = join(tag("b", "–", data_f="value"), tag("span.hr-unit", shown_unit(view.unit)))
         remove = tag(
             "button.hr-iconbtn", icon("close", 14), data_remove=view.tag_id,
             aria_label=f"{texts('trend.remove')} {view.path}",
@@ -190,4 +191,6 @@ class _Trend:
     def _pick_row(self, view: TagView, texts: Texts) -> Markup:
         box = tag("input", type="checkbox", checked=view in self.tags, tabindex="-1")
         name = tag("span.hr-tagname.hr-grow", tag_title(view, texts), tag("small", view.path))
-        return tag("label", box, name, tag("span.hr-dim", view.unit), data_row=view.tag_id)
+        return tag(
+            "label", box, name, tag("span.hr-dim", shown_unit(view.unit)), data_row=view.tag_id
+        )

@@ -8,6 +8,7 @@ from headrace.console.pages.overview import tag_title
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_done, show_error
 from headrace.console.site_view import TagView
+from headrace.console.widgets.units import shown_unit
 from headrace.console.writes import write_value
 from headrace.model.errors import HeadraceError
 
@@ -19,13 +20,13 @@ def open_write_dialog(visit: Visit, view: TagView) -> None:
     with ui.dialog() as dialog, ui.card().classes("hr-dialog"):
         html(texts("asset.write_title", name=title), tag_name="h2")
         html(texts("asset.write_what")).classes("hr-dim")
-        box = ui.input(texts("asset.write_value"), placeholder=view.unit)
+        box = ui.input(texts("asset.write_value"), placeholder=shown_unit(view.unit))
         box.props("outlined dense autofocus").classes("full-width")
         if view.write_minimum is not None or view.write_maximum is not None:
             low = "−∞" if view.write_minimum is None else view.write_minimum
             high = "∞" if view.write_maximum is None else view.write_maximum
             text = texts("asset.write_range", low=low, high=high)
-            html(f"{text} {view.unit}").classes("hr-dim")
+            html(f"{text} {shown_unit(view.unit)}").classes("hr-dim")
 
         async def write() -> None:
             try:

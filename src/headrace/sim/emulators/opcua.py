@@ -26,6 +26,7 @@ from headrace.sim.emulators.opcua_server import (
     monitored_items,
     pending_values,
     publish_value,
+    unacknowledged,
     utc,
 )
 
@@ -188,6 +189,14 @@ class OpcUaEmulator:
     def pending(self) -> int:
         """Values that wait for the next publish; a fast replay waits while there are many."""
         return pending_values(self._server) if self._server is not None else 0
+
+    def activity(self) -> tuple[int, int, int]:
+        """What connected clients still have to take, and what they read of the history: (values
+        that wait, notifications not acknowledged, history reads so far)."""
+        if self._server is None:
+            return 0, 0, 0
+        reads = self._history.reads if self._history is not None else 0
+        return pending_values(self._server), unacknowledged(self._server), reads
 
     def monitored(self) -> int:
         """Monitored items of all clients; a replay begins once there are some."""

@@ -186,16 +186,28 @@ def _queue(
     queue.append(event)
 
 
-def pending_values(server: Server) -> int:
-    """Values that wait in subscribers' queues for their next publish."""
+def _live_subscriptions(server: Server) -> list[Any]:
+    """Subscriptions whose client is connected; those of a client that died live on for a while."""
+    processors = [client.processor for client in server.bserver.clients if client.processor]
+    live = {each.session.session_id for each in processors if each.session is not None}
     subscriptions = server.iserver.subscription_service.subscriptions.values()
-    return sum(len(queue) for sub in subscriptions for queue in sub._triggered_datachanges.values())
+    return [each for each in subscriptions if each.session_id in live]
+
+
+def pending_values(server: Server) -> int:
+    """Values that wait in the queues of connected subscribers for their next publish."""
+    queues = [sub._triggered_datachanges.values() for sub in _live_subscriptions(server)]
+    return sum(len(queue) for each in queues for queue in each)
+
+
+def unacknowledged(server: Server) -> int:
+    """Notifications that connected subscribers were sent and have not acknowledged."""
+    return sum(len(sub._not_acknowledged_results) for sub in _live_subscriptions(server))
 
 
 def monitored_items(server: Server) -> int:
-    """Monitored items in the subscriptions of all clients."""
-    subscriptions = server.iserver.subscription_service.subscriptions.values()
-    return sum(len(sub.monitored_item_srv._monitored_items) for sub in subscriptions)
+    """Monitored items in the subscriptions of connected clients."""
+    return sum(len(sub.monitored_item_srv._monitored_items) for sub in _live_subscriptions(server))
 
 
 class MemoryHistory(HistoryStorageInterface):  # type: ignore[misc] # asyncua is untyped
@@ -204,6 +216,7 @@ class MemoryHistory(HistoryStorageInterface):  # type: ignore[misc] # asyncua is
     def __init__(self) -> None:
         super().__init__(HISTORY_PAGE_MAX)
         self._values: dict[ua.NodeId, deque[ua.DataValue]] = {}
+        self.reads = 0
 
     def keep(self, node_id: ua.NodeId, value: ua.DataValue) -> None:
         """Remember a value; the oldest goes when the node has its 100,000."""
@@ -217,6 +230,7 @@ class MemoryHistory(HistoryStorageInterface):  # type: ignore[misc] # asyncua is
         nb_values: int,
     ) -> tuple[list[ua.DataValue], datetime | None]:
         """Values from start to end, both included; and where to go on."""
+        self.reads += 1
         values = [v for v in self._values.get(node_id, ()) if v.SourceTimestamp is not None]
         times = [v.SourceTimestamp for v in values]
         first = bisect_left(times, start) if start is not None else 0

@@ -45,6 +45,7 @@ SAVE_EVERY_S: Final = 0.25
 ACKNOWLEDGE_S: Final = 1.0
 UNPUBLISHED_ROWS_MAX: Final = 500
 SETTLED_S: Final = 1.0
+FINISH_QUIET_S: Final = 2.0
 POLL_S: Final = 0.01
 MARKS_MAX: Final = 1_000
 
@@ -140,7 +141,9 @@ class Player:
         self._clock = clock
         self._position_file = position_file
         self._saved_s = clock.monotonic_s()
-        self._marks: deque[tuple[float, int]] = deque([(self._saved_s, first_row)], MARKS_MAX)
+        self._marks: deque[tuple[float, int]] = deque(
+            [(self._saved_s, first_row)], maxlen=MARKS_MAX
+        )
         self._addresses = {key: layout.addresses(key) for key in {tag.key for tag in layout.tags}}
 
     async def run(self, stop: asyncio.Event, progress: Callable[[int], None]) -> None:
@@ -302,8 +305,16 @@ class OpcUaFlow:
         await _wait_while(lambda: self._emulator.pending() > limit)
 
     async def finish(self) -> None:
-        """Everything is published."""
-        await _wait_while(lambda: self._emulator.pending() > 0)
+        """A connected client has taken everything, and asked for no history for a while."""
+        quiet_s, reads_before = 0.0, -1
+        while quiet_s < FINISH_QUIET_S:
+            await asyncio.sleep(POLL_S)
+            quiet_s += POLL_S
+            waiting, unacknowledged, reads = self._emulator.activity()
+            away = self._emulator.monitored() == 0
+            # One notification stays unacknowledged until the client's next publish request.
+            if waiting or unacknowledged > 1 or reads != reads_before or away:
+                quiet_s, reads_before = 0.0, reads
 
     async def _remember(self, rows: int) -> None:
         frame = self._recording.frame.head(rows)

@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 from asyncua import ua
+from asyncua.common.utils import ServiceError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -598,3 +599,48 @@ except Misconfigured as error:
     )
     assert done.stdout.startswith("EDGE-1001 the driver of connection c is not installed")
     assert "headrace[opcua]" in done.stdout
+
+
+@pytest.mark.parametrize("reading", ["subscribe", "poll"])
+async def test_a_server_that_takes_few_operations_a_call(
+    cnc: Any, bench: Any, reading: str
+) -> None:
+    """BadTooManyOperations makes the calls smaller, not the connection useless."""
+    server = cnc._server.iserver
+    asked: list[int] = []
+
+    def limited(service: Any, items: Any) -> Any:
+        def call(parameters: Any, *more: Any) -> Any:
+            asked.append(len(getattr(parameters, items)))
+            if asked[-1] > 2:
+                raise ServiceError(ua.StatusCodes.BadTooManyOperations)
+            return service(parameters, *more)
+
+        return call
+
+    server.attribute_service.read = limited(server.attribute_service.read, "NodesToRead")
+    subscriptions = server.subscription_service
+    subscriptions.create_monitored_items = limited(
+        subscriptions.create_monitored_items, "ItemsToCreate"
+    )
+    connector = await bench.connect(cnc.endpoint, reading=reading)
+    tags = [tag(point.address, i) for i, point in enumerate(POINTS)]
+    await bench.until(connector, tags, lambda b: b["tag_id"].n_unique() == len(POINTS))
+    assert max(asked) > 2
+    assert asked[-1] <= 2
+
+
+async def test_a_queue_that_the_server_makes_too_short_is_told(cnc: Any, bench: Any) -> None:
+    cnc._server.iserver.max_monitored_item_queue_size = 1
+    connector = await bench.connect(cnc.endpoint, publishing_interval_ms=500)
+    create = connector._session.call
+
+    async def revise(request: Any, response: Any) -> Any:
+        answer = await create(request, response)
+        if response is ua.CreateMonitoredItemsResponse:
+            answer.Results[0].RevisedSamplingInterval = 50.0
+        return answer
+
+    connector._session.call = revise
+    _, readings = await bench.until(connector, [tag(LOAD)], lambda b: b.height == 1)
+    assert "EDGE-2023" in [code for reading in readings for code, _ in reading.notices]

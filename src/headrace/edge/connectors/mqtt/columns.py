@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from headrace.model.sample import EXACT_INTEGER_MAX, Float64Array, empty_batch, make_batch
+from headrace.model.sample import (
+    EXACT_INTEGER_MAX,
+    Float64Array,
+    Int64Array,
+    empty_batch,
+    make_batch,
+)
 
 
 class Columns:
@@ -86,6 +92,18 @@ class Columns:
         self.is_null.extend([0] * n)
         self.status.extend([status] * n)
         self.received_us.extend([received_us] * n)
+
+    def add_block(
+        self, tag_id: Int64Array, source_us: Int64Array, value: Float64Array, received_us: int
+    ) -> None:
+        """Good samples of many tags; all arrays have shape (n,)."""
+        n = len(tag_id)
+        self.tag_id.frombytes(tag_id.tobytes())
+        self.source_us.frombytes(source_us.tobytes())
+        self.value.frombytes(value.tobytes())
+        self.is_null.frombytes(bytes(n))
+        self.status.frombytes(bytes(4 * n))
+        self.received_us.frombytes(np.full(n, received_us, np.int64).tobytes())
 
     def take(self) -> pl.DataFrame:
         """All samples as a batch; the columns are empty afterwards."""

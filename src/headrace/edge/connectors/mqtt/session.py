@@ -122,7 +122,7 @@ def session_settings(
 
 
 def safe_client_id(text: str) -> str:
-    """A client id that every broker takes: NATS refuses some that MQTT allows (``/``, blanks).
+    """A client id that every broker takes: NATS refuses dots, blanks, ``*`` and ``>``.
 
     Example:
         >>> safe_client_id("hall 1/node")

@@ -57,6 +57,22 @@ class HistoryReader:
     async def next(self) -> list[Values]:
         """The next page of up to 20 nodes."""
         part = [self._wanted.popleft() for _ in range(min(NODES_PER_CALL, len(self._wanted)))]
+        results = await self._session.in_batches("HistoryRead", part, self._ask, NODES_PER_CALL)
+        pages: list[Values] = []
+        for wanted, result in zip(part, results, strict=True):
+            if not result.StatusCode.is_good():
+                self.refused += 1
+                continue
+            values = _values(result.HistoryData)
+            values.handle = np.full(len(values), wanted.handle, np.uint32)
+            self.read += len(values)
+            pages.append(values)
+            if result.ContinuationPoint:
+                wanted.continuation = result.ContinuationPoint
+                self._wanted.append(wanted)
+        return pages
+
+    async def _ask(self, part: list[_Wanted]) -> list[ua.HistoryReadResult]:
         request = ua.HistoryReadRequest()
         request.Parameters.HistoryReadDetails = ua.ReadRawModifiedDetails(
             IsReadModified=False,
@@ -69,20 +85,7 @@ class HistoryReader:
         request.Parameters.NodesToRead = [
             ua.HistoryReadValueId(NodeId=w.node_id, ContinuationPoint=w.continuation) for w in part
         ]
-        response = await self._session.call(request, ua.HistoryReadResponse)
-        pages: list[Values] = []
-        for wanted, result in zip(part, response.Results or [], strict=True):
-            if not result.StatusCode.is_good():
-                self.refused += 1
-                continue
-            values = _values(result.HistoryData)
-            values.handle = np.full(len(values), wanted.handle, np.uint32)
-            self.read += len(values)
-            pages.append(values)
-            if result.ContinuationPoint:
-                wanted.continuation = result.ContinuationPoint
-                self._wanted.append(wanted)
-        return pages
+        return (await self._session.call(request, ua.HistoryReadResponse)).Results or []
 
 
 def _values(data: object) -> Values:

@@ -86,10 +86,14 @@ class Poller:
             step_s = interval / 1000
             missed = max(0, int((now_s - self._due_s[interval]) / step_s))
             self._due_s[interval] += (missed + 1) * step_s
-        return [
-            await self._read(items[start : start + NODES_PER_READ])
-            for start in range(0, len(items), NODES_PER_READ)
-        ]
+        parts: list[Values] = []
+
+        async def read(part: list[_Polled]) -> list[_Polled]:
+            parts.append(await self._read(part))
+            return part
+
+        await self._session.in_batches("Read", items, read, NODES_PER_READ)
+        return parts
 
     async def _read(self, items: list[_Polled]) -> Values:
         request = ua.ReadRequest()

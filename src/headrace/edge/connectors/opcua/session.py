@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import struct
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from asyncua import Client, ua
@@ -34,6 +35,8 @@ SESSION_TIMEOUT_MS: Final = 60_000
 CONNECT_ANSWERS: Final = 4
 """Answers that a connect waits for: acknowledge, channel, session, activation."""
 CLOSE_TIMEOUT_S: Final = 1.0
+OPERATIONS_MAX: Final = 1000
+"""Operations in one service call, unless the server wants fewer."""
 
 _USER_REFUSED: Final = frozenset(
     {
@@ -60,6 +63,8 @@ _SECURITY_REFUSED: Final = frozenset(
 )
 
 ResponseT = TypeVar("ResponseT")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
 
 
 class Session:
@@ -72,6 +77,7 @@ class Session:
         self.options = options
         self._context = context
         self.structures = Structures()
+        self._sizes: dict[str, int] = {}
         self._namespaces: list[str] | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._client = Client(connection.endpoint, timeout=options.timeout_s)
@@ -207,19 +213,53 @@ class Session:
         decoded: ResponseT = answer
         return decoded
 
+    async def in_batches(
+        self,
+        service: str,
+        items: list[ItemT],
+        call: Callable[[list[ItemT]], Awaitable[list[ResultT]]],
+        size_max: int = OPERATIONS_MAX,
+    ) -> list[ResultT]:
+        """Results of a service for many items, in calls as large as the server takes.
+
+        A server that says BadTooManyOperations gets half as many, from then on.
+
+        Args:
+            service: name under which the size is remembered.
+            items: one for each operation.
+            call: makes one call; gives as many results as it got items.
+            size_max: largest call to try.
+        """
+        results: list[ResultT] = []
+        at = 0
+        while at < len(items):
+            size = min(self._sizes.get(service, size_max), size_max)
+            try:
+                part = await call(items[at : at + size])
+            except ua.UaStatusCodeError as error:
+                if error.code != ua.StatusCodes.BadTooManyOperations or size == 1:
+                    raise
+                self._sizes[service] = size // 2
+                continue
+            if len(part) != len(items[at : at + size]):
+                raise ua.UaError(f"{len(part)} results for {len(items[at : at + size])} operations")
+            results += part
+            at += size
+        return results
+
     async def read_attributes(
         self, nodes: list[tuple[ua.NodeId, ua.AttributeIds]]
     ) -> list[ua.DataValue]:
-        """One Read of any attributes, in order."""
+        """Any attributes of any nodes, in order."""
+        return await self.in_batches("Read", nodes, self._read)
+
+    async def _read(self, nodes: list[tuple[ua.NodeId, ua.AttributeIds]]) -> list[ua.DataValue]:
         request = ua.ReadRequest()
         request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Neither
         request.Parameters.NodesToRead = [
             ua.ReadValueId(NodeId=node, AttributeId=attribute) for node, attribute in nodes
         ]
-        results: list[ua.DataValue] = (await self.call(request, ua.ReadResponse)).Results or []
-        if len(results) != len(nodes):
-            raise ua.UaError(f"{len(results)} results for {len(nodes)} nodes")
-        return results
+        return (await self.call(request, ua.ReadResponse)).Results or []
 
     async def node_id(self, address: Address) -> ua.NodeId | None:
         """The node id of an address in this session; None when the server lacks its namespace."""

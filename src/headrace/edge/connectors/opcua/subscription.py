@@ -24,6 +24,7 @@ from headrace.model.errors import Transient
 from headrace.model.time import Clock
 
 ITEMS_PER_CALL_MAX: Final = 1000
+ASK_LIMIT_ABOVE: Final = 100
 PUBLISHES: Final = 3
 """Publish requests that wait at the server, so that it can answer while one is on its way."""
 NOTIFICATIONS_PER_PUBLISH_MAX: Final = 20_000
@@ -100,14 +101,12 @@ async def resolve(session: Session, tags: tuple[TagConfig, ...]) -> Resolved:
 async def _whole_nodes(session: Session, addresses: list[Address]) -> dict[Address, Address]:
     candidates = [(a, await session.node_id(a.whole())) for a in addresses if a.is_ambiguous]
     asked = [(address, node_id) for address, node_id in candidates if node_id is not None]
-    found: dict[Address, Address] = {}
-    for start in range(0, len(asked), ITEMS_PER_CALL_MAX):
-        part = asked[start : start + ITEMS_PER_CALL_MAX]
-        results = await session.read_attributes([(n, ua.AttributeIds.NodeClass) for _, n in part])
-        for (address, _), result in zip(part, results, strict=True):
-            if result.StatusCode is None or result.StatusCode.is_good():
-                found[address] = address.whole()
-    return found
+    results = await session.read_attributes([(n, ua.AttributeIds.NodeClass) for _, n in asked])
+    return {
+        address: address.whole()
+        for (address, _), result in zip(asked, results, strict=True)
+        if result.StatusCode is None or result.StatusCode.is_good()
+    }
 
 
 async def _learn_structures(session: Session, nodes: list[ua.NodeId]) -> None:
@@ -128,6 +127,7 @@ class Subscription:
         self._clock = clock
         self._items: dict[ItemKey, _Item] = {}
         self._id = 0
+        self._publishing_interval_s = 0.0
         self._keep_alive_s = 0.0
         self._items_per_call = 0
         self._publishes: deque[asyncio.Task[bytes]] = deque(maxlen=PUBLISHES)
@@ -161,6 +161,7 @@ class Subscription:
         result = (await self._session.call(request, ua.CreateSubscriptionResponse)).Parameters
         self._id = result.SubscriptionId
         interval_s = result.RevisedPublishingInterval / 1000
+        self._publishing_interval_s = interval_s
         self._keep_alive_s = max(interval_s * result.RevisedMaxKeepAliveCount, interval_s)
 
     def retry_is_due(self) -> bool:
@@ -301,7 +302,7 @@ class Subscription:
 
     async def _call_size(self, items: int) -> int:
         """Items a call: the server's own limit, asked for only when there are many."""
-        if not self._items_per_call and items > 100:
+        if not self._items_per_call and items > ASK_LIMIT_ABOVE:
             limit = ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall
             result = await self._session.read_attributes(
                 [(ua.NodeId(limit), ua.AttributeIds.Value)]
@@ -313,54 +314,86 @@ class Subscription:
 
     async def _create_items(self, items: list[_Item]) -> None:
         size = await self._call_size(len(items))
-        for start in range(0, len(items), size):
-            part = items[start : start + size]
-            await self._create_part(part, with_filter=True)
-            again = [i for i in part if i.monitored_id is None and i.status in _FILTER_REFUSED]
-            if again:
-                await self._create_part(again, with_filter=False)
-                self.notices.append(
-                    ("EDGE-2022", f"{len(again)} nodes report only changes of value, not of time")
-                )
+        await self._create_with(items, size, with_filter=True)
+        again = [i for i in items if i.monitored_id is None and i.status in _FILTER_REFUSED]
+        if again:
+            await self._create_with(again, size, with_filter=False)
+            text = f"{len(again)} nodes report only changes of value, not of time"
+            self.notices.append(("EDGE-2022", text))
 
-    async def _create_part(self, items: list[_Item], *, with_filter: bool) -> None:
-        trigger = ua.DataChangeFilter(Trigger=ua.DataChangeTrigger.StatusValueTimestamp)
-        request = ua.CreateMonitoredItemsRequest()
-        request.Parameters.SubscriptionId = self._id
-        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+    async def _create_with(self, items: list[_Item], size: int, *, with_filter: bool) -> None:
         for item in items:
             item.handle = self._table.add(item.targets)
-            request.Parameters.ItemsToCreate.append(
-                ua.MonitoredItemCreateRequest(
-                    ItemToMonitor=ua.ReadValueId(
-                        NodeId=item.node_id, AttributeId=ua.AttributeIds.Value
-                    ),
-                    MonitoringMode=ua.MonitoringMode.Reporting,
-                    RequestedParameters=ua.MonitoringParameters(
-                        ClientHandle=item.handle,
-                        SamplingInterval=float(item.sampling_ms),
-                        Filter=trigger if with_filter else None,
-                        QueueSize=self._session.options.queue_size,
-                        DiscardOldest=True,
-                    ),
-                )
-            )
-        response = await self._session.call(request, ua.CreateMonitoredItemsResponse)
-        for item, result in zip(items, response.Results or [], strict=True):
+
+        async def create(part: list[_Item]) -> list[ua.MonitoredItemCreateResult]:
+            request = self._create_request(part, with_filter=with_filter)
+            response = await self._session.call(request, ua.CreateMonitoredItemsResponse)
+            return response.Results or []
+
+        results = await self._session.in_batches("CreateMonitoredItems", items, create, size)
+        for item, result in zip(items, results, strict=True):
             item.status = result.StatusCode.value
             item.monitored_id = result.MonitoredItemId if result.StatusCode.is_good() else None
             if item.monitored_id is None:
                 self._table.remove(item.handle)
+        self._check_revised(items, results)
+
+    def _create_request(
+        self, items: list[_Item], *, with_filter: bool
+    ) -> ua.CreateMonitoredItemsRequest:
+        trigger = ua.DataChangeFilter(Trigger=ua.DataChangeTrigger.StatusValueTimestamp)
+        request = ua.CreateMonitoredItemsRequest()
+        request.Parameters.SubscriptionId = self._id
+        request.Parameters.TimestampsToReturn = ua.TimestampsToReturn.Both
+        request.Parameters.ItemsToCreate = [
+            ua.MonitoredItemCreateRequest(
+                ItemToMonitor=ua.ReadValueId(
+                    NodeId=item.node_id, AttributeId=ua.AttributeIds.Value
+                ),
+                MonitoringMode=ua.MonitoringMode.Reporting,
+                RequestedParameters=ua.MonitoringParameters(
+                    ClientHandle=item.handle,
+                    SamplingInterval=float(item.sampling_ms),
+                    Filter=trigger if with_filter else None,
+                    QueueSize=self._session.options.queue_size,
+                    DiscardOldest=True,
+                ),
+            )
+            for item in items
+        ]
+        return request
+
+    def _check_revised(
+        self, items: list[_Item], results: list[ua.MonitoredItemCreateResult]
+    ) -> None:
+        """Tell what the server makes worse; a queue of one drops values without Overflow bit."""
+        publishing_ms = self._publishing_interval_s * 1000
+        short = slow = 0
+        for item, result in zip(items, results, strict=True):
+            if not result.StatusCode.is_good():
+                continue
+            sampling_ms = max(result.RevisedSamplingInterval, item.sampling_ms)
+            short += result.RevisedQueueSize * sampling_ms < publishing_ms
+            slow += result.RevisedSamplingInterval > 1.01 * max(item.sampling_ms, publishing_ms)
+        if short:
+            text = f"the server's queue of {short} nodes is too short for {publishing_ms:g} ms"
+            self.notices.append(("EDGE-2023", f"{text} between publishes: values are dropped"))
+        if slow:
+            self.notices.append(("EDGE-2024", f"the server samples {slow} nodes slower than asked"))
 
     async def _delete(self, items: list[_Item]) -> None:
         for item in items:
             self._table.remove(item.handle)
-        ids = [item.monitored_id for item in items if item.monitored_id is not None]
-        for start in range(0, len(ids), ITEMS_PER_CALL_MAX):
+
+        async def delete(part: list[int]) -> list[ua.StatusCode]:
             request = ua.DeleteMonitoredItemsRequest()
             request.Parameters.SubscriptionId = self._id
-            request.Parameters.MonitoredItemIds = ids[start : start + ITEMS_PER_CALL_MAX]
-            await self._session.call(request, ua.DeleteMonitoredItemsResponse)
+            request.Parameters.MonitoredItemIds = part
+            response = await self._session.call(request, ua.DeleteMonitoredItemsResponse)
+            return response.Results or []
+
+        ids = [item.monitored_id for item in items if item.monitored_id is not None]
+        await self._session.in_batches("DeleteMonitoredItems", ids, delete)
 
 
 def _group(targets: list[tuple[Target, ua.NodeId]]) -> dict[ItemKey, _Item]:
