@@ -310,7 +310,8 @@ async def _keep(folder: DataFolder, bus: Bus, stop: asyncio.Event, clock: Clock)
             await _step(keeper, bus)
             await _pause(stop)
     finally:
-        await unsubscribe()
+        if bus.client.is_connected:
+            await unsubscribe()
         registry.close()
 
 
