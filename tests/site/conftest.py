@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from site_bench_connector import SITE
 
-from headrace.site import connectors
+from headrace.edge import catalog
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def bench_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
         "bench": EntryPoint("bench", "site_bench_connector:CONNECTOR", "headrace.connectors"),
         "broken": EntryPoint("broken", "no_such_module:CONNECTOR", "headrace.connectors"),
     }
-    monkeypatch.setattr(connectors, "_found", lambda: points)
+    monkeypatch.setattr(catalog, "_entry_points", lambda: points)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import xlsxwriter
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from site_bench_connector import SITE
@@ -90,6 +91,32 @@ def test_any_usual_form(separator: str, encoding: str, newline: str) -> None:
         scan_interval_ms=500,
         writable=True,
     )
+
+
+def test_a_spreadsheet_with_real_numbers(tmp_path: Path) -> None:
+    """As a person types it: numbers and true as such, an empty row, a remark, Excel's own types."""
+    book = xlsxwriter.Workbook(tmp_path / "t.xlsx")
+    sheet = book.add_worksheet()
+    sheet.write_row(0, 0, ("# from the shop",))
+    sheet.write_row(1, 0, ("Path", "Connection", "Address", "Scan interval ms", "Scale", "可写"))
+    sheet.write_row(3, 0, ("a/b", "plc", "register:0", 500, 0.1, True))
+    sheet.write_row(4, 0, ("a/c", "plc", "register:1", 2000, 1e-12, False))
+    sheet.write_row(5, 0, ("a/d", "plc", "register:2", "0250", 1 / 3, ""))
+    sheet.write_row(6, 0, ("a/e", "plc", "007", 1000, -123456.789012345, "x"))
+    book.close()
+    tags = read_back("t.xlsx", (tmp_path / "t.xlsx").read_bytes())
+    assert [(t.path, t.scan_interval_ms, t.scale, t.writable) for t in tags] == [
+        ("a/b", 500, 0.1, True),
+        ("a/c", 2000, 1e-12, False),
+        ("a/d", 250, 1 / 3, False),
+        ("a/e", 1000, -123456.789012345, True),
+    ]
+    assert tags[3].address == "007", "a text stays a text"
+
+
+def test_the_separator_that_excel_writes_into_the_first_line() -> None:
+    (tag,) = read_back("t.csv", b"sep=;\r\npath;connection;address\r\na/b;c;d,e\r\n")
+    assert tag.address == "d,e"
 
 
 def test_decimal_comma_only_where_it_cannot_be_a_separator_of_thousands() -> None:

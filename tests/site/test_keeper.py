@@ -74,9 +74,8 @@ async def test_from_file_to_desired_state_and_through_an_error(site_folder: Path
         (plc,) = config.connections
         ids = Registry.of(DataFolder(site_folder)).ids()
         assert {tag.path: tag.tag_id for tag in plc.tags} == ids
-        historian = msgspec.json.decode(
-            await bus.get(DESIRED_BUCKET, "historian") or b"", type=HistorianConfig
-        )
+        body = await until(lambda: bus.get(DESIRED_BUCKET, "historian"))
+        historian = msgspec.json.decode(body, type=HistorianConfig)
         assert historian.groups["waveforms"].retention_days == 7
         vibration = ids["utilities/pumping/pump_1/vibration"]
         assert historian.tag_groups == {vibration: "waveforms"}
@@ -137,6 +136,28 @@ async def test_an_edge_that_does_not_follow_is_said_once(site_folder: Path, bus:
     await keeper.send(bus)
     assert (await state(bus)).edges["local"].follows
     assert (await event_codes(bus))[-2:] == ["SITE-1304", "SITE-1305"]
+
+
+async def test_a_second_keeper_waits_for_its_turn(site_folder: Path, bus: Bus) -> None:
+    folder = DataFolder(site_folder)
+    first_stop, second_stop = asyncio.Event(), asyncio.Event()
+    first = asyncio.create_task(run(folder, bus, first_stop))
+    await until(lambda: edge_config(bus))
+    second = asyncio.create_task(run(folder, bus, second_stop))
+    (site_folder / "site.toml").write_text(SITE.replace(":1502", ":1503"), "utf-8")
+    await until(lambda: _endpoint(bus, "127.0.0.1:1503"))
+    first_stop.set()
+    await asyncio.wait_for(first, 5)
+    (site_folder / "site.toml").write_text(SITE.replace(":1502", ":1504"), "utf-8")
+    await until(lambda: _endpoint(bus, "127.0.0.1:1504"))
+    await until(lambda: _accepted(bus, 3))
+    second_stop.set()
+    await asyncio.wait_for(second, 5)
+    assert await _accepted(bus, 3), "each change is said once"
+
+
+async def _accepted(bus: Bus, times: int) -> bool:
+    return (await event_codes(bus)).count("SITE-1303") == times
 
 
 async def test_unchanged_content_is_not_put_again(site_folder: Path, bus: Bus) -> None:

@@ -11,6 +11,9 @@ An edge that does not run what it should within 10 s is said so, once, and once 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -264,8 +267,35 @@ async def run(
         folder: the data folder; ``site.toml`` need not exist yet.
         bus: connected as the platform.
     """
+    async with _turn(folder, stop):
+        if not stop.is_set():
+            await _keep(folder, bus, stop, clock or SystemClock())
+
+
+@asynccontextmanager
+async def _turn(folder: DataFolder, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Wait until no other keeper works on this folder: two would say everything twice."""
+    folder.site_versions.mkdir(parents=True, exist_ok=True)
+    with (folder.site_versions / "keeper.lock").open("a") as handle:
+        while not stop.is_set():
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await _pause(stop)
+        yield
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    try:
+        await asyncio.wait_for(stop.wait(), POLL_S)
+    except TimeoutError:
+        pass
+
+
+async def _keep(folder: DataFolder, bus: Bus, stop: asyncio.Event, clock: Clock) -> None:
     registry = Registry.of(folder)
-    keeper = Keeper(folder, registry, clock or SystemClock())
+    keeper = Keeper(folder, registry, clock)
 
     async def hear(message: Any) -> None:
         if ".health.edge." in message.subject:
@@ -278,12 +308,10 @@ async def run(
     try:
         while not stop.is_set():
             await _step(keeper, bus)
-            try:
-                await asyncio.wait_for(stop.wait(), POLL_S)
-            except TimeoutError:
-                pass
+            await _pause(stop)
     finally:
-        await unsubscribe()
+        if bus.client.is_connected:
+            await unsubscribe()
         registry.close()
 
 

@@ -179,11 +179,6 @@ class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""
         return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
 
-    def asset_of(self, tag_path: str) -> Asset | None:
-        """The nearest asset that a tag lies in, or None."""
-        by_path = {asset.path: asset for asset in self.assets}
-        return nearest_asset(tag_path, by_path)
-
 
 def nearest_asset(tag_path: str, by_path: dict[str, Asset]) -> Asset | None:
     """The asset with the longest path that ``tag_path`` lies in, or None."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +38,8 @@ HEADERS: Final[dict[str, tuple[str, ...]]] = {
 
 _BY_WORD: Final = {word: field for field, words in HEADERS.items() for word in words}
 _SEPARATORS: Final = (",", ";", "\t", "|")
+_SAID: Final = re.compile(r"^\"?sep=([,;|\t])\"?\s*$")  # what Excel writes into a first line
+_NUMBER: Final = re.compile(r"^-?\d+(?:\.\d+)?$")
 FILE_BYTES_MAX: Final = 256 << 20
 
 
@@ -125,7 +128,10 @@ def decode(file: str, content: bytes) -> tuple[str, str]:
 
 def separator_of(text: str) -> str:
     """The separator of a CSV text: the one that parts its header into most known words."""
-    header = next((line for line in text.splitlines() if is_content([line])), "")
+    lines = text.splitlines()
+    if lines and (said := _SAID.match(lines[0])):
+        return said[1]
+    header = next((line for line in lines if is_content([line])), "")
 
     def score(separator: str) -> tuple[int, int]:
         cells = header.split(separator)
@@ -146,20 +152,30 @@ def read_sheet(file: str, content: bytes) -> list[tuple[int, list[str]]]:
         ) from error
     try:
         book = fastexcel.read_excel(content)
-        sheet = book.load_sheet(0, header_row=None, skip_rows=0, dtypes="string")
-        frame = sheet.to_polars()
+        texts = book.load_sheet(0, header_row=None, skip_rows=0, dtypes="string").to_polars()
+        numbers = book.load_sheet(0, header_row=None, skip_rows=0, dtypes="float").to_polars()
     except fastexcel.FastExcelError as error:
         raise Misconfigured(
             "SITE-1017", f"{file} cannot be read: {error}", "Save it again as .xlsx, or as CSV."
         ) from error
+    pairs = zip(texts.iter_rows(), numbers.iter_rows(), strict=True)
     return [
-        (number, [cell or "" for cell in row]) for number, row in enumerate(frame.iter_rows(), 1)
+        (number, [_exact(text or "", value) for text, value in zip(row, values, strict=True)])
+        for number, (row, values) in enumerate(pairs, 1)
     ]
+
+
+def _exact(text: str, value: float | None) -> str:
+    """The text of a cell; of a number that the reader's text rounds, all its digits."""
+    if value is None or not _NUMBER.match(text) or float(text) == value:
+        return text
+    return repr(value)
 
 
 def is_content(row: list[str]) -> bool:
     """Whether a row is neither empty nor a remark that begins with ``#``."""
-    return any(cell.strip() for cell in row) and not row[0].lstrip().startswith("#")
+    first = row[0].lstrip() if row else ""
+    return any(cell.strip() for cell in row) and not first.startswith(("#", "sep="))
 
 
 def field_of(word: str) -> str | None:

@@ -199,6 +199,7 @@ class TagChecks:
     def __init__(self, notes: Notes, files: list[TagColumns]) -> None:
         self.notes = notes
         self.files = files
+        self._near: dict[str, str] = {}
 
     def paths(self) -> None:
         """Grammar, duplicates, tags that stand where equipment is, and earlier paths."""
@@ -269,11 +270,11 @@ class TagChecks:
                 name = tag.connection
                 if name not in known_connections and name:
                     what = f"the connection {name!r} is not declared"
-                    remedy = near(name, connections) or f"Declare it: [connection.{name}]"
+                    remedy = self._meant(name, connections) or f"Declare it: [connection.{name}]"
                     self._note(columns, line, "connection", "SITE-1009", what, remedy)
                 if tag.group not in known_groups:
                     what = f"the group {tag.group!r} is not declared"
-                    remedy = near(tag.group, groups) or f"Declare it: [group.{tag.group}]"
+                    remedy = self._meant(tag.group, groups) or f"Declare it: [group.{tag.group}]"
                     self._note(columns, line, "group", "SITE-1009", what, remedy)
                 if tag.address:
                     here = (name, tag.address)
@@ -281,6 +282,12 @@ class TagChecks:
                         what = f"the address {tag.address!r} of {name} is read by {first[here]} too"
                         remedy = "Remove one of the two tags, or correct its address."
                         self._note(columns, line, "address", "SITE-1008", what, remedy)
+
+    def _meant(self, word: str, known: list[str]) -> str:
+        """As :func:`near`, once a word: a long list repeats the same mistake on every line."""
+        if word not in self._near:
+            self._near[word] = near(word, known)
+        return self._near[word]
 
     def numbers(self) -> None:
         """Bounds of intervals, scale, dead-band and the envelope of writes."""
