@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from headrace.model.sample import EXACT_INTEGER_MAX, Float64Array, Int64Array, empty_batch, make_batch
+from headrace.model.sample import (
+    EXACT_INTEGER_MAX,
+    Float64Array,
+    Int64Array,
+    empty_batch,
+    make_batch,
+)
 
 
 class Columns:
@@ -86,6 +92,15 @@ class Columns:
         self.is_null.extend([0] * n)
         self.status.extend([status] * n)
         self.received_us.extend([received_us] * n)
+
+    def settle(self, received_us: int) -> None:
+        """Complete the samples whose tag_id, source_us and value were appended directly: Good
+        numbers, received now. Before any other call."""
+        n = len(self.tag_id) - len(self.is_null)
+        if n:
+            self.is_null.frombytes(bytes(n))
+            self.status.frombytes(bytes(4 * n))
+            self.received_us.extend([received_us] * n)
 
     def add_block(
         self, tag_id: Int64Array, source_us: Int64Array, value: Float64Array, received_us: int
