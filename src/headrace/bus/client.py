@@ -7,6 +7,7 @@ raises, and the caller decides what waits.
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -15,13 +16,14 @@ import msgspec
 import nats
 import nats.errors
 import nats.js.errors
+import polars as pl
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
 from nats.js.kv import KeyValue
 
-from headrace.bus import subjects
+from headrace.bus import envelope, subjects
 from headrace.bus.broker import BrokerAddress
 from headrace.model.errors import HeadraceError, Refused, Transient
 from headrace.model.health import Event
@@ -29,8 +31,12 @@ from headrace.model.health import Event
 SAMPLES_BYTES_MAX: Final = 8 << 30
 SAMPLES_AGE_MAX_S: Final = 7 * 86_400
 EVENTS_MAX: Final = 100_000
+WATCH_INTERVAL_S: Final = 0.5
 PENDING_BYTES_MAX: Final = 8 << 20
 REQUEST_BYTES_MAX: Final = 4 << 20
+PACK_BYTES_MIN: Final = 256 << 10
+PACKED_MARK: Final = b"\0zlib\0"
+KEY_VALUE_OVERHEAD_BYTES: Final = 4_096
 
 
 class Bus:
@@ -135,17 +141,71 @@ class Bus:
             return await self.stream.create_key_value(bucket=bucket, history=history)
 
     async def get(self, bucket: str, key: str) -> bytes | None:
-        """The value of a key, or None."""
-        store = await self.key_value(bucket)
+        """The value of a key, or None.
+
+        Raises:
+            Transient: BUS-1026 when the broker is away.
+        """
         try:
+            store = await self.key_value(bucket)
             entry = await store.get(key)
         except nats.js.errors.NotFoundError:
             return None
-        return entry.value
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1026", f"no answer for the key {key} of {bucket}") from error
+        return _unpack(entry.value)
 
     async def put(self, bucket: str, key: str, value: bytes) -> None:
-        """Set a key, durably."""
-        await (await self.key_value(bucket)).put(key, value)
+        """Set a key, durably. A long value travels compressed; ``get`` gives it back as it was.
+
+        Raises:
+            Transient: BUS-1027 when the broker is away.
+            Refused: BUS-1028 when even compressed it is longer than the broker takes.
+        """
+        packed = _pack(value)
+        if len(packed) > self.client.max_payload - KEY_VALUE_OVERHEAD_BYTES:
+            raise Refused(
+                "BUS-1028",
+                f"the value of {key} of {bucket} has {len(packed):,} bytes compressed, "
+                f"the broker takes {self.client.max_payload:,}",
+                "Spread the connections over more edges.",
+            )
+        try:
+            await (await self.key_value(bucket)).put(key, packed)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1027", f"the key {key} of {bucket} was not set") from error
+
+    async def watch(self, bucket: str, key: str) -> AsyncIterator[bytes]:
+        """The value of a key now (when there is one) and after each change, for ever.
+
+        Changes that come faster than they are taken may be skipped; the newest is never.
+        """
+        # Polled, not pushed: a push consumer does not survive every kind of broker restart, and two
+        # requests a second are nothing.
+        seen: bytes | None = None
+        while True:
+            try:
+                value = await self.get(bucket, key)
+            except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError):
+                value = None
+            if value is not None and value != seen:
+                seen = value
+                yield value
+            await asyncio.sleep(WATCH_INTERVAL_S)
+
+    async def last_batch(self, subject: str) -> pl.DataFrame | None:
+        """The newest batch of a subject that the log still has, or None.
+
+        Raises:
+            Transient: BUS-1026 when the broker is away.
+        """
+        try:
+            message = await self.stream.get_last_msg(subjects.SAMPLES_STREAM, subject)
+        except nats.js.errors.NotFoundError:
+            return None
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1026", f"cannot read the last batch of {subject}") from error
+        return envelope.decode(message.data or b"")
 
     async def close(self) -> None:
         """Send what is pending and close."""
@@ -156,6 +216,17 @@ class Bus:
                 await self.client.close()
         else:
             await self.client.close()
+
+
+def _pack(value: bytes) -> bytes:
+    """A value as it is stored. The mark cannot begin a JSON text, which all values are."""
+    return PACKED_MARK + zlib.compress(value, 1) if len(value) > PACK_BYTES_MIN else value
+
+
+def _unpack(value: bytes | None) -> bytes | None:
+    if value is None or not value.startswith(PACKED_MARK):
+        return value
+    return zlib.decompress(value[len(PACKED_MARK) :])
 
 
 def error_from_dict(fields: dict[str, str]) -> HeadraceError:

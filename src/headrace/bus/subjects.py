@@ -48,6 +48,9 @@ class Subjects:
     def edge_health(self, edge: str) -> str:
         return f"{self._prefix}.health.edge.{check_name(edge, 'edge')}"
 
+    def every_edge_health(self) -> str:
+        return f"{self._prefix}.health.edge.*"
+
     def historian_health(self) -> str:
         return f"{self._prefix}.health.historian"
 

@@ -69,6 +69,8 @@ class Reading:
         tag_errors: tag_id -> error text with a code, for the tags that failed in this reading.
         acknowledge: called by the host once every sample is durable on the bus, in the order of the
             readings; for sources that keep what is not acknowledged (MQTT QoS 1, handshakes).
+        waits: the source shows nothing new before it is acknowledged (a hand-shake): the host then
+            does not wait for a fuller frame.
         stale: tag_ids whose source died: the host publishes their last value again with status
             UncertainLastUsableValue at once.
         device_time_us: the device's own clock at this reading, when it tells it.
@@ -79,6 +81,7 @@ class Reading:
     expected: int
     tag_errors: dict[int, str] = field(default_factory=dict)
     acknowledge: Callable[[], Awaitable[None]] | None = None
+    waits: bool = False
     stale: tuple[int, ...] = ()
     device_time_us: int | None = None
     notices: tuple[tuple[str, str], ...] = ()

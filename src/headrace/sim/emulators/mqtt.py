@@ -120,6 +120,10 @@ class MqttJsonEmulator:
         """Vanish from the network."""
         await self._link.stop()
 
+    def unacknowledged(self) -> int:
+        """Messages that the broker has not acknowledged yet; a replay waits for them."""
+        return len(self._outbox)
+
     async def update(
         self,
         values: Mapping[str, Value | Sequence[float]],

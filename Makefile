@@ -1,0 +1,77 @@
+# Headrace. `make` alone lists the targets. Everything sets itself up in .venv; nothing else is touched
+# but the system packages that the tests need (browser, broker, C compiler), and only by `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= data/demo
+SEED ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format soak bench lock wheel clean system-packages
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Headrace needs Python 3.11 or newer; give one with: make PYTHON=/path/to/python3.11 demo"; exit 1; }
+	@echo "==> Making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || \
+		{ echo "Python's venv is missing; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python requirements.lock pyproject.toml
+	@echo "==> Installing the locked libraries (about 300 MB, once)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock 2>&1 | grep -vE 'already satisfied|WARNING: Location|Looking in' || true
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable . 2>&1 | grep -v 'WARNING: Location' || true
+	@$(BIN)/headrace --help >/dev/null
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo requirements-test.lock
+	@echo "==> Installing the test tools"
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements-test.lock 2>&1 | grep -vE 'already satisfied|WARNING: Location|Looking in' || true
+	@$(BIN)/python -m pytest --version >/dev/null
+	@touch $@
+
+demo: $(VENV)/.demo  ## Start the whole platform with a simulated site
+	@echo "==> Starting the demo (Ctrl-C stops it; the data stay in $(DATA))"
+	@exec $(BIN)/headrace up --demo --data $(DATA) --seed $(SEED)
+
+system-packages:
+	@bash scripts/system_packages.sh
+
+test: $(VENV)/.test system-packages  ## Run all tests (under 15 minutes on 2 cores)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not soak" --durations=15
+
+check: $(VENV)/.test  ## Lint, types and the quick tests (under 2 minutes)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not soak and not foreign and not browser and not kill"
+
+format: $(VENV)/.test  ## Format and mend what can be mended
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+soak: $(VENV)/.test system-packages  ## The long tests: whole recordings, many kills, hours
+	@$(BIN)/python -m pytest -m soak --timeout 36000
+
+bench: $(VENV)/.test  ## Figures, each as a ratio to a peer in the same run
+	@for bench in bench/[a-z]*.py; do case $$bench in */peers.py) ;; *) $(BIN)/python $$bench || exit 1;; esac; done
+
+lock: $(VENV)/.test  ## Renew the locks from pyproject.toml
+	@$(BIN)/pip-compile -q --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --extra demo -o requirements.lock pyproject.toml
+	@$(BIN)/pip-compile -q --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+		--no-emit-trusted-host --extra dev -o requirements-test.lock pyproject.toml
+	@sed -i '/^headrace @/d; /considered to be unsafe/d' requirements.lock requirements-test.lock
+
+wheel: $(VENV)/.test  ## One wheel in dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## Remove the environment and caches; data stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,187 @@
+"""Ingest: from messages in the broker's log on disk to a committed, synced, queryable table.
+
+The log is filled first; then a historian process takes it all. Time runs from its start of writing to
+the commit that holds the last sample: fetching, decoding, sorting, de-duplication, Parquet, fsync and the
+Delta commit, with the broker on the same machine. Peers insert the same samples from memory in 1 M batches,
+without any log before them. Prints one JSON line.
+
+    python bench/ingest.py --samples 20000000 --tags 2000
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+import psutil
+
+from headrace.bus import envelope
+from headrace.bus.broker import BrokerAddress, prepare_address, start_broker, stop_broker
+from headrace.bus.client import ensure_streams, open_bus
+from headrace.bus.subjects import Subjects
+from headrace.historian.compaction import Compactor
+from headrace.historian.index import TableIndex
+from headrace.historian.layout import sort_unique, write_file
+from headrace.historian.table import open_table
+from headrace.model.folder import DataFolder
+from headrace.model.time import SystemClock
+from peers import FRAME_ROWS, ChDb, Duck, folder_bytes, frames, optional, rounded, timed
+
+SUBJECTS = Subjects("bench", "ingest")
+IN_FLIGHT = 32
+BATCH_ROWS = 1_000_000
+HISTORIAN = """
+import asyncio, json, pathlib, sys
+from headrace.bus.broker import BrokerAddress
+from headrace.bus.subjects import Subjects
+from headrace.historian.role import run
+from headrace.model.folder import DataFolder
+asyncio.run(run(DataFolder(pathlib.Path(sys.argv[1])), BrokerAddress(**json.loads(sys.argv[2])),
+                Subjects("bench", "ingest"), asyncio.Event()))
+"""
+
+
+async def fill_log(address: BrokerAddress, tags: int, samples: int) -> tuple[int, float]:
+    """Publish everything, acknowledged from disk; gives messages and samples/s."""
+    begin_s = time.perf_counter()
+    async with open_bus(address, "bench") as bus:
+        await ensure_streams(bus)
+        limit = asyncio.Semaphore(IN_FLIGHT)
+        subject = SUBJECTS.batch("edge", "bench")
+
+        async def send(body: bytes, headers: dict[str, str]) -> None:
+            try:
+                await bus.publish_frame(subject, body, headers)
+            finally:
+                limit.release()
+
+        tasks = set()
+        sequence = 0
+        for batch in frames(tags, samples):
+            sequence += 1
+            body = envelope.encode(batch)
+            await limit.acquire()
+            headers = envelope.headers("edge", "bench", 1, sequence, batch.height)
+            task = asyncio.create_task(send(body, headers))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.gather(*tasks)
+    return sequence, samples / (time.perf_counter() - begin_s)
+
+
+def ours(folder: DataFolder, address: BrokerAddress, samples: int) -> dict[str, float]:
+    """Let a historian process take the log."""
+    process = subprocess.Popen([sys.executable, "-c", HISTORIAN, str(folder.root),
+                                json.dumps(asdict(address))])  # fmt: skip
+    index = TableIndex(folder.table)
+    try:
+        while not (folder.table / "_delta_log").exists():
+            time.sleep(0.005)
+        begin_s = time.perf_counter()
+        while index.refresh().rows < samples:
+            time.sleep(0.005)
+        taken_s = time.perf_counter() - begin_s
+        usage = psutil.Process(process.pid)
+        cpu = sum(usage.cpu_times()[:2])
+        peak = usage.memory_info().rss
+    finally:
+        process.terminate()
+        process.wait()
+    return {
+        "samples_per_s": samples / taken_s,
+        "cpu_s_per_million": cpu / samples * 1e6,
+        "rss_mb": peak / 1e6,
+        "files": len(index.snapshot.files),
+    }
+
+
+def batches(tags: int, samples: int) -> Iterator[pl.DataFrame]:
+    """The same samples in batches of 1 M, as they arrive."""
+    waiting: list[pl.DataFrame] = []
+    rows = 0
+    for batch in frames(tags, samples):
+        waiting.append(batch)
+        rows += batch.height
+        if rows >= BATCH_ROWS:
+            yield pl.concat(waiting, rechunk=True)
+            waiting, rows = [], 0
+    if waiting:
+        yield pl.concat(waiting, rechunk=True)
+
+
+def sorted_parquet(work: Path, tags: int, samples: int) -> dict[str, float]:
+    """Sorted, synced Parquet files with no log and no commit: what the disk format alone costs."""
+    folder = work / "parquet"
+    folder.mkdir()
+    spent = 0.0
+    for number, batch in enumerate(batches(tags, samples)):
+        name = f"part-{number:020d}-0000.parquet"
+        spent += timed(lambda b=batch, n=name: write_file(folder, n, sort_unique(b), 0))
+    return {
+        "samples_per_s": samples / spent,
+        "bytes_per_sample": folder_bytes(folder) / samples,
+    }
+
+
+def peer(kind: type[Duck] | type[ChDb], module: str, work: Path, tags: int, samples: int) -> object:
+    found = optional(module)
+    if isinstance(found, str):
+        return {"skipped": found}
+    engine = kind(found, work / module)
+    spent = sum(timed(lambda b=batch: engine.insert(b)) for batch in batches(tags, samples))
+    size = engine.stored_bytes()
+    engine.close()
+    return {"samples_per_s": samples / spent, "bytes_per_sample": size / samples}
+
+
+def run(tags: int, samples: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        folder = DataFolder(work / "data")
+        address = prepare_address(folder)
+        broker = start_broker(folder, address)
+        try:
+            messages, log_rate = asyncio.run(fill_log(address, tags, samples))
+            total = messages * (FRAME_ROWS // tags or 1) * tags
+            figures = ours(folder, address, total)
+        finally:
+            stop_broker(broker)
+        table = open_table(folder.table, SystemClock())
+        figures["bytes_per_sample"] = table.snapshot.bytes / total
+        while Compactor(table, SystemClock()).step():
+            pass
+        figures["bytes_per_sample_compacted"] = table.snapshot.bytes / total
+        peers = {
+            "sorted_parquet_no_log": sorted_parquet(work, tags, samples),
+            "duckdb": peer(Duck, "duckdb", work, tags, samples),
+            "chdb": peer(ChDb, "chdb", work, tags, samples),
+        }
+    rates = {name: p["samples_per_s"] for name, p in peers.items() if "samples_per_s" in p}
+    return {
+        "name": "ingest",
+        "unit": "samples/s",
+        "ours": round(figures["samples_per_s"]),
+        "peer": rounded(peers),
+        "ratio": {name: round(figures["samples_per_s"] / rate, 2) for name, rate in rates.items()},
+        "samples": total,
+        "tags": tags,
+        "log_fill_samples_per_s": round(log_rate),
+        "detail": rounded(figures),
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=20_000_000)
+    parser.add_argument("--tags", type=int, default=2_000)
+    arguments = parser.parse_args()
+    print(json.dumps(run(arguments.tags, arguments.samples)))

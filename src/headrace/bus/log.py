@@ -1,0 +1,246 @@
+"""The log of samples as a reader meets it: messages in stream order, from a sequence on, no gaps.
+
+A pull consumer without acknowledgements keeps memory bounded by what was asked for; the place in the
+stream is the reader's own business (the historian keeps it in its table). When the broker restarts or a
+message is lost on the way, the consumer is made again at the first sequence that is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import nats.errors
+import nats.js.errors
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+from headrace.bus import subjects
+from headrace.bus.client import Bus
+from headrace.model.errors import Transient
+from headrace.model.time import to_us
+
+PULL_MESSAGES_MAX: Final = 128
+PULL_BYTES_MAX: Final = 24 << 20
+PULL_EXPIRES_S: Final = 20.0
+SILENCE_S: Final = 2.0
+
+_PULL_ENDED: Final = ("404", "408")
+"""Nothing there, or expired. Any other status (409, 503) says that the consumer is gone."""
+
+_BUS_ERRORS: Final = (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError)
+
+
+@dataclass(frozen=True)
+class LogInfo:
+    """What the stream holds now.
+
+    Attributes:
+        created_us: when the stream was made; with its name, its identity.
+        first_sequence, last_sequence: what it holds; ``last_sequence`` also when it is empty.
+        messages, bytes, bytes_max: how full it is.
+    """
+
+    created_us: int
+    first_sequence: int
+    last_sequence: int
+    messages: int
+    bytes: int
+    bytes_max: int
+
+
+@dataclass(frozen=True)
+class LogMessage:
+    """One message of the stream. ``at_us`` is the broker's time of storing it."""
+
+    sequence: int
+    subject: str
+    headers: dict[str, str]
+    body: bytes
+    at_us: int
+
+
+async def log_info(bus: Bus, stream: str = subjects.SAMPLES_STREAM) -> LogInfo:
+    """What the stream holds now.
+
+    Raises:
+        Transient: BUS-1030 when the broker does not answer or has no such stream yet.
+    """
+    try:
+        info = await bus.stream.stream_info(stream)
+    except _BUS_ERRORS as error:
+        raise Transient("BUS-1030", f"the broker does not tell about the log {stream}") from error
+    state = info.state
+    return LogInfo(
+        created_us=to_us(info.created) if info.created else 0,
+        first_sequence=state.first_seq,
+        last_sequence=state.last_seq,
+        messages=state.messages,
+        bytes=state.bytes,
+        bytes_max=info.config.max_bytes or -1,
+    )
+
+
+async def purge_log(bus: Bus, up_to_sequence: int, stream: str = subjects.SAMPLES_STREAM) -> None:
+    """Remove messages up to and including ``up_to_sequence``.
+
+    Raises:
+        Transient: BUS-1031 when the broker does not answer.
+    """
+    try:
+        await bus.stream.purge_stream(stream, seq=up_to_sequence + 1)
+    except _BUS_ERRORS as error:
+        raise Transient("BUS-1031", f"cannot purge the log {stream}") from error
+
+
+class LogReader:
+    """Messages of a stream in order, from ``after_sequence + 1`` on.
+
+    Args:
+        bus: an open bus.
+        after_sequence: the last sequence the caller already has.
+
+    Attributes:
+        next_sequence: the sequence that comes next.
+        lost: ranges (first, last) that the stream no longer had when they were asked for; the
+            caller takes them from the list and reports them.
+    """
+
+    def __init__(
+        self, bus: Bus, after_sequence: int, stream: str = subjects.SAMPLES_STREAM
+    ) -> None:
+        self._bus = bus
+        self._stream = stream
+        self.next_sequence = after_sequence + 1
+        self.lost: list[tuple[int, int]] = []
+        self._subscription: Any = None
+        self._consumer = ""
+        self._inbox = ""
+        self._fresh = False
+        self._asked = 0
+        self._silent_s = 0.0
+
+    async def next(
+        self, timeout_s: float, messages_max: int = PULL_MESSAGES_MAX
+    ) -> list[LogMessage]:
+        """The next messages, as many as are here; none after ``timeout_s`` without any.
+
+        Raises:
+            Transient: BUS-1032 when the broker is away; call again.
+        """
+        try:
+            if self._subscription is None:
+                await self._open()
+            return await self._take(timeout_s, messages_max)
+        except _BUS_ERRORS as error:
+            await self.close()
+            raise Transient("BUS-1032", f"the log {self._stream} cannot be read now") from error
+
+    async def close(self) -> None:
+        """Give the consumer back; safe to call twice."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None:
+            return
+        try:
+            await subscription.unsubscribe()
+            await self._bus.stream.delete_consumer(self._stream, self._consumer)
+        except _BUS_ERRORS:
+            return  # the server drops an idle consumer by itself
+
+    async def _open(self) -> None:
+        client = self._bus.client
+        self._inbox = client.new_inbox()
+        config = ConsumerConfig(
+            name=client.new_inbox().rsplit(".", 1)[-1],
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=self.next_sequence,
+            ack_policy=AckPolicy.NONE,
+            inactive_threshold=60,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        info = await self._bus.stream.add_consumer(self._stream, config=config)
+        self._consumer = info.name
+        self._subscription = await client.subscribe(
+            self._inbox,
+            pending_msgs_limit=4 * PULL_MESSAGES_MAX,
+            pending_bytes_limit=4 * PULL_BYTES_MAX,
+        )
+        self._fresh, self._asked, self._silent_s = True, 0, 0.0
+
+    async def _ask(self) -> None:
+        request = {
+            "batch": PULL_MESSAGES_MAX,
+            "max_bytes": PULL_BYTES_MAX,
+            "expires": int(PULL_EXPIRES_S * 1e9),
+        }
+        await self._bus.client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._consumer}",
+            json.dumps(request).encode(),
+            self._inbox,
+        )
+        self._asked = PULL_MESSAGES_MAX
+
+    async def _take(self, timeout_s: float, messages_max: int) -> list[LogMessage]:
+        if self._asked <= 0:
+            await self._ask()
+        try:
+            first = await self._subscription.next_msg(timeout=timeout_s)
+        except TimeoutError:
+            await self._when_silent(timeout_s)
+            return []
+        self._silent_s = 0.0
+        found: list[LogMessage] = []
+        message: Msg | None = first
+        while message is not None:
+            if not self._accept(message, found):
+                await self.close()
+                break
+            message = await self._waiting() if len(found) < messages_max else None
+        return found
+
+    async def _waiting(self) -> Msg | None:
+        """The next message that is already here."""
+        if self._subscription is None or self._subscription.pending_msgs == 0:
+            return None
+        message: Msg = await self._subscription.next_msg(timeout=1)
+        return message
+
+    def _accept(self, message: Msg, found: list[LogMessage]) -> bool:
+        """Take one message; False when the consumer must be made again."""
+        if message.headers and "Status" in message.headers:
+            self._asked = 0  # every status ends a pull
+            full = "maxbytes" in message.headers.get("Description", "").lower().replace(" ", "")
+            return full or message.headers["Status"] in _PULL_ENDED
+        self._asked -= 1
+        metadata = message.metadata
+        sequence = int(metadata.sequence.stream)
+        if sequence < self.next_sequence:
+            return True
+        if sequence > self.next_sequence:
+            if not self._fresh:
+                return False
+            self.lost.append((self.next_sequence, sequence - 1))
+        self._fresh = False
+        self.next_sequence = sequence + 1
+        found.append(
+            LogMessage(
+                sequence=sequence,
+                subject=message.subject,
+                headers=dict(message.headers or {}),
+                body=message.data,
+                at_us=to_us(metadata.timestamp),
+            )
+        )
+        return True
+
+    async def _when_silent(self, waited_s: float) -> None:
+        """A silent consumer may be dead (the broker restarted): look, and make it again."""
+        self._silent_s += waited_s
+        if self._silent_s < SILENCE_S:
+            return
+        self._silent_s = 0.0
+        info = await log_info(self._bus, self._stream)
+        if info.last_sequence >= self.next_sequence:
+            await self.close()

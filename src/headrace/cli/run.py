@@ -1,0 +1,120 @@
+"""``headrace run ROLE``: one process of an installation, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import tomllib
+from pathlib import Path
+
+import typer
+
+from headrace.bus.broker import BrokerAddress, load_address, write_private
+from headrace.bus.subjects import Subjects
+from headrace.cli.supervisor import die_with_parent
+from headrace.model.errors import HeadraceError, Misconfigured
+from headrace.model.folder import DataFolder
+
+DATA = typer.Option(Path("data"), "--data", help="Data folder of the installation.")
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``run`` and its roles."""
+    group = typer.Typer(
+        help="Run one role in the foreground (what 'up' does for you).", no_args_is_help=True
+    )
+
+    @group.command("edge")
+    def edge(
+        data: Path = DATA, edge: str = typer.Option("local", help="Name of this edge.")
+    ) -> None:
+        """Read and write devices."""
+        from headrace.edge.role import run
+
+        _run(data, lambda f, a, s, stop: run(f, a, s, stop, edge=edge))
+
+    @group.command("historian")
+    def historian(data: Path = DATA) -> None:
+        """Store samples."""
+        from headrace.historian.role import run
+
+        _run(data, run)
+
+    @group.command("console")
+    def console(
+        data: Path = DATA,
+        host: str = typer.Option("127.0.0.1", help="Address to listen on."),
+        port: int = typer.Option(8080, help="Port to listen on."),
+    ) -> None:
+        """Serve the API and the web pages, and keep the desired state."""
+        from headrace.bus.client import open_bus
+        from headrace.console.role import run as serve
+        from headrace.site.keeper import run as keep
+
+        async def both(
+            folder: DataFolder, address: BrokerAddress, subjects: Subjects, stop: asyncio.Event
+        ) -> None:
+            async with open_bus(address, "keeper") as bus, asyncio.TaskGroup() as tasks:
+                tasks.create_task(keep(folder, bus, stop))
+                tasks.create_task(serve(folder, address, subjects, stop, host=host, port=port))
+
+        _run(data, both)
+
+    @group.command("sim")
+    def sim(data: Path = DATA, seed: int = typer.Option(1, help="Same seed, same site.")) -> None:
+        """Simulate the demo site's devices."""
+        from headrace.sim.role import run
+
+        _run(data, lambda f, a, s, stop: run(f, a, s, stop, seed=seed))
+
+    app.add_typer(group, name="run")
+
+
+def site_subjects(folder: DataFolder) -> Subjects:
+    """Subjects of the site that the folder's site file names.
+
+    The names are kept in ``run/site.json``: a role that starts while somebody has the file half
+    edited goes on with the last ones.
+
+    Raises:
+        Misconfigured: CLI-1002 when the file names no site and none is known.
+    """
+    kept = folder.run / "site.json"
+    try:
+        site = tomllib.loads(folder.site_file.read_text(encoding="utf-8"))["site"]
+        subjects = Subjects(site["enterprise"], site["name"])
+    except (OSError, ValueError, KeyError, TypeError, HeadraceError) as error:
+        if kept.exists():
+            return Subjects(*json.loads(kept.read_text()))
+        raise Misconfigured(
+            "CLI-1002",
+            f"{folder.site_file} names no site",
+            "Give it a [site] with enterprise and name, then: headrace site check",
+        ) from error
+    names = json.dumps([site["enterprise"], site["name"]])
+    if not kept.exists() or kept.read_text() != names:
+        write_private(kept, names)
+    return subjects
+
+
+def _run(data: Path, role) -> None:  # type: ignore[no-untyped-def] # the roles' own signatures differ in keywords
+    die_with_parent(signal.SIGTERM)
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING
+    )
+    folder = DataFolder(data.resolve())
+    asyncio.run(_until_signal(folder, load_address(folder), site_subjects(folder), role))
+
+
+async def _until_signal(  # type: ignore[no-untyped-def]
+    folder: DataFolder, address: BrokerAddress, subjects: Subjects, role
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    with contextlib.suppress(asyncio.CancelledError):
+        await role(folder, address, subjects, stop)

@@ -1,0 +1,88 @@
+"""``headrace status``: what runs, how it does, and what to do about what does not."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from headrace.bus.broker import load_address
+from headrace.bus.client import open_bus
+from headrace.cli.run import DATA, site_subjects
+from headrace.model.folder import DataFolder
+from headrace.model.health import EdgeState, HistorianState
+
+_COLOURS = {"connected": "green", "degraded": "yellow", "waiting": "red", "refused": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``status``."""
+
+    @app.command("status")
+    def status(
+        data: Path = DATA, wait_s: float = typer.Option(2.5, help="How long to listen.")
+    ) -> None:
+        """Show edges, connections and the historian as they say they are now."""
+        folder = DataFolder(data.resolve())
+        edges, historian = asyncio.run(_listen(folder, wait_s))
+        out = Console()
+        table = Table(title="Connections")
+        for column in (
+            "edge",
+            "connection",
+            "state",
+            "tags",
+            "bad",
+            "published",
+            "buffered",
+            "last error",
+        ):
+            table.add_column(column)
+        for edge in edges.values():
+            for c in edge.connections:
+                error = (
+                    f"{c.last_error_code} {c.last_error} → {c.last_error_remedy}"
+                    if c.last_error
+                    else ""
+                )
+                state = f"[{_COLOURS.get(c.state, 'dim')}]{c.state}[/]"
+                counts = (str(c.tags), str(c.tags_bad), str(c.published), str(c.buffered))
+                table.add_row(edge.edge, c.connection, state, *counts, error)
+        out.print(table)
+        if not edges:
+            out.print("[red]no edge says anything[/] → headrace up")
+        if historian is None:
+            out.print("[red]the historian says nothing[/] → logs/historian.log")
+        else:
+            behind = historian.last_sequence - historian.committed_sequence
+            out.print(
+                f"historian {historian.state}: {historian.samples_total} samples in {historian.files} files, "
+                f"{behind} frames not yet in the table"
+            )
+        if not edges or historian is None:
+            raise typer.Exit(1)
+
+
+async def _listen(
+    folder: DataFolder, wait_s: float
+) -> tuple[dict[str, EdgeState], HistorianState | None]:
+    edges: dict[str, EdgeState] = {}
+    historians: list[HistorianState] = []
+    subjects = site_subjects(folder)
+    async with open_bus(load_address(folder), "status", wait_s=wait_s) as bus:
+
+        async def take_edge(message) -> None:  # type: ignore[no-untyped-def] # nats message
+            state = msgspec.json.decode(message.data, type=EdgeState)
+            edges[state.edge] = state
+
+        async def take_historian(message) -> None:  # type: ignore[no-untyped-def] # nats message
+            historians.append(msgspec.json.decode(message.data, type=HistorianState))
+
+        await bus.subscribe(subjects.every_edge_health(), take_edge)
+        await bus.subscribe(subjects.historian_health(), take_historian)
+        await asyncio.sleep(wait_s)
+    return edges, historians[-1] if historians else None

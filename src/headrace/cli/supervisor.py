@@ -1,0 +1,185 @@
+"""Starts, watches and stops the processes of one installation.
+
+::
+
+    headrace up ──┬── nats-server            restarted when it dies
+                  ├── headrace run sim       (demo only)
+                  ├── headrace run historian
+                  ├── headrace run edge
+                  └── headrace run console   (API, web pages, keeper of the desired state)
+
+A process that dies is started again after 0.2 s, doubling to 10 s while it keeps dying. On stop, each
+gets SIGTERM in the order above from edge to broker, and SIGKILL when five seconds are over. A child
+whose supervisor is killed dies with it (Linux: PR_SET_PDEATHSIG).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+from headrace.bus.broker import BrokerAddress, start_broker, write_private
+from headrace.model.errors import Refused
+from headrace.model.folder import DataFolder
+
+RESTART_FIRST_S: Final = 0.2
+RESTART_MAX_S: Final = 10.0
+STEADY_S: Final = 20.0
+STOP_S: Final = 4.5
+LOG_BYTES_MAX: Final = 10 << 20
+_PR_SET_PDEATHSIG: Final = 1
+
+# Two cores and a few hundred megabytes are a plant PC: no thread pool a core-count wide in each role.
+ROLE_ENVIRONMENT: Final = {
+    "POLARS_MAX_THREADS": "2",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "TOKIO_WORKER_THREADS": "2",
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+@contextlib.contextmanager
+def installation_lock(folder: DataFolder) -> Iterator[None]:
+    """Hold the data folder for this supervisor.
+
+    Raises:
+        Refused: CLI-1001 when another one holds it.
+    """
+    folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder.run / "up.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Refused(
+                "CLI-1001",
+                f"another 'headrace up' runs on {folder.root}",
+                "Stop that one, or give another folder with --data.",
+            ) from error
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def die_with_parent(kill_signal: int = signal.SIGKILL) -> None:
+    """Ask the kernel to end this process when its parent ends; Linux only, elsewhere nothing."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, kill_signal)
+
+
+@dataclass
+class Child:
+    """One supervised process."""
+
+    name: str
+    start: Callable[[], subprocess.Popen[bytes]]
+    process: subprocess.Popen[bytes] | None = None
+    started_s: float = 0.0
+    wait_s: float = RESTART_FIRST_S
+    next_start_s: float = 0.0
+    restarts: int = 0
+
+
+@dataclass
+class Supervisor:
+    """The processes of one installation.
+
+    Args:
+        folder: its data folder.
+        address: its broker.
+        roles: role name -> extra arguments of ``headrace run ROLE``.
+        notify: told in one line what happens.
+    """
+
+    folder: DataFolder
+    address: BrokerAddress
+    roles: dict[str, list[str]]
+    notify: Callable[[str], None]
+    children: list[Child] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start everything; returns at once."""
+        self.folder.logs.mkdir(parents=True, exist_ok=True)
+        self.children = [Child("broker", lambda: start_broker(self.folder, self.address))]
+        for role, arguments in self.roles.items():
+            self.children.append(Child(role, lambda r=role, a=arguments: self._start_role(r, a)))  # type: ignore[misc]
+        for child in self.children:
+            self._launch(child)
+
+    def tend(self) -> None:
+        """Restart what has died and is due; call it a few times a second."""
+        now_s = time.monotonic()
+        for child in self.children:
+            if child.process is None:
+                if now_s >= child.next_start_s:
+                    child.restarts += 1
+                    self._launch(child)
+            elif (code := child.process.poll()) is not None:
+                if now_s - child.started_s > STEADY_S:
+                    child.wait_s = RESTART_FIRST_S
+                self.notify(
+                    f"{child.name} ended with {code}; starting it again (logs/{child.name}.log)"
+                )
+                child.process = None
+                child.next_start_s = now_s + child.wait_s
+                child.wait_s = min(child.wait_s * 2, RESTART_MAX_S)
+
+    def stop(self) -> None:
+        """Stop everything, the broker last; returns within five seconds with none left."""
+        deadline_s = time.monotonic() + STOP_S
+        for child in self.children[1:]:
+            self._signal(child, signal.SIGTERM)
+        self._wait(self.children[1:], deadline_s - 1.0)
+        self._signal(self.children[0], signal.SIGTERM)
+        self._wait(self.children[:1], deadline_s)
+
+    def _launch(self, child: Child) -> None:
+        child.process = child.start()
+        child.started_s = time.monotonic()
+        write_private(self.folder.run / f"{child.name}.pid", str(child.process.pid))
+
+    def _start_role(self, role: str, arguments: list[str]) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "headrace", "run", role, "--data", str(self.folder.root)]
+        with open_log(self.folder.logs / f"{role}.log") as log:
+            return subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**ROLE_ENVIRONMENT, **os.environ},
+            )
+
+    @staticmethod
+    def _signal(child: Child, number: int) -> None:
+        if child.process is not None and child.process.poll() is None:
+            child.process.send_signal(number)
+
+    def _wait(self, children: list[Child], deadline_s: float) -> None:
+        for child in children:
+            if child.process is None:
+                continue
+            try:
+                child.process.wait(max(0.05, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                self.notify(f"{child.name} did not stop in time; killed")
+                child.process.kill()
+                child.process.wait()
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """A log file to append to; one older copy is kept when it has grown past 10 MB."""
+    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
+        path.replace(path.with_suffix(".old.log"))
+    return path.open("ab")

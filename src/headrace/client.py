@@ -1,0 +1,240 @@
+"""The Python client: read tags, samples and live values of a Headrace site over its REST API.
+
+Example::
+
+    from headrace.client import connect
+
+    with connect("http://127.0.0.1:8080", token="hrt_...") as site:
+        site.tags("pump flow")                                   # a Polars frame
+        site.read("utilities/pumping/pump_1/flow", start="-1h")
+        site.aggregate("utilities/pumping/pump_1/flow", every="1min", start="-1d")
+        site.last(["utilities/pumping/pump_1/flow"])
+
+Make a token on the profile page of the console, or with ``headrace user token``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Iterable
+from types import TracebackType
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+import msgspec
+import polars as pl
+
+from headrace.bus.client import error_from_dict
+from headrace.model.errors import Refused, Transient
+
+TIMEOUT_S: Final = 60.0
+PAGE: Final = 1_000
+_LAST: Final[dict[str, Any]] = {
+    "tag_id": pl.Int64(),
+    "path": pl.String(),
+    "unit": pl.String(),
+    "value": pl.Float64(),
+    "text": pl.String(),
+    "status": pl.UInt32(),
+    "quality": pl.String(),
+    "source_timestamp": pl.Datetime("us", "UTC"),
+}
+_LIVE: Final[dict[str, Any]] = {
+    "tag_id": pl.Int64(),
+    "path": pl.String(),
+    "value": pl.Float64(),
+    "text": pl.String(),
+    "status": pl.UInt32(),
+    "source_timestamp": pl.Datetime("us", "UTC"),
+}
+
+
+def connect(url: str, token: str, *, timeout_s: float = TIMEOUT_S) -> Site:
+    """A client of the site whose console is at ``url``; nothing is sent yet.
+
+    Args:
+        url: for example ``http://127.0.0.1:8080``.
+        token: a bearer token of a user.
+        timeout_s: for each request.
+
+    Example:
+        >>> connect("http://127.0.0.1:8080", "hrt_x").url
+        'http://127.0.0.1:8080'
+    """
+    return Site(url, token, timeout_s)
+
+
+class Site:
+    """A site over REST; use :func:`connect`. Every call raises the server's own error class."""
+
+    def __init__(self, url: str, token: str, timeout_s: float) -> None:
+        self.url = url.rstrip("/")
+        self._token = token
+        self._http = httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=timeout_s
+        )
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def tags(self, search: str = "", *, below: str = "") -> pl.DataFrame:
+        """All tags whose path, title or unit has every word of ``search``; one row each."""
+        rows: list[dict[str, Any]] = []
+        while True:
+            found = self._get(
+                "tags", search=search, below=below, limit=PAGE, offset=len(rows)
+            ).json()
+            rows += found["tags"]
+            if len(rows) >= found["total"] or not found["tags"]:
+                break
+        frame = pl.DataFrame(rows, infer_schema_length=None)
+        return frame.with_columns(pl.col("tag_id").cast(pl.Int64)) if rows else frame
+
+    def read(
+        self,
+        tags: str | Iterable[str],
+        start: str = "-1h",
+        end: str = "now",
+        *,
+        limit: int | None = None,
+    ) -> pl.DataFrame:
+        """Raw samples in [start, end), sorted by tag and time, with the sample schema.
+
+        Args:
+            tags: paths or ids. start, end: ISO 8601 with a zone, ``now`` or ``-1h``.
+
+        Raises:
+            HeadraceError: as the server says: CONS-1002 no such tag, CONS-1004 no such time...
+            Transient: CONS-1020 when the server does not answer.
+        """
+        more = {} if limit is None else {"limit": limit}
+        answer = self._get(
+            "samples", tags=_names(tags), start=start, end=end, format="arrow", **more
+        )
+        return pl.read_ipc_stream(io.BytesIO(answer.content))
+
+    def aggregate(
+        self,
+        tags: str | Iterable[str],
+        every: str,
+        aggregate: str = "Average",
+        start: str = "-1h",
+        end: str = "now",
+    ) -> pl.DataFrame:
+        """An aggregate of OPC UA Part 13 for each interval of ``every`` (``10s``, ``1min``)."""
+        answer = self._get(
+            "aggregate",
+            tags=_names(tags),
+            every=every,
+            aggregate=aggregate,
+            start=start,
+            end=end,
+            format="arrow",
+        )
+        return pl.read_ipc_stream(io.BytesIO(answer.content))
+
+    def last(self, tags: str | Iterable[str]) -> pl.DataFrame:
+        """The newest sample of each tag, as it is on the screen now."""
+        rows = self._get("last", tags=_names(tags)).json()["samples"]
+        for row in rows:
+            row["tag_id"] = int(row["tag_id"])
+        schema = {**_LAST, "source_timestamp": pl.String()}
+        frame = pl.DataFrame(rows, schema=schema)
+        at = pl.col("source_timestamp").str.to_datetime(
+            "%Y-%m-%dT%H:%M:%S%.6fZ", time_unit="us", time_zone="UTC"
+        )
+        return frame.with_columns(at)
+
+    def write(self, tag: str, value: float | str) -> float | str:
+        """Write a value to a device; gives what was read back."""
+        answer = self._send(
+            self._http.build_request("POST", "/api/v1/write", json={"tag": tag, "value": value})
+        )
+        written: float | str = answer.json()["value"]
+        return written
+
+    async def live(self, tags: str | Iterable[str]) -> AsyncIterator[pl.DataFrame]:
+        """Newest samples as they change, at most ten frames a second, until you stop.
+
+        Raises:
+            HeadraceError: what the server refuses.
+            Transient: CONS-1020 when the connection ends.
+        """
+        from websockets.asyncio.client import connect as connect_socket
+        from websockets.exceptions import WebSocketException
+
+        address = self.url.replace("http", "ws", 1)
+        url = f"{address}/api/v1/live?tags={quote(_names(tags))}"
+        headers = {"Authorization": f"Bearer {self._token}"}
+        try:
+            async with connect_socket(url, additional_headers=headers) as socket:
+                first = msgspec.json.decode(await socket.recv())
+                _raise_error(first)
+                followed = first["tags"]
+                async for text in socket:
+                    message = msgspec.json.decode(text)
+                    _raise_error(message)
+                    yield _live_frame(message, followed)
+        except (WebSocketException, OSError) as error:
+            raise Transient(
+                "CONS-1020", f"the live connection to {self.url} ended", "Connect again."
+            ) from error
+
+    def _get(self, route: str, **query: Any) -> httpx.Response:
+        return self._send(self._http.build_request("GET", f"/api/v1/{route}", params=query))
+
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        try:
+            answer = self._http.send(request)
+        except httpx.HTTPError as error:
+            raise Transient(
+                "CONS-1020", f"{self.url} does not answer: {error}", "See whether it runs."
+            ) from error
+        if answer.is_success:
+            return answer
+        try:
+            fields = answer.json()
+            raise error_from_dict(fields)
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refused(
+                "CONS-1021",
+                f"{self.url} answered {answer.status_code} and no error of ours",
+                "See whether the address is that of a Headrace console.",
+            ) from error
+
+
+def _names(tags: str | Iterable[str]) -> str:
+    return tags if isinstance(tags, str) else ",".join(tags)
+
+
+def _raise_error(message: dict[str, Any]) -> None:
+    if "code" in message:
+        raise error_from_dict(message)
+
+
+def _live_frame(message: dict[str, Any], followed: list[dict[str, str]]) -> pl.DataFrame:
+    chosen = [followed[place] for place in message["i"]]
+    texts = message.get("x", {})
+    at_us = [int(ms * 1_000) for ms in message["t"]]
+    columns = {
+        "tag_id": [int(view["tag_id"]) for view in chosen],
+        "path": [view["path"] for view in chosen],
+        "value": message["v"],
+        "text": [texts.get(str(row)) for row in range(len(chosen))],
+        "status": message["s"],
+        "source_timestamp": pl.Series(at_us, dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
+    }
+    return pl.DataFrame(columns, schema=_LIVE)

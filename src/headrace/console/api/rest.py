@@ -1,0 +1,269 @@
+"""REST: tags, samples, aggregates, newest values, connections, events, writes, health, metrics.
+
+Every route asks the policy. Tags are named by path or id; ids leave as text, since they may need 63
+bits. Times are ISO 8601 with a zone, ``now``, ``-1h``, or microseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+import polars as pl
+from fastapi import APIRouter, Query, Request, Response
+
+from headrace import __version__
+from headrace.console.api.answers import (
+    Format,
+    frame_answer,
+    json_answer,
+    parse_span,
+    parse_time,
+    tag_list,
+)
+from headrace.console.api.metrics import metrics_text
+from headrace.console.services import Services
+from headrace.console.site_view import SiteView, TagView
+from headrace.console.sources import Sources
+from headrace.console.writes import write_value
+from headrace.model import status as status_codes
+from headrace.model.errors import Misconfigured, Refused
+
+SAMPLES_MAX: Final = 5_000_000
+JSON_SAMPLES_MAX: Final = 200_000
+INTERVALS_MAX: Final = 200_000
+FOUND_MAX: Final = 1_000
+
+
+class WriteRequest(msgspec.Struct):
+    """A value in engineering units for one tag, by path or id."""
+
+    tag: str
+    value: float | str
+
+
+def make_router(services: Services) -> APIRouter:
+    """All routes below ``/api/v1`` that programs use."""
+    router = APIRouter(prefix="/api/v1")
+    _add_site(router, services)
+    _add_history(router, services)
+    _add_state(router, services)
+    _add_write(router, services)
+    return router
+
+
+def _add_site(router: APIRouter, services: Services) -> None:
+    sources = services.sources
+
+    @router.get("/tags", tags=["site"])
+    async def tags(
+        request: Request,
+        search: str = "",
+        below: str = "",
+        limit: Annotated[int, Query(ge=1, le=FOUND_MAX)] = 100,
+        offset: Annotated[int, Query(ge=0)] = 0,
+    ) -> Response:
+        """Tags whose path, title or unit has all words of ``search``, at or below ``below``."""
+        services.require(request, "read", "tags")
+        words = search.lower().split()
+        site = sources.site
+        found = [
+            view
+            for view in (site.below(below.strip("/")) if below else site.tags)
+            if all(word in _sought(view) for word in words)
+        ]
+        page = [about_tag(view) for view in found[offset : offset + limit]]
+        return json_answer({"total": len(found), "tags": page})
+
+    @router.get("/equipment", tags=["site"])
+    async def equipment(request: Request) -> Response:
+        """The equipment tree: path, title, number of tags, children."""
+        services.require(request, "read", "equipment")
+        return json_answer(_tree(sources.site))
+
+
+def _add_history(router: APIRouter, services: Services) -> None:
+    sources = services.sources
+
+    @router.get("/samples", tags=["history"])
+    async def samples(
+        request: Request,
+        tags: str,
+        start: str = "-1h",
+        end: str = "now",
+        format: Format = "json",
+        limit: Annotated[int | None, Query(ge=1, le=SAMPLES_MAX)] = None,
+    ) -> Response:
+        """Raw samples in [start, end), sorted by tag and time: JSON, CSV, Arrow or Parquet."""
+        services.require(request, "read", "samples")
+        views = tag_list(sources.site, tags)
+        start_us, end_us = _span(start, end, sources)
+        most = JSON_SAMPLES_MAX if format == "json" else SAMPLES_MAX
+        ids = [view.tag_id for view in views]
+        batch = await sources.history.read(ids, start_us, end_us, limit or most + 1)
+        if batch.height > most:
+            raise Refused(
+                "CONS-1005",
+                f"more than {most:,} samples from {start} to {end}",
+                "Ask for a shorter time, set limit, or use format=arrow.",
+            )
+        return frame_answer(batch, format, "samples", sources.site)
+
+    @router.get("/aggregate", tags=["history"])
+    async def aggregate(
+        request: Request,
+        tags: str,
+        every: str,
+        aggregate: str = "Average",
+        start: str = "-1h",
+        end: str = "now",
+        format: Format = "json",
+    ) -> Response:
+        """An aggregate of OPC UA Part 13 (Average, Minimum, TimeAverage...) for each interval."""
+        services.require(request, "read", "samples")
+        views = tag_list(sources.site, tags)
+        start_us, end_us = _span(start, end, sources)
+        every_us = parse_span(every)
+        count = len(views) * (end_us - start_us) // every_us
+        if count > INTERVALS_MAX:
+            raise Refused(
+                "CONS-1005",
+                f"{count:,} intervals were asked for",
+                f"Ask for at most {INTERVALS_MAX:,}: a longer every, a shorter time, fewer tags.",
+            )
+        ids = [view.tag_id for view in views]
+        batch = await sources.history.aggregate(ids, start_us, end_us, every_us, aggregate)
+        return frame_answer(batch, format, aggregate, sources.site)
+
+    @router.get("/last", tags=["history"])
+    async def last(request: Request, tags: str) -> Response:
+        """The newest sample of each tag, as it is on the screen now."""
+        services.require(request, "read", "samples")
+        views = tag_list(sources.site, tags)
+        return json_answer({"samples": newest(sources, views)})
+
+
+def _add_state(router: APIRouter, services: Services) -> None:
+    sources = services.sources
+
+    @router.get("/connections", tags=["state"])
+    async def connections(request: Request) -> Response:
+        """State, counts and last error of each connection."""
+        services.require(request, "read", "connections")
+        lines = sources.health.connections()
+        return json_answer(
+            {
+                "connections": [
+                    {**msgspec.to_builtins(line.state), "silent": line.silent} for line in lines
+                ]
+            }
+        )
+
+    @router.get("/events", tags=["state"])
+    async def events(
+        request: Request,
+        severity: str = "",
+        search: str = "",
+        limit: Annotated[int, Query(ge=1, le=2_000)] = 100,
+    ) -> Response:
+        """The newest events first."""
+        services.require(request, "read", "events")
+        found = [
+            event
+            for event in reversed(sources.events)
+            if (not severity or event.severity == severity)
+            and search.lower() in f"{event.code} {event.source} {event.text}".lower()
+        ]
+        return json_answer({"events": found[:limit]})
+
+    @router.get("/health", tags=["state"])
+    async def health() -> Response:
+        """Open to everybody: whether this console serves; nothing about the site."""
+        return json_answer({"status": "serving", "version": __version__})
+
+    @router.get("/metrics", tags=["state"])
+    async def metrics(request: Request) -> Response:
+        """Counters and gauges in the Prometheus text format."""
+        services.require(request, "read", "metrics")
+        return Response(metrics_text(sources), media_type="text/plain; version=0.0.4")
+
+
+def _add_write(router: APIRouter, services: Services) -> None:
+    sources = services.sources
+
+    @router.post("/write", tags=["write"])
+    async def write(request: Request) -> Response:
+        """Write one value, ``{"tag": path or id, "value": 1.5}``; answers what was read back."""
+        try:
+            asked = msgspec.json.decode(await request.body(), type=WriteRequest)
+        except msgspec.DecodeError as error:
+            raise Misconfigured(
+                "CONS-1003", f"the body does not fit: {error}", 'Send {"tag": ..., "value": ...}.'
+            ) from error
+        view = tag_list(sources.site, asked.tag, 1)[0]
+        actor = services.require(request, "write", f"tag/{view.tag_id}")
+        read_back = await write_value(sources, actor, view, str(asked.value))
+        return json_answer({"tag": view.path, "value": read_back, "unit": view.unit})
+
+
+def about_tag(view: TagView) -> dict[str, Any]:
+    """One tag as REST shows it."""
+    return {**msgspec.to_builtins(view), "tag_id": str(view.tag_id)}
+
+
+def newest(sources: Sources, views: list[TagView]) -> list[dict[str, Any]]:
+    """Newest samples; a tag that never had one is left out."""
+    live = sources.live
+    slots = live.slots([view.tag_id for view in views])
+    change = live.changes(slots, 0)
+    at = pl.Series(change.source_us, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
+    texts = at.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_list()
+    return [
+        {
+            "tag_id": str(views[place].tag_id),
+            "path": views[place].path,
+            "unit": views[place].unit,
+            "value": value,
+            "text": change.text.get(row),
+            "status": code,
+            "quality": status_codes.name(code),
+            "source_timestamp": texts[row],
+        }
+        for row, (place, value, code) in enumerate(
+            zip(change.index.tolist(), change.value.tolist(), change.status.tolist(), strict=True)
+        )
+    ]
+
+
+def _sought(view: TagView) -> str:
+    return f"{view.path} {view.title} {view.title_zh} {view.unit}".lower()
+
+
+def _span(start: str, end: str, sources: Sources) -> tuple[int, int]:
+    now_us = sources.clock.now_us()
+    start_us, end_us = parse_time(start, now_us), parse_time(end, now_us)
+    if start_us >= end_us:
+        raise Misconfigured(
+            "CONS-1004", f"the time from {start} to {end} is empty", "Let start lie before end."
+        )
+    return start_us, end_us
+
+
+def _tree(site: SiteView) -> dict[str, Any]:
+    root: dict[str, Any] = {"path": "", "title": site.title or site.name, "tags": 0, "children": []}
+    nodes = {"": root}
+    for unit in site.units:
+        tokens = unit.path.split("/")
+        for depth in range(1, len(tokens) + 1):
+            path = "/".join(tokens[:depth])
+            if path not in nodes:
+                nodes[path] = {
+                    "path": path,
+                    "title": site.title_of(path, "en"),
+                    "title_zh": site.title_of(path, "zh"),
+                    "tags": 0,
+                    "children": [],
+                }
+                nodes["/".join(tokens[: depth - 1])]["children"].append(nodes[path])
+        nodes[unit.path]["tags"] = len(unit.tags)
+    return root

@@ -1,0 +1,81 @@
+"""The web application: gate, REST, live values and pages on one FastAPI app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+from nicegui import ui
+
+from headrace.console.api import errors, gate, live, rest, screen
+from headrace.console.pages import (
+    add_connection,
+    connections,
+    equipment,
+    events,
+    faults,
+    overview,
+    trend,
+    users,
+)
+from headrace.console.pages.shell import PageBody, add_page
+from headrace.console.services import Services
+from headrace.security.policy import Action
+
+STATIC: Final = Path(__file__).parent / "static"
+_PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
+    ("/", overview.show, "read"),
+    ("/equipment", equipment.show, "read"),
+    ("/equipment/{path:path}", equipment.show, "read"),
+    ("/trend", trend.show, "read"),
+    ("/connections", connections.show, "read"),
+    ("/connections/add", add_connection.show, "edit"),
+    ("/events", events.show, "read"),
+    ("/faults", faults.show, "simulate"),
+    ("/users", users.show_users, "administer"),
+    ("/profile", users.show_profile, "change_own"),
+)
+_ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
+    gate.make_router,
+    live.make_router,
+    screen.make_router,
+    rest.make_router,
+)
+
+
+def build_api(services: Services) -> FastAPI:
+    """The app without pages: gate, REST and live values."""
+    app = FastAPI(
+        title="Headrace",
+        version="1",
+        description="Samples, tags, connections and events of one site.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    errors.install(app)
+    for make_router in _ROUTERS:
+        app.include_router(make_router(services))  # type: ignore[arg-type] # each gives an APIRouter
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app
+
+
+def build_app(services: Services) -> FastAPI:
+    """The whole console. NiceGUI keeps pages per process, so a process has one console."""
+    app = build_api(services)
+    for path, body, action in _PAGES:
+        add_page(services, path, body, action=action)
+    ui.run_with(
+        app,
+        title="Headrace",
+        favicon=STATIC / "favicon.svg",
+        tailwind=False,
+        dark=None,
+        show_welcome_message=False,
+        reconnect_timeout=10.0,
+        message_history_length=200,
+    )
+    return app

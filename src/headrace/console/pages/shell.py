@@ -1,0 +1,252 @@
+"""The frame around every page: navigation, title, help, language, theme; and the page decorator."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse
+from nicegui import ui
+
+from headrace.console import theme
+from headrace.console.services import Services
+from headrace.console.site_view import SiteView
+from headrace.console.texts import Texts
+from headrace.console.widgets.icons import icon
+from headrace.console.widgets.markup import Markup, join, tag
+from headrace.model.errors import HeadraceError
+from headrace.security.policy import Action, Actor, decide, require
+
+_NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
+    ("overview", "/", "overview", "read"),
+    ("assets", "/equipment", "tree", "read"),
+    ("trend", "/trend", "trend", "read"),
+    ("connections", "/connections", "plug", "read"),
+    ("events", "/events", "events", "read"),
+    ("faults", "/faults", "fault", "simulate"),
+    ("users", "/users", "users", "administer"),
+)
+_TAB_COUNT: Final = 4
+_JS_TEXTS: Final = {
+    "seconds": "time.seconds",
+    "minutes": "time.minutes",
+    "hours": "time.hours",
+    "days": "time.days",
+    "never": "time.never",
+    "good": "state.good",
+    "uncertain": "state.uncertain",
+    "bad": "state.bad",
+}
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One opened page: who, in which language, and what it may use."""
+
+    services: Services
+    actor: Actor
+    texts: Texts
+    request: Request
+
+    @property
+    def site(self) -> SiteView:
+        return self.services.sources.site
+
+    def may(self, action: Action) -> bool:
+        """Whether to offer something; the act itself asks again with :meth:`require`."""
+        return decide(self.actor, action, "console").allowed
+
+    def require(self, action: Action, resource: str) -> Actor:
+        """The actor as of now: a page may stay open after its session was revoked.
+
+        Raises:
+            Refused: as the policy says.
+        """
+        return require(self.services.actor(self.request), action, resource)
+
+
+PageBody = Callable[[Visit], Awaitable[None] | None]
+
+
+def add_page(services: Services, path: str, body: PageBody, *, action: Action = "read") -> None:
+    """Register a page: signed-in users only, and the policy decides."""
+
+    async def open_page(request: Request) -> Response | None:
+        actor = services.actor(request)
+        if actor is None:
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(f"/sign-in?next={quote(request.url.path + query)}", 303)
+        if actor.must_change:
+            return RedirectResponse("/change-password", 303)
+        visit = Visit(services, actor, services.texts(request, actor), request)
+        _head(visit)
+        if not decide(actor, action, path).allowed:
+            with frame(visit, visit.texts("shell.denied")):
+                empty_state("shield", visit.texts("shell.denied"), "")
+            return None
+        result = body(visit)
+        if inspect.isawaitable(result):
+            await result
+        return None
+
+    ui.page(path, title="Headrace", response_timeout=15)(open_page)
+
+
+def _head(visit: Visit) -> None:
+    texts = {name: visit.texts(key) for name, key in _JS_TEXTS.items()}
+    ui.add_head_html(
+        f"<style>{theme.css()}</style>"
+        f'<link rel="stylesheet" href="/static/headrace.css">'
+        f"<script>{theme.early_script(visit.actor.theme)}"
+        f"window.hrTexts={json.dumps(texts)};document.documentElement.lang='{visit.texts.language}'"
+        f'</script><script src="/static/headrace.js" defer></script>'
+    )
+    ui.dark_mode({"light": False, "dark": True}.get(visit.actor.theme))
+
+
+@contextmanager
+def frame(
+    visit: Visit,
+    title: str,
+    *,
+    nav: str = "",
+    help_text: str = "",
+    crumbs: list[tuple[str, str]] | None = None,
+) -> Iterator[None]:
+    """Draw the shell; the page's own content goes into the context.
+
+    Args:
+        crumbs: (title, href) of the places above this one.
+    """
+    ui.page_title(f"{title} · Headrace")
+    with ui.element("div").classes("hr-shell"):
+        html(_side(visit, nav), tag_name="nav").classes("hr-nav").props(
+            f'aria-label="{visit.texts("nav.main")}"'
+        )
+        with ui.element("div").classes("hr-main"):
+            html(_top(visit, title, help_text, crumbs or []), tag_name="header").classes("hr-top")
+            html(visit.texts("shell.offline")).classes("hr-offline").props('role="alert"')
+            with ui.element("main").classes("hr-page"):
+                yield
+    html(_tabs(visit, nav), tag_name="nav").classes("hr-tabs")
+
+
+def html(content: str, tag_name: str = "div") -> ui.html:
+    """Our own markup; everything foreign in it was escaped by ``tag``."""
+    return ui.html(content, sanitize=False, tag=tag_name)
+
+
+def _entries(visit: Visit) -> list[tuple[str, str, str]]:
+    return [(key, href, name) for key, href, name, action in _NAV if visit.may(action)]
+
+
+def _side(visit: Visit, nav: str) -> Markup:
+    links = [
+        tag(
+            "a.hr-navlink",
+            icon(name),
+            tag("span", visit.texts(f"nav.{key}")),
+            href=href,
+            cls="on" if key == nav else "",
+            title=visit.texts(f"nav.{key}"),
+            aria_current="page" if key == nav else None,
+        )
+        for key, href, name in _entries(visit)
+    ]
+    who = tag(
+        "a.hr-who",
+        tag("span.hr-avatar", visit.actor.name[:1].upper()),
+        tag("div", tag("b", visit.actor.name), tag("small", visit.texts(f"role.{visit.actor.role}"))),
+        href="/profile",
+        title=visit.texts("nav.profile"),
+    )  # fmt: skip
+    brand = tag("a.hr-brand", icon("logo", 24), tag("span", "Headrace"), href="/")
+    return join(brand, links, tag(".hr-push"), who)
+
+
+def _top(visit: Visit, title: str, help_text: str, crumbs: list[tuple[str, str]]) -> Markup:
+    path = [join(tag("a", name, href=href), icon("chevron", 14)) for name, href in crumbs]
+    site = visit.site.title_zh if visit.texts.language == "zh" else ""
+    site = site or visit.site.title or visit.site.name
+    other = "en" if visit.texts.language == "zh" else "zh"
+    helper = tag(
+        "details.hr-help",
+        tag("summary", icon("help", 18), aria_label=visit.texts("shell.help")),
+        tag("p", help_text),
+    )
+    return join(
+        tag("span.hr-crumbs", path) if path else None,
+        tag("h1", title),
+        helper if help_text else None,
+        tag("span.hr-grow"),
+        tag("span.hr-row.hr-site", tag("span.hr-beat.on"), site),
+        tag("button.hr-textbtn", visit.texts("shell.language"), data_do="language", data_to=other),
+        tag(
+            "button.hr-iconbtn", icon("moon", 18), data_do="theme",
+            title=visit.texts("shell.theme"), aria_label=visit.texts("shell.theme"),
+        ),
+    )  # fmt: skip
+
+
+def _tabs(visit: Visit, nav: str) -> Markup:
+    entries = _entries(visit)
+    first = [
+        tag("a", icon(name), tag("span", visit.texts(f"nav.{key}")), href=href, cls="on" if key == nav else "")
+        for key, href, name in entries[:_TAB_COUNT]
+    ]  # fmt: skip
+    rest = [*entries[_TAB_COUNT:], ("profile", "/profile", "user")]
+    sheet = tag(
+        "details",
+        tag("summary", icon("more"), tag("span", visit.texts("nav.more"))),
+        tag(
+            ".hr-sheet",
+            [
+                tag("a", icon(name), visit.texts(f"nav.{key}"), href=href)
+                for key, href, name in rest
+            ],
+        ),
+    )
+    return join(first, sheet)
+
+
+def empty_state(
+    icon_name: str, title: str, what: str, action: tuple[str, str] | None = None
+) -> None:
+    """An empty page says what to do; ``action`` is (text, href)."""
+    html(
+        tag(
+            ".hr-empty",
+            icon(icon_name, 36),
+            tag("h3", title),
+            tag("p", what) if what else None,
+            tag("a.hr-btn.primary", action[0], href=action[1]) if action else None,
+        )
+    )
+
+
+def show_error(visit: Visit, error: HeadraceError) -> None:
+    """An error of ours as a notice: code, what, remedy."""
+    ui.notification(
+        f"{error.code} · {error.what}. {error.remedy}".strip(),
+        type="negative",
+        position="top",
+        timeout=12,
+        close_button=visit.texts("shell.close"),
+        multi_line=True,
+    )
+
+
+def show_done(text: str) -> None:
+    """A short notice that something was done."""
+    ui.notification(text, type="positive", position="top", timeout=4)
+
+
+def pill(state: str, text: str, **attributes: Any) -> Markup:
+    """A state as a coloured word; never colour alone."""
+    return tag("span.hr-pill", text, cls=state, **attributes)

@@ -1,0 +1,240 @@
+"""Users, for admins; and each user's own profile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from nicegui import ui
+
+from headrace.console.pages.parts import button
+from headrace.console.pages.shell import Visit, frame, html, pill, show_error
+from headrace.console.widgets.markup import join, tag
+from headrace.console.widgets.spans import moment
+from headrace.model.errors import HeadraceError
+from headrace.security.identity import Token, User
+from headrace.security.policy import ROLES, Role
+
+
+def show_users(visit: Visit) -> None:
+    """Draw the list of users."""
+    texts = visit.texts
+    with frame(visit, texts("users.title"), nav="users", help_text=texts("users.help")):
+        page = _Users(visit)
+        with ui.element("div").classes("hr-bar"):
+            html("").classes("hr-grow")
+            button(texts("users.add"), page.open_add, "primary", icon_name="plus")
+        page.body = ui.element("div").classes("hr-card")
+        page.draw()
+
+
+class _Users:
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._identity = visit.services.identity
+        self.body: Any = None
+
+    def draw(self) -> None:
+        self.body.clear()
+        with self.body:
+            for user in self._identity.users():
+                self._draw_user(user)
+
+    def _draw_user(self, user: User) -> None:
+        texts = self._visit.texts
+        state = "users.closed" if user.disabled else "users.open"
+        state = "users.must_change" if user.must_change and not user.disabled else state
+        color = "bad" if user.disabled else "warn" if user.must_change else "good"
+        since = f"{texts('users.since')} {moment(user.created_us)[:10]}"
+        row = ui.element("div").classes("hr-row hr-wrap hr-pad").props(f'data-user="{user.name}"')
+        with row.style("border-bottom:1px solid var(--hr-line)"):
+            html(tag("span.hr-avatar", user.name[:1].upper()))
+            html(tag("div", tag("b", user.name), tag("span.hr-sub", since))).classes("hr-grow")
+            html(pill(color, texts(state)))
+            role = ui.select({r: texts(f"role.{r}") for r in ROLES}, value=user.role)
+            role.props("outlined dense options-dense").style("min-width:120px")
+            role.on_value_change(
+                lambda event: self._change(
+                    lambda: self._identity.set_role(user.name, cast(Role, event.value))
+                )
+            )
+            button(texts("users.reset"), lambda: self._reset(user.name), small=True)
+            key = "users.reopen" if user.disabled else "users.close"
+            button(
+                texts(key),
+                lambda: self._change(
+                    lambda: self._identity.set_disabled(user.name, not user.disabled)
+                ),
+                "" if user.disabled else "danger",
+                small=True,
+            )
+
+    def _change(self, act: Callable[[], None]) -> None:
+        try:
+            self._visit.require("administer", "users")
+            act()
+        except HeadraceError as error:
+            show_error(self._visit, error)
+        self.draw()
+
+    async def _reset(self, name: str) -> None:
+        try:
+            self._visit.require("administer", f"user/{name}")
+            secret = await asyncio.to_thread(self._identity.reset_password, name)
+        except HeadraceError as error:
+            show_error(self._visit, error)
+            return
+        texts = self._visit.texts
+        show_secret(
+            self._visit, texts("users.secret", name=name), secret, texts("users.secret_what")
+        )
+        self.draw()
+
+    def open_add(self) -> None:
+        """Ask for name and role, make the user, show the one-time password."""
+        texts = self._visit.texts
+        with ui.dialog() as dialog, ui.card().classes("hr-dialog"):
+            html(texts("users.add"), tag_name="h2")
+            name = ui.input(texts("users.name")).props("outlined dense autofocus")
+            name.classes("full-width")
+            role = ui.select(
+                {r: texts(f"role.{r}") for r in ROLES}, value="viewer", label=texts("users.role")
+            ).props("outlined dense options-dense")
+            role.classes("full-width")
+
+            async def add() -> None:
+                try:
+                    self._visit.require("administer", "users")
+                    user = str(name.value or "").strip()
+                    secret = await asyncio.to_thread(self._identity.add_user, user, role.value)
+                except HeadraceError as error:
+                    show_error(self._visit, error)
+                    return
+                dialog.close()
+                title = texts("users.secret", name=user)
+                show_secret(self._visit, title, secret, texts("users.secret_what"))
+                self.draw()
+
+            with ui.element("div").classes("hr-row").style("justify-content:flex-end"):
+                button(texts("shell.cancel"), dialog.close)
+                button(texts("users.add"), add, "primary")
+        dialog.open()
+
+
+def show_secret(visit: Visit, title: str, secret: str, what: str) -> None:
+    """Show a secret once, in a dialog."""
+    with ui.dialog() as dialog, ui.card().classes("hr-dialog"):
+        html(title, tag_name="h2")
+        html(secret, tag_name="pre").classes("hr-toml full-width").props("data-secret")
+        html(what).classes("hr-dim")
+        with ui.element("div").classes("hr-row").style("justify-content:flex-end"):
+            button(visit.texts("shell.close"), dialog.close, "primary")
+    dialog.open()
+
+
+def show_profile(visit: Visit) -> None:
+    """Draw the user's own settings."""
+    texts = visit.texts
+    shell = frame(visit, texts("nav.profile"), nav="profile", help_text=texts("profile.help"))
+    with shell, ui.element("div").classes("hr-stack").style("max-width:680px"):
+        with ui.element("section").classes("hr-card hr-pad hr-stack"):
+            _preferences(visit)
+        with ui.element("section").classes("hr-card hr-pad hr-stack"):
+            html(texts("profile.tokens"), tag_name="b")
+            html(texts("profile.tokens_what")).classes("hr-dim")
+            _Tokens(visit).draw_all()
+
+
+def _preferences(visit: Visit) -> None:
+    texts, actor = visit.texts, visit.actor
+    html(
+        tag(
+            ".hr-row.hr-between",
+            tag("div", tag("b", actor.name), tag("span.hr-sub", texts(f"role.{actor.role}"))),
+            tag(
+                ".hr-row",
+                tag("a.hr-btn", texts("profile.change"), href="/change-password"),
+                tag(
+                    "form",
+                    tag("button.hr-btn", texts("shell.sign_out"), type="submit"),
+                    method="post",
+                    action="/sign-out",
+                    style="margin:0",
+                ),
+            ),
+        )
+    )
+
+    def prefer(reload: bool, **fields: str) -> None:
+        visit.services.identity.set_preferences(actor.name, **fields)
+        if reload:
+            ui.navigate.reload()
+
+    with ui.element("div").classes("hr-form"):
+        language = ui.select(
+            {"en": "English", "zh": "中文"}, value=texts.language, label=texts("profile.language")
+        ).props("outlined dense options-dense")
+        language.on_value_change(lambda event: prefer(True, language=event.value))
+        theme = ui.select(
+            {name: texts(f"profile.{name}") for name in ("auto", "light", "dark")},
+            value=actor.theme,
+            label=texts("profile.theme"),
+        ).props("outlined dense options-dense")
+        theme.on_value_change(lambda event: prefer(True, theme=event.value))
+
+
+class _Tokens:
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self._identity = visit.services.identity
+
+    def draw_all(self) -> None:
+        texts = self._visit.texts
+        self._list = ui.element("div")
+        self._draw()
+        with ui.element("div").classes("hr-row hr-wrap"):
+            title = ui.input(texts("profile.token_title")).props("outlined dense")
+            roles = ROLES[: ROLES.index(self._visit.actor.role) + 1]
+            role = ui.select({r: texts(f"role.{r}") for r in roles}, value="viewer")
+            role.props("outlined dense options-dense").style("min-width:120px")
+
+            def add() -> None:
+                try:
+                    actor = self._visit.require("change_own", "token")
+                    secret = self._identity.add_token(actor.name, title.value, role=role.value)
+                except HeadraceError as error:
+                    show_error(self._visit, error)
+                    return
+                once = texts("profile.token_once")
+                show_secret(self._visit, texts("profile.token_secret"), secret, once)
+                self._draw()
+
+            button(texts("profile.token_add"), add, icon_name="key")
+
+    def _draw(self) -> None:
+        texts = self._visit.texts
+        self._list.clear()
+        with self._list:
+            tokens = self._identity.tokens(self._visit.actor.name)
+            if not tokens:
+                html(texts("profile.token_none")).classes("hr-dim")
+            for token in tokens:
+                self._draw_token(token)
+
+    def _draw_token(self, token: Token) -> None:
+        texts = self._visit.texts
+        until = texts("profile.token_until", time=moment(token.expires_us)[:10])
+        about = f"{texts(f'role.{token.role}')} · {until}"
+        with ui.element("div").classes("hr-row hr-between").style("padding:6px 0"):
+            html(join(tag("b", token.title), tag("span.hr-sub", about)))
+            button(texts("profile.revoke"), lambda: self._revoke(token.id), "danger", small=True)
+
+    def _revoke(self, token_id: int) -> None:
+        try:
+            actor = self._visit.require("change_own", "token")
+        except HeadraceError as error:
+            show_error(self._visit, error)
+            return
+        self._identity.revoke_token(token_id, actor.name)
+        self._draw()

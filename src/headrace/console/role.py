@@ -1,0 +1,104 @@
+"""The console process: web pages, REST, live values, and the keeper of the desired state."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Final
+
+import uvicorn
+
+from headrace.bus.broker import BrokerAddress
+from headrace.bus.client import open_bus
+from headrace.bus.subjects import Subjects
+from headrace.console.app import build_app
+from headrace.console.history import History
+from headrace.console.registry_source import RegistrySource
+from headrace.console.services import Services
+from headrace.console.sources import Sources
+from headrace.historian.reader import open_reader
+from headrace.model.folder import DataFolder
+from headrace.model.time import SystemClock
+from headrace.security.identity import Identity
+from headrace.site import keeper
+from headrace.site.registry import Registry
+
+STOP_S: Final = 2.5
+
+
+async def run(
+    folder: DataFolder,
+    address: BrokerAddress,
+    subjects: Subjects,
+    stop: asyncio.Event,
+    *,
+    host: str = "127.0.0.1",
+    port: int,
+) -> None:
+    """Serve the console until ``stop`` is set; then end within 3 s.
+
+    Args:
+        folder: the data folder. address: of its broker. subjects: of its site.
+        host, port: where to listen; loopback unless told otherwise.
+
+    Raises:
+        Transient: BUS-1025 when the broker does not come within 30 s.
+    """
+    clock = SystemClock()
+    async with contextlib.AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(open_bus(address, "console"))
+        reader = await stack.enter_async_context(open_reader(folder, bus, catch_up=False))
+        registry = await asyncio.to_thread(Registry.of, folder)
+        stack.callback(registry.close)
+        identity = Identity(folder, clock)
+        stack.callback(identity.close)
+        sources = Sources(
+            folder,
+            bus,
+            subjects,
+            site_source=RegistrySource(registry),
+            history=History(reader),
+            clock=clock,
+        )
+        app = build_app(Services(sources, identity))
+        await _serve(app, sources, stop, host, port)
+
+
+async def _serve(app: object, sources: Sources, stop: asyncio.Event, host: str, port: int) -> None:
+    server = _Server(
+        uvicorn.Config(
+            app,  # type: ignore[arg-type] # an ASGI app
+            host=host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=1,
+            ws_max_size=1 << 20,
+            server_header=False,
+        )
+    )
+    following: asyncio.Task[object] = asyncio.create_task(sources.follow(stop))
+    keeping: asyncio.Task[object] = asyncio.create_task(
+        keeper.run(sources.folder, sources.bus, stop, sources.clock)
+    )
+    serving: asyncio.Task[object] = asyncio.create_task(server.serve())
+    stopping: asyncio.Task[object] = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait(
+        {following, keeping, serving, stopping}, return_when=asyncio.FIRST_COMPLETED
+    )
+    stop.set()
+    server.should_exit = True
+    _, late = await asyncio.wait({following, keeping, serving}, timeout=STOP_S)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
+    for task in done - {stopping}:
+        task.result()
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to whoever runs the role."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def] # uvicorn's own hook
+        yield

@@ -1,0 +1,68 @@
+"""What every route and page is given: the sources, the users, and who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from headrace.console.sources import Sources
+from headrace.console.texts import Texts
+from headrace.model.errors import Refused
+from headrace.security.identity import Identity
+from headrace.security.policy import Action, Actor, require
+
+COOKIE = "headrace_session"
+LANGUAGE_COOKIE = "headrace_language"
+THEME_COOKIE = "headrace_theme"
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of one console; made once by the role, handed to routes and pages."""
+
+    sources: Sources
+    identity: Identity
+
+    def actor(self, connection: HTTPConnection) -> Actor | None:
+        """Who asks: the holder of the session cookie, or of the bearer token."""
+        kind, _, secret = connection.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and secret:
+            return self.identity.actor_of_token(secret.strip())
+        return self.identity.actor_of_session(connection.cookies.get(COOKIE, ""))
+
+    def require(self, connection: HTTPConnection, action: Action, resource: str) -> Actor:
+        """The actor when the policy says yes.
+
+        Raises:
+            Refused: SEC-1003, SEC-1004 or SEC-1007 as the policy says; CONS-1001 when a browser
+                sends a change from another site's page.
+        """
+        actor = require(self.actor(connection), action, resource)
+        if action != "read" and "authorization" not in connection.headers:
+            check_origin(connection)
+        return actor
+
+    def texts(self, connection: HTTPConnection, actor: Actor | None = None) -> Texts:
+        """Texts in the user's language; before the sign-in in the browser's."""
+        if actor is not None:
+            return Texts(actor.language)
+        chosen = connection.cookies.get(LANGUAGE_COOKIE, "")
+        accepted = connection.headers.get("accept-language", "")
+        return Texts(chosen or ("zh" if accepted.lower().startswith("zh") else "en"))
+
+
+def check_origin(connection: HTTPConnection) -> None:
+    """Pass when the browser's page is our own; programs send no Origin.
+
+    Raises:
+        Refused: CONS-1001 for any other page.
+    """
+    origin = connection.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != connection.headers.get("host"):
+        raise Refused(
+            "CONS-1001",
+            f"a page of {origin} asked for a change",
+            "Use the console's own address, the same in the browser and at the proxy.",
+        )

@@ -1,0 +1,225 @@
+"""Everything the console shows, from the rooms that own it, behind one small face.
+
+Live values, states and events come from the bus; tags and equipment from the site registry; history
+from the historian's reader. Nothing here knows of pages or routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from headrace.bus import envelope, subjects
+from headrace.bus.client import Bus
+from headrace.bus.recent import recent_events
+from headrace.console.history import History
+from headrace.console.live import LiveValues
+from headrace.console.site_view import SiteView, TagView, build_view
+from headrace.model.errors import Corrupt, HeadraceError, Transient
+from headrace.model.folder import DataFolder
+from headrace.model.health import ConnectionState, EdgeState, Event, HistorianState
+from headrace.model.time import US_PER_S, Clock
+from headrace.site.keeper import ERRORS_KEY
+from headrace.site.model import Problem
+
+EVENTS_KEPT: Final = 2_000
+HEALTH_SILENT_US: Final = 5 * US_PER_S
+SITE_REFRESH_S: Final = 1.0
+EDGES_MAX: Final = 1_000
+
+
+class SiteSource(Protocol):
+    """Where tags and equipment come from; every call may block, and is made in a thread."""
+
+    def fingerprint(self) -> str:
+        """Cheap text that changes when the site changed."""
+        ...
+
+    def tags(self) -> list[TagView]:
+        """All tags in use."""
+        ...
+
+    def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
+        """Site attributes (enterprise, name, title, title_zh, time_zone, quantities of asset types),
+        and equipment titles."""
+        ...
+
+
+@dataclass(frozen=True)
+class ConnectionLine:
+    """One connection's state and whether its edge still reports."""
+
+    state: ConnectionState
+    silent: bool
+
+
+class Health:
+    """The newest state of each role, with the time when it arrived here."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._edges: dict[str, tuple[EdgeState, int]] = {}
+        self._historian: tuple[HistorianState, int] | None = None
+        self.version = 0
+
+    def take(self, subject: str, body: bytes) -> None:
+        """A health message; what is not one is ignored, the next comes in a second."""
+        now_us = self._clock.now_us()
+        try:
+            if subject.endswith(".health.historian"):
+                self._historian = (msgspec.json.decode(body, type=HistorianState), now_us)
+            elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
+                state = msgspec.json.decode(body, type=EdgeState)
+                self._edges[state.edge] = (state, now_us)
+        except msgspec.DecodeError:
+            return
+        self.version += 1
+
+    @property
+    def historian(self) -> HistorianState | None:
+        """The historian's newest state; None before the first or when it has been silent for 5 s."""
+        if self._historian is None or self._silent(self._historian[1]):
+            return None
+        return self._historian[0]
+
+    def edges(self) -> list[tuple[EdgeState, bool]]:
+        """Each edge's newest state, and whether it has been silent for 5 s; by name."""
+        return [(state, self._silent(at_us)) for _, (state, at_us) in sorted(self._edges.items())]
+
+    def connections(self) -> list[ConnectionLine]:
+        """All connections of all edges, by name."""
+        lines = [
+            ConnectionLine(connection, silent)
+            for state, silent in self.edges()
+            for connection in state.connections
+        ]
+        return sorted(lines, key=lambda line: line.state.connection)
+
+    def connection(self, name: str) -> ConnectionLine | None:
+        """One connection, or None."""
+        return next((line for line in self.connections() if line.state.connection == name), None)
+
+    def _silent(self, at_us: int) -> bool:
+        return self._clock.now_us() - at_us > HEALTH_SILENT_US
+
+
+class Sources:
+    """What the console reads and asks, for all its users at once.
+
+    Args:
+        folder: the data folder.
+        bus: the console's connection to the broker.
+        site_subjects: subjects of this site, for requests.
+        site_source: see the protocol. history: the historian's reader, in threads.
+        clock: the only source of time.
+    """
+
+    def __init__(
+        self,
+        folder: DataFolder,
+        bus: Bus,
+        site_subjects: subjects.Subjects,
+        *,
+        site_source: SiteSource,
+        history: History,
+        clock: Clock,
+    ) -> None:
+        self.folder = folder
+        self.bus = bus
+        self.subjects = site_subjects
+        self.history = history
+        self.clock = clock
+        self.live = LiveValues()
+        self.health = Health(clock)
+        self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self.events_version = 0
+        self.corrupt_total = 0
+        self.site = SiteView()
+        self.site_problems: list[Problem] = []
+        self._site_source = site_source
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Take what the bus brings until ``stop`` is set."""
+        unsubscribe = [
+            await self.bus.subscribe(subjects.ALL_BATCHES, self._take_batch),
+            await self.bus.subscribe(subjects.ALL_HEALTH, self._take_health),
+            await self.bus.subscribe(subjects.ALL_EVENTS, self._take_event),
+        ]
+        try:
+            await self._load_past()
+            while not stop.is_set():
+                await self.refresh_site()
+                await self._refresh_problems()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), SITE_REFRESH_S)
+        finally:
+            for end in unsubscribe:
+                await end()
+
+    async def refresh_site(self) -> None:
+        """Take over the site's tags when they changed."""
+        mark = await asyncio.to_thread(self._site_source.fingerprint)
+        if mark == self.site.fingerprint:
+            return
+        tags = await asyncio.to_thread(self._site_source.tags)
+        about, titles = await asyncio.to_thread(self._site_source.about)
+        self.site = build_view(tags, titles, self.live, mark, **about)
+        await self._load_last([tag.tag_id for tag in tags])
+
+    async def _refresh_problems(self) -> None:
+        """Why the site file is not accepted, as its keeper says on the bus; the last known stays
+        while the broker is away."""
+        if not self.bus.client.is_connected:
+            return
+        with contextlib.suppress(msgspec.DecodeError, HeadraceError, TimeoutError):
+            body = await self.bus.get(subjects.DESIRED_BUCKET, ERRORS_KEY)
+            self.site_problems = msgspec.json.decode(body, type=list[Problem]) if body else []
+
+    async def request(self, subject: str, message: Any = None, *, timeout_s: float = 10.0) -> Any:
+        """Ask another role on the bus in JSON; gives its decoded answer.
+
+        Raises:
+            HeadraceError: what the other role raised; Transient when nobody answers.
+        """
+        body = b"" if message is None else msgspec.json.encode(message)
+        answer = await self.bus.request(subject, body, timeout_s=timeout_s)
+        return msgspec.json.decode(answer) if answer else None
+
+    async def ask_edge(self, edge: str, verb: str, message: Any, *, timeout_s: float = 10.0) -> Any:
+        """Ask an edge: ``browse``, ``check``, ``write``."""
+        return await self.request(self.subjects.edge_call(edge, verb), message, timeout_s=timeout_s)
+
+    async def _take_batch(self, message: Any) -> None:
+        try:
+            self.live.update(envelope.decode(message.data))
+        except Corrupt:
+            self.corrupt_total += 1
+
+    async def _take_health(self, message: Any) -> None:
+        self.health.take(message.subject, message.data)
+
+    async def _take_event(self, message: Any) -> None:
+        try:
+            self.events.append(msgspec.json.decode(message.data, type=Event))
+        except msgspec.DecodeError:
+            self.corrupt_total += 1
+        self.events_version += 1
+
+    async def _load_past(self) -> None:
+        with contextlib.suppress(Transient):
+            past = await recent_events(self.bus)
+            known = {(event.at_us, event.code, event.source) for event in self.events}
+            fresh = [e for e in past if (e.at_us, e.code, e.source) not in known]
+            self.events.extendleft(reversed(fresh))
+            self.events_version += 1
+
+    async def _load_last(self, tag_ids: list[int]) -> None:
+        """After a start, show the newest known values at once; the historian may not be up yet."""
+        with contextlib.suppress(HeadraceError):
+            if tag_ids:
+                self.live.restore(await self.history.last(tag_ids))

@@ -1,0 +1,276 @@
+"""The edge agent: runs exactly what its desired state says, and tells what it runs.
+
+A change of desired state touches only the connections that changed: same session settings and same
+addresses keep their session, whatever happens to units, scales, envelopes or other connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from headrace.bus import subjects as bus_subjects
+from headrace.bus.broker import BrokerAddress
+from headrace.bus.client import Bus
+from headrace.bus.subjects import Subjects
+from headrace.edge.catalog import connector_type
+from headrace.edge.contract import ConnectorContext
+from headrace.edge.host import ConnectionHost
+from headrace.edge.publisher import Lane
+from headrace.edge.secrets import resolve_secret
+from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
+from headrace.model.errors import HeadraceError, Refused, Transient
+from headrace.model.health import ConnectionState, EdgeState, Event
+from headrace.model.time import Clock
+
+EVENTS_WAITING_MAX: Final = 1_000
+HEALTH_INTERVAL_S: Final = 1.0
+DRAIN_S: Final = 2.0
+
+
+class _Running(msgspec.Struct):
+    """One connection that runs: its host, its lane, and their tasks."""
+
+    host: ConnectionHost
+    lane: Lane
+    tasks: list[asyncio.Task[None]]
+
+
+class Agent:
+    """One edge.
+
+    Args:
+        bus: open connection to the broker.
+        broker: its address, for the MQTT listener's endpoint and credentials.
+        subjects: of this edge's site.
+        edge: its name.
+        certificates: folder of certificates.
+        clock: time.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        broker: BrokerAddress,
+        subjects: Subjects,
+        *,
+        edge: str,
+        certificates: Path,
+        clock: Clock,
+    ) -> None:
+        self._bus = bus
+        self._broker = broker
+        self._subjects = subjects
+        self._edge = edge
+        self._certificates = certificates
+        self._clock = clock
+        self._epoch = clock.now_us()
+        self._running: dict[str, _Running] = {}
+        self._broken: dict[str, ConnectionState] = {}
+        self._config = EdgeConfig(enterprise="", site="", edge=edge)
+        self._events: deque[Event] = deque(maxlen=EVENTS_WAITING_MAX)
+        self._has_events = asyncio.Event()
+        self._identity = edge
+
+    @property
+    def config(self) -> EdgeConfig:
+        """The desired state that runs now."""
+        return self._config
+
+    async def apply(self, config: EdgeConfig) -> list[str]:
+        """Run ``config``; gives the names of the connections that were touched."""
+        wanted = {connection.name: connection for connection in config.connections}
+        self._identity = f"{config.enterprise}-{config.site}-{config.edge}"
+        touched = []
+        for name in [name for name in self._running if name not in wanted]:
+            await self._stop(name)
+            touched.append(name)
+        self._broken = {name: state for name, state in self._broken.items() if name in wanted}
+        for name, connection in wanted.items():
+            running = self._running.get(name)
+            if running is not None and running.host.config == connection:
+                continue
+            touched.append(name)
+            if running is not None and not _needs_session(running.host.config, connection):
+                running.host.retag(connection)
+                continue
+            if running is not None:
+                await self._stop(name)
+            self._start(connection)
+        self._config = config
+        return touched
+
+    def state(self) -> EdgeState:
+        """What runs now, for the health subject."""
+        states = [running.host.state() for running in self._running.values()]
+        return EdgeState(
+            edge=self._edge,
+            config_hash=self._config.content_hash(),
+            at_us=self._clock.now_us(),
+            started_us=self._epoch,
+            connections=sorted(
+                [*states, *self._broken.values()], key=lambda state: state.connection
+            ),
+        )
+
+    def find(self, tag_id: int) -> tuple[ConnectionHost, TagConfig]:
+        """Host and settings of a tag.
+
+        Raises:
+            Refused: EDGE-1030 when this edge does not have it.
+        """
+        for running in self._running.values():
+            for tag in running.host.config.tags:
+                if tag.tag_id == tag_id:
+                    return running.host, tag
+        raise Refused("EDGE-1030", f"edge {self._edge} has no tag {tag_id}", "Check the site file.")
+
+    async def context(self, name: str, resume_us: int) -> ConnectorContext:
+        """What a connector of the connection ``name`` is lent."""
+        if resume_us == 0:
+            resume_us = await self._durable_us(name)
+        return ConnectorContext(
+            clock=self._clock,
+            certificates=self._certificates,
+            secret=resolve_secret,
+            mqtt_endpoint=self._broker.mqtt_endpoint,
+            mqtt_user=self._broker.device_user,
+            mqtt_password=self._broker.device_password,
+            identity=self._identity,
+            resume_us=resume_us,
+        )
+
+    def report(self, event: Event) -> None:
+        """Queue an event; the oldest is dropped when a thousand wait for an absent broker."""
+        self._events.append(event)
+        self._has_events.set()
+
+    async def publish_events(self) -> None:
+        """Send queued events for ever."""
+        while True:
+            await self._has_events.wait()
+            self._has_events.clear()
+            while self._events:
+                event = self._events.popleft()
+                name = event.source.rsplit("/", 1)[-1]
+                try:
+                    await self._bus.publish_event(self._subjects.event("edge", name), event)
+                except Transient:
+                    self._events.appendleft(event)
+                    await asyncio.sleep(1.0)
+
+    async def publish_health(self) -> None:
+        """Send the state each second for ever."""
+        while True:
+            try:
+                await self._bus.publish(self._subjects.edge_health(self._edge), self.state())
+            except Transient:
+                pass  # the broker is away; lanes report that, and the next second tries again
+            await asyncio.sleep(HEALTH_INTERVAL_S)
+
+    async def stop(self) -> None:
+        """Stop every connection; what was read is given to the log for at most two seconds."""
+        await asyncio.gather(*(self._stop(name) for name in list(self._running)))
+
+    async def _durable_us(self, name: str) -> int:
+        batch = await self._bus.last_batch(self._subjects.batch(self._edge, name))
+        if batch is None:
+            return 0
+        good = batch.filter(batch["status"] < 1 << 30)["source_timestamp"].to_physical()
+        return int(good.min()) if len(good) else 0  # type: ignore[arg-type] # int64 column
+
+    def _start(self, connection: ConnectionConfig) -> None:
+        name = connection.name
+        self._broken.pop(name, None)
+        try:
+            kind = connector_type(connection.protocol)
+            kind.check_connection(connection)
+        except HeadraceError as error:
+            self._broken[name] = _broken_state(connection, error, self._edge, self._clock.now_us())
+            return
+        lane = Lane(
+            self._bus,
+            self._subjects.batch(self._edge, name),
+            edge=self._edge,
+            connection=name,
+            epoch=self._clock.now_us(),
+            on_trouble=lambda error: self._lane_trouble(name, error),
+        )
+        host = ConnectionHost(
+            connection,
+            kind,
+            context=lambda resume_us: self.context(name, resume_us),
+            lane=lane,
+            clock=self._clock,
+            report=self.report,
+            edge=self._edge,
+        )
+        tasks = [asyncio.create_task(lane.run()), asyncio.create_task(host.run())]
+        self._running[name] = _Running(host, lane, tasks)
+
+    async def _stop(self, name: str) -> None:
+        running = self._running.pop(name)
+        lane_task, host_task = running.tasks
+        host_task.cancel()
+        await asyncio.gather(host_task, return_exceptions=True)
+        left = await running.lane.drain(DRAIN_S)
+        running.host.pipeline.counts.dropped += left
+        lane_task.cancel()
+        await asyncio.gather(lane_task, return_exceptions=True)
+
+    def _lane_trouble(self, name: str, error: HeadraceError | None) -> None:
+        if error is None:
+            text, code, severity, remedy = "the log takes samples again", "EDGE-1017", "info", ""
+        else:
+            text, code, severity, remedy = error.what, error.code, "warning", error.remedy
+        self.report(
+            Event(
+                at_us=self._clock.now_us(),
+                severity=severity,  # type: ignore[arg-type] # one of the literals above
+                code=code,
+                source=f"edge/{self._edge}/{name}",
+                text=text,
+                remedy=remedy,
+            )
+        )
+
+
+def _needs_session(old: ConnectionConfig, new: ConnectionConfig) -> bool:
+    """Whether a change is visible to the connector: settings, or which addresses are read how."""
+
+    def seen(config: ConnectionConfig) -> list[tuple[int, str, int, int]]:
+        return [
+            (tag.tag_id, tag.address, tag.scan_interval_ms, tag.sample_interval_us)
+            for tag in config.tags
+        ]
+
+    return old.session_key != new.session_key or seen(old) != seen(new)
+
+
+def _broken_state(
+    connection: ConnectionConfig, error: HeadraceError, edge: str, now_us: int
+) -> ConnectionState:
+    return ConnectionState(
+        connection=connection.name,
+        protocol=connection.protocol,
+        endpoint=connection.endpoint,
+        edge=edge,
+        state="refused",
+        since_us=now_us,
+        last_error_code=error.code,
+        last_error=error.what,
+        last_error_remedy=error.remedy,
+        last_error_us=now_us,
+        tags=len(connection.tags),
+        tags_bad=len(connection.tags),
+    )
+
+
+async def follow_desired(agent: Agent, bus: Bus, edge: str) -> None:
+    """Apply each desired state that appears for ``edge``, for ever."""
+    async for body in bus.watch(bus_subjects.DESIRED_BUCKET, f"edge.{edge}"):
+        await agent.apply(msgspec.json.decode(body, type=EdgeConfig))

@@ -1,0 +1,146 @@
+"""Requests that people and apps make to an edge: check and browse a device, write a tag."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final, TypeVar
+
+import msgspec
+
+from headrace.bus.client import Bus
+from headrace.bus.subjects import Subjects
+from headrace.edge import guard
+from headrace.edge.agent import Agent
+from headrace.edge.catalog import connector_type
+from headrace.edge.contract import Connector
+from headrace.model.desired import ConnectionConfig
+from headrace.model.errors import Misconfigured, Transient
+from headrace.model.health import Event
+from headrace.model.time import Clock
+
+CALL_TIMEOUT_S: Final = 20.0
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class CheckCall(msgspec.Struct, kw_only=True):
+    """Open a session with these settings and close it again."""
+
+    connection: ConnectionConfig
+
+
+class BrowseCall(msgspec.Struct, kw_only=True):
+    """List what a device has below ``address``; "" is its root."""
+
+    connection: ConnectionConfig
+    address: str = ""
+
+
+class WriteCall(msgspec.Struct, kw_only=True):
+    """Set a tag, in engineering units, on behalf of ``actor``."""
+
+    tag_id: int
+    value: float | str
+    actor: str
+
+
+class WriteAnswer(msgspec.Struct, kw_only=True):
+    """What the device says the value is after the write, in engineering units."""
+
+    value: float | str
+
+
+class Calls:
+    """Answers an edge's calls.
+
+    Args:
+        agent: the edge.
+        clock: time of events.
+        edge: its name.
+    """
+
+    def __init__(self, agent: Agent, clock: Clock, edge: str) -> None:
+        self._agent = agent
+        self._clock = clock
+        self._edge = edge
+
+    async def serve(self, bus: Bus, subjects: Subjects) -> None:
+        """Start answering ``check``, ``browse`` and ``write``."""
+        await bus.answer(subjects.edge_call(self._edge, "check"), self.check)
+        await bus.answer(subjects.edge_call(self._edge, "browse"), self.browse)
+        await bus.answer(subjects.edge_call(self._edge, "write"), self.write)
+
+    async def check(self, body: bytes) -> bytes:
+        call = _decode(body, CheckCall)
+        async with self._session(call.connection):
+            return b"{}"
+
+    async def browse(self, body: bytes) -> bytes:
+        call = _decode(body, BrowseCall)
+        async with self._session(call.connection) as connector:
+            browse = getattr(connector, "browse", None)
+            if browse is None:
+                raise Misconfigured(
+                    "EDGE-1031",
+                    f"{call.connection.protocol} cannot be browsed",
+                    "Type the addresses.",
+                )
+            return msgspec.json.encode(await browse(call.address))
+
+    async def write(self, body: bytes) -> bytes:
+        call = _decode(body, WriteCall)
+        host, tag = self._agent.find(call.tag_id)
+        raw = guard.raw_value(tag, call.value)
+        connector = host.connector
+        write = getattr(connector, "write", None)
+        if connector is None or write is None:
+            reason = "is not connected" if connector is None else "cannot be written"
+            raise Transient("EDGE-1032", f"{host.config.name} {reason}; {tag.path} was not written")
+        try:
+            async with host.exclusive():
+                read_back = await asyncio.wait_for(write(tag, raw), CALL_TIMEOUT_S)
+        except TimeoutError as error:
+            raise Transient(
+                "EDGE-1033",
+                f"{host.config.name} did not confirm the write of {tag.path}; it may be written or not",
+                "Read the tag before you write again.",
+            ) from error
+        value = guard.engineering_value(tag, read_back)
+        self._agent.report(
+            Event(
+                at_us=self._clock.now_us(),
+                severity="info",
+                code="EDGE-1034",
+                source=f"edge/{self._edge}/{host.config.name}",
+                text=f"{call.actor} set {tag.path} to {call.value} {tag.unit}, read back {value}",
+            )
+        )
+        return msgspec.json.encode(WriteAnswer(value=value))
+
+    @contextlib.asynccontextmanager
+    async def _session(self, connection: ConnectionConfig) -> AsyncIterator[Connector]:
+        kind = connector_type(connection.protocol)
+        kind.check_connection(connection)
+        for tag in connection.tags:
+            kind.check_tag(tag)
+        context = await self._agent.context(connection.name, 1)
+        connector: Connector = kind.open(connection, context)
+        try:
+            await asyncio.wait_for(connector.connect(), CALL_TIMEOUT_S)
+            yield connector
+        except TimeoutError as error:
+            raise Transient(
+                "EDGE-1035", f"{connection.endpoint} did not answer in {CALL_TIMEOUT_S:.0f} s"
+            ) from error
+        finally:
+            await connector.close()
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise Misconfigured(
+            "EDGE-1036", f"not a {kind.__name__}: {error}", "See the API page."
+        ) from error

@@ -1,0 +1,289 @@
+"""The host of one connection: session, schedule, retry, back-off, state and counts.
+
+::
+
+    disabled ◄── enabled = false, or end of input
+    connecting ──► connected ◄──► degraded          (degraded: some tags are Bad)
+         ▲             │
+         │             ▼ Transient
+         └───────── waiting  (back-off 0.5 s, doubling to 30 s; at once when the settings change)
+         └───────── refused  (Refused, Misconfigured, Terminal: 30 s; a person is needed)
+
+A connector knows none of this; see :mod:`headrace.edge.contract`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from headrace.edge.contract import (
+    Connector,
+    ConnectorContext,
+    ConnectorType,
+    EndOfInput,
+    Reading,
+    ScanGroup,
+)
+from headrace.edge.pipeline import Pipeline
+from headrace.edge.publisher import Lane
+from headrace.model.desired import ConnectionConfig, TagConfig
+from headrace.model.errors import HeadraceError, Misconfigured, Refused, Terminal, Transient
+from headrace.model.health import ConnectionState, ConnectionStateName, Event
+from headrace.model.time import US_PER_S, Clock
+
+BACK_OFF_FIRST_S: Final = 0.5
+BACK_OFF_MAX_S: Final = 30.0
+REFUSED_WAIT_S: Final = 30.0
+CONNECT_TIMEOUT_S: Final = 60.0
+CLOSE_TIMEOUT_S: Final = 2.0
+HANDSHAKE_S: Final = 1.0
+TAG_ERRORS_SHOWN: Final = 20
+
+Report = Callable[[Event], None]
+OpenConnector = Callable[[ConnectionConfig, ConnectorContext], Connector]
+
+
+class ConnectionHost:
+    """Runs one connection until it is cancelled.
+
+    Args:
+        config: what to run.
+        kind: its connector.
+        context: makes the context of each session, given the time to resume from.
+        lane: where samples go.
+        clock: time.
+        report: takes events; must not block.
+        edge: name of this edge, for states and events.
+    """
+
+    def __init__(
+        self,
+        config: ConnectionConfig,
+        kind: ConnectorType,
+        *,
+        context: Callable[[int], Awaitable[ConnectorContext]],
+        lane: Lane,
+        clock: Clock,
+        report: Report,
+        edge: str,
+    ) -> None:
+        self.config = config
+        self.pipeline = Pipeline(config.tags)
+        self._kind = kind
+        self._context = context
+        self._lane = lane
+        self._clock = clock
+        self._report = report
+        self._edge = edge
+        self._errors: dict[int, str] = {}
+        self._paths = {tag.tag_id: tag.path for tag in config.tags}
+        self._connector: Connector | None = None
+        self._one_call = asyncio.Lock()
+        self._sessions = 0
+        self._state = ConnectionState(
+            connection=config.name,
+            protocol=config.protocol,
+            endpoint=config.endpoint,
+            edge=edge,
+            state="connecting" if config.enabled else "disabled",
+            since_us=clock.now_us(),
+        )
+
+    def state(self) -> ConnectionState:
+        """The state now, with counts; a fresh snapshot is cheap."""
+        counts = self.pipeline.counts
+        state = self._state
+        state.expected, state.read, state.bad = counts.expected, counts.read, counts.bad
+        state.filtered, state.dropped = counts.filtered, counts.dropped
+        state.published, state.buffered = self._lane.published, self._lane.buffered
+        state.tags, state.tags_bad = len(self.config.tags), self.pipeline.tags_bad
+        state.reconnects = max(0, self._sessions - 1)
+        state.tag_errors = {
+            self._paths[tag_id]: text
+            for tag_id, text in list(self._errors.items())[:TAG_ERRORS_SHOWN]
+            if tag_id in self._paths
+        }
+        return state
+
+    def retag(self, config: ConnectionConfig) -> None:
+        """Take over changes that need no new session: units, scale, dead-band, envelopes, paths."""
+        self.config = config
+        self._paths = {tag.tag_id: tag.path for tag in config.tags}
+        self.pipeline.retag(config.tags)
+
+    @property
+    def connector(self) -> Connector | None:
+        """The open connector, for writes; None while there is no session."""
+        return self._connector if self._state.state in ("connected", "degraded") else None
+
+    @contextlib.asynccontextmanager
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Hold the connection for a call of another kind; polls wait meanwhile."""
+        if self._kind.mode == "poll":
+            async with self._one_call:
+                yield
+        else:
+            yield
+
+    async def run(self) -> None:
+        """Connect, read, retry; returns only at the end of input."""
+        if not self.config.enabled:
+            return
+        back_off_s = BACK_OFF_FIRST_S
+        while True:
+            sessions_before = self._sessions
+            try:
+                await self._session()
+            except EndOfInput:
+                self._enter("disabled")
+                self._tell("info", "EDGE-1012", "the source has ended")
+                return
+            except HeadraceError as error:
+                failure = error
+            except Exception as error:  # noqa: BLE001 - supervisor: a connector's bug must not stop the edge
+                failure = Transient(
+                    "EDGE-1099", f"the connector failed: {type(error).__name__}: {error}"
+                )
+            if self._sessions > sessions_before:
+                back_off_s = BACK_OFF_FIRST_S
+            wait_s = self._fail(failure, back_off_s)
+            await asyncio.sleep(wait_s)
+            back_off_s = min(back_off_s * 2, BACK_OFF_MAX_S)
+
+    async def _session(self) -> None:
+        self._state.next_try_us = 0
+        if self._state.state not in ("refused", "waiting"):
+            self._enter("connecting")
+        context = await self._context(self._lane.durable_us)
+        connector = self._kind.open(self.config, context)
+        try:
+            try:
+                await asyncio.wait_for(connector.connect(), CONNECT_TIMEOUT_S)
+            except TimeoutError as error:
+                raise Transient(
+                    "EDGE-1013", f"{self.config.name} did not connect in {CONNECT_TIMEOUT_S:.0f} s"
+                ) from error
+            self._connector = connector
+            self._sessions += 1
+            self._enter("connected")
+            self._tell("info", "EDGE-1010", f"connected to {self.config.endpoint}")
+            if self._kind.mode == "poll":
+                await self._poll(connector)
+            else:
+                await self._follow(connector)
+        finally:
+            self._connector = None
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(connector.close(), CLOSE_TIMEOUT_S)
+
+    async def _follow(self, connector: Connector) -> None:
+        group = ScanGroup(0, self.config.tags)
+        while True:
+            await self._lane.room()
+            self._take(await connector.read(group))
+
+    async def _poll(self, connector: Connector) -> None:
+        groups = scan_groups(self.config)
+        if not groups:
+            await (
+                asyncio.Event().wait()
+            )  # nothing to read; the session stays for writes and browsing
+        start_s = self._clock.monotonic_s()
+        due_s = [start_s] * len(groups)
+        while True:
+            at = min(range(len(groups)), key=due_s.__getitem__)
+            group = groups[at]
+            await asyncio.sleep(max(0.0, due_s[at] - self._clock.monotonic_s()))
+            await self._lane.room()
+            async with self._one_call:
+                reading = await connector.read(group)
+            self._take(reading)
+            if reading.waits and not await self._lane.drain(HANDSHAKE_S):
+                due_s[at] = (
+                    self._clock.monotonic_s()
+                )  # it was acknowledged: the next record may be there
+                continue
+            interval_s = group.scan_interval_ms / 1000
+            due_s[at] += interval_s
+            missed = int(max(0.0, self._clock.monotonic_s() - due_s[at]) / interval_s)
+            if missed:
+                # A slow device: polls that could not be made are expected samples that never came.
+                self.pipeline.counts.expected += missed * len(group.tags)
+                due_s[at] += missed * interval_s
+
+    def _take(self, reading: Reading) -> None:
+        now_us = self._clock.now_us()
+        self.pipeline.counts.expected += reading.expected
+        batch = self.pipeline.process(reading.batch)
+        self._lane.offer(batch, reading.acknowledge, waits=reading.waits)
+        if reading.stale:
+            self._lane.offer(self.pipeline.stale(reading.stale, now_us))
+        for code, text in reading.notices:
+            self._tell("warning", code, text)
+        self._note_tag_errors(reading.tag_errors)
+        if reading.batch.height:
+            self._state.last_success_us = now_us
+        if reading.device_time_us is not None:
+            self._state.device_clock_offset_us = reading.device_time_us - now_us
+        self._enter("degraded" if self._errors else "connected")
+
+    def _note_tag_errors(self, errors: dict[int, str]) -> None:
+        for tag_id in [known for known in self._errors if not self.pipeline.is_bad(known)]:
+            if tag_id not in errors:
+                del self._errors[tag_id]
+                self._tell("info", "EDGE-1015", f"{self._paths.get(tag_id, tag_id)} is read again")
+        for tag_id, text in errors.items():
+            if tag_id not in self._errors:
+                self._tell("warning", "EDGE-1014", f"{self._paths.get(tag_id, tag_id)}: {text}")
+            self._errors[tag_id] = text
+
+    def _fail(self, failure: HeadraceError, back_off_s: float) -> float:
+        now_us = self._clock.now_us()
+        needs_person = isinstance(failure, (Refused, Misconfigured, Terminal))
+        wait_s = REFUSED_WAIT_S if needs_person else back_off_s
+        if isinstance(failure, Transient) and failure.retry_after_s is not None:
+            wait_s = min(failure.retry_after_s, BACK_OFF_MAX_S)
+        self._lane.offer(self.pipeline.lost(now_us))
+        state = self._state
+        first = state.state not in ("waiting", "refused") or state.last_error_code != failure.code
+        state.last_error_code, state.last_error = failure.code, failure.what
+        state.last_error_remedy, state.last_error_us = failure.remedy, now_us
+        state.next_try_us = now_us + int(wait_s * US_PER_S)
+        self._enter("refused" if needs_person else "waiting")
+        if first:
+            severity = "error" if needs_person else "warning"
+            self._tell(severity, failure.code, failure.what, failure.remedy)
+        return wait_s
+
+    def _enter(self, name: ConnectionStateName) -> None:
+        if self._state.state != name:
+            self._state.state = name
+            self._state.since_us = self._clock.now_us()
+
+    def _tell(self, severity: str, code: str, text: str, remedy: str = "") -> None:
+        self._report(
+            Event(
+                at_us=self._clock.now_us(),
+                severity=severity,  # type: ignore[arg-type] # callers pass the three literals
+                code=code,
+                source=f"edge/{self._edge}/{self.config.name}",
+                text=text,
+                remedy=remedy,
+            )
+        )
+
+
+def scan_groups(config: ConnectionConfig) -> list[ScanGroup]:
+    """The connection's tags by scan interval, fastest first.
+
+    Example:
+        >>> scan_groups(ConnectionConfig(name="a", protocol="modbus", endpoint="x"))
+        []
+    """
+    by_interval: dict[int, list[TagConfig]] = {}
+    for tag in config.tags:
+        by_interval.setdefault(tag.scan_interval_ms, []).append(tag)
+    return [ScanGroup(interval, tuple(by_interval[interval])) for interval in sorted(by_interval)]

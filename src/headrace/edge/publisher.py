@@ -1,0 +1,189 @@
+"""From the edge to the log: frames, sequence, retry, acknowledgement; all of it bounded.
+
+Each connection has a lane. A lane collects batches for at most 100 ms or 10,000 samples, gives the
+frame the next sequence number, and publishes it under one id until the log has it on disk. Then, and
+only then, it acknowledges to the source. One frame is in flight per lane, so a lane keeps its order;
+lanes do not wait for each other.
+
+When the broker is away, lanes fill. A full lane makes its connection wait before the next read
+(:meth:`Lane.room`): polls are then missed and counted, sources that keep their data keep it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol
+
+import polars as pl
+
+from headrace.bus import envelope
+from headrace.model.errors import HeadraceError, Refused, Transient
+from headrace.model.sample import concat_batches
+
+FRAME_WAIT_S: Final = 0.1
+LANE_ROWS_MAX: Final = 500_000
+LANE_BATCHES_MAX: Final = 20_000
+RETRY_FIRST_S: Final = 0.1
+RETRY_MAX_S: Final = 2.0
+
+Acknowledge = Callable[[], Awaitable[None]]
+Trouble = Callable[[HeadraceError | None], None]
+
+
+class FramePublisher(Protocol):
+    """The one call of the bus that a lane needs."""
+
+    async def publish_frame(self, subject: str, body: bytes, headers: dict[str, str]) -> int: ...
+
+
+class Lane:
+    """The way of one connection into the log.
+
+    Args:
+        bus: where frames go.
+        subject: the connection's batch subject.
+        edge, connection, epoch: make the frames' ids; see :mod:`headrace.bus.envelope`.
+        on_trouble: told once when the log stops taking frames (with the error) and once when it
+            takes them again (with None).
+    """
+
+    def __init__(
+        self,
+        bus: FramePublisher,
+        subject: str,
+        *,
+        edge: str,
+        connection: str,
+        epoch: int,
+        on_trouble: Trouble,
+    ) -> None:
+        self._bus = bus
+        self._subject = subject
+        self._edge = edge
+        self._connection = connection
+        self._epoch = epoch
+        self._on_trouble = on_trouble
+        self._sequence = 0
+        self._waiting: deque[tuple[pl.DataFrame, Acknowledge | None]] = deque()  # bounded by room()
+        self._rows = 0
+        self._in_flight = 0
+        self._filled = asyncio.Event()
+        self._full_frame = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.published = 0
+        self.unacknowledged = 0
+        self.durable_us = 0
+
+    @property
+    def buffered(self) -> int:
+        """Samples that the log does not have yet."""
+        return self._rows + self._in_flight
+
+    async def room(self) -> None:
+        """Wait until the lane can take another reading."""
+        await self._has_room.wait()
+
+    def offer(
+        self, batch: pl.DataFrame, acknowledge: Acknowledge | None = None, *, waits: bool = False
+    ) -> None:
+        """Take a batch; call :meth:`room` before reading the next one.
+
+        Args:
+            waits: the source shows nothing new before it is acknowledged; publish at once.
+        """
+        if batch.height == 0 and acknowledge is None:
+            return
+        self._waiting.append((batch, acknowledge))
+        self._rows += batch.height
+        self._empty.clear()
+        self._filled.set()
+        if waits or self._rows >= envelope.FRAME_ROWS_MAX:
+            self._full_frame.set()
+        if not self._fits():
+            self._has_room.clear()
+
+    async def run(self) -> None:
+        """Publish for ever; cancel to stop (:meth:`drain` first, to lose nothing)."""
+        while True:
+            await self._filled.wait()
+            try:
+                await asyncio.wait_for(self._full_frame.wait(), FRAME_WAIT_S)
+            except TimeoutError:
+                pass
+            batch, acknowledges = self._next_frame()
+            if batch.height:
+                await self._publish(batch)
+            await self._acknowledge(acknowledges)
+            self._in_flight = 0
+            if not self._waiting:
+                self._empty.set()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Wait until the log has everything, at most ``timeout_s``; gives what was left over."""
+        try:
+            await asyncio.wait_for(self._empty.wait(), timeout_s)
+        except TimeoutError:
+            pass
+        return self.buffered
+
+    def _fits(self) -> bool:
+        return self._rows < LANE_ROWS_MAX and len(self._waiting) < LANE_BATCHES_MAX
+
+    def _next_frame(self) -> tuple[pl.DataFrame, list[Acknowledge]]:
+        batches: list[pl.DataFrame] = []
+        acknowledges: list[Acknowledge] = []
+        rows = 0
+        while self._waiting and rows < envelope.FRAME_ROWS_MAX:
+            batch, acknowledge = self._waiting.popleft()
+            rows += batch.height
+            batches.append(batch)
+            if acknowledge is not None:
+                acknowledges.append(acknowledge)
+        self._rows -= rows
+        self._in_flight = rows
+        if self._rows < envelope.FRAME_ROWS_MAX:
+            self._full_frame.clear()
+        if not self._waiting:
+            self._filled.clear()
+        if self._fits():
+            self._has_room.set()
+        return concat_batches([batch for batch in batches if batch.height]), acknowledges
+
+    async def _acknowledge(self, acknowledges: list[Acknowledge]) -> None:
+        for acknowledge in acknowledges:
+            try:
+                await acknowledge()
+            except HeadraceError:
+                # The source is gone before it heard us; it gives the same samples again, and the
+                # historian stores a sample once.
+                self.unacknowledged += 1
+
+    async def _publish(self, batch: pl.DataFrame) -> None:
+        self._sequence += 1
+        body = envelope.encode(batch)
+        headers = envelope.headers(
+            self._edge, self._connection, self._epoch, self._sequence, batch.height
+        )
+        wait_s = RETRY_FIRST_S
+        in_trouble = False
+        while True:
+            try:
+                await self._bus.publish_frame(self._subject, body, headers)
+                break
+            except (Transient, Refused) as error:
+                if not in_trouble:
+                    self._on_trouble(error)
+                    in_trouble = True
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, RETRY_MAX_S)
+        if in_trouble:
+            self._on_trouble(None)
+        self.published += batch.height
+        good = batch.filter(pl.col("status") < 1 << 30)["source_timestamp"]
+        if len(good):
+            self.durable_us = int(good.to_physical().min())  # type: ignore[arg-type] # int64 column

@@ -1,0 +1,45 @@
+"""The edge process."""
+
+from __future__ import annotations
+
+import asyncio
+
+from headrace.bus.broker import BrokerAddress
+from headrace.bus.client import ensure_streams, open_bus
+from headrace.bus.subjects import Subjects
+from headrace.edge.agent import Agent, follow_desired
+from headrace.edge.calls import Calls
+from headrace.model.folder import DataFolder
+from headrace.model.time import SystemClock
+
+
+async def run(
+    folder: DataFolder,
+    address: BrokerAddress,
+    subjects: Subjects,
+    stop: asyncio.Event,
+    *,
+    edge: str = "local",
+) -> None:
+    """Run one edge until ``stop`` is set; then give what was read to the log and return.
+
+    Raises:
+        Transient: BUS-1025 when the broker does not answer at first.
+    """
+    clock = SystemClock()
+    async with open_bus(address, f"edge-{edge}") as bus:
+        await ensure_streams(bus)
+        agent = Agent(
+            bus, address, subjects, edge=edge, certificates=folder.certificates, clock=clock
+        )
+        await Calls(agent, clock, edge).serve(bus, subjects)
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(follow_desired(agent, bus, edge)),
+                tasks.create_task(agent.publish_health()),
+                tasks.create_task(agent.publish_events()),
+            ]
+            await stop.wait()
+            await agent.stop()
+            for task in running:
+                task.cancel()

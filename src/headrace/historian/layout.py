@@ -1,0 +1,216 @@
+"""How samples lie on disk: the Delta schema, the names and the encoding of data files.
+
+::
+
+    table/
+      _delta_log/                                  one JSON a commit, a checkpoint each 100
+      part-<ordinal>-<k>.parquet                   written by the writer; sorted, no identity twice
+      part-<ordinal>-<k>-c<version>.parquet        small files merged by compaction
+      part-<ordinal>-<k>-d<version>.parquet        a closed day, by tag, written by compaction
+
+``ordinal`` orders files by age of content: of two samples with one identity and one received_timestamp, the
+one in the file with the higher ordinal counts. A compacted file has the highest ordinal of its inputs.
+
+Delta has no unsigned integers: ``status`` is stored as ``long`` with the same number (0 to 2**32-1), so that
+any engine reads the StatusCode as it is; a 32-bit pattern in ``integer`` would show Bad as negative. After
+compression both cost the same.
+
+The table is not partitioned. A commit of late or replayed samples may span years, and a date partition
+would cut it into hundreds of files; the files carry minima and maxima of id and time instead, by which
+we and foreign engines prune.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import polars as pl
+from deltalake import Field, Schema
+from deltalake.schema import PrimitiveType
+
+from headrace.model.sample import COLUMNS, SCHEMA, TIMESTAMP
+
+FILE_ROWS: Final = 1_000_000
+ROW_GROUP_ROWS: Final = 65_536
+COMPRESSION_LEVEL: Final = 1
+CLOSED_ROW_GROUP_ROWS: Final = 262_144
+CLOSED_COMPRESSION_LEVEL: Final = 3
+APP_PREFIX: Final = "headrace/"
+
+DELTA_SCHEMA: Final = Schema(
+    [
+        Field("tag_id", PrimitiveType("long"), nullable=False),
+        Field("source_timestamp", PrimitiveType("timestamp"), nullable=False),
+        Field("value", PrimitiveType("double"), nullable=True),
+        Field("text", PrimitiveType("string"), nullable=True),
+        Field("status", PrimitiveType("long"), nullable=False),
+        Field("received_timestamp", PrimitiveType("timestamp"), nullable=False),
+    ]
+)
+TABLE_CONFIGURATION: Final[dict[str, str | None]] = {
+    "delta.checkpointInterval": "100",
+    "delta.logRetentionDuration": "interval 1 days",
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
+    "delta.enableExpiredLogCleanup": "true",
+}
+
+STORED_SCHEMA: Final = {**SCHEMA, "status": pl.Int64()}
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One data file and what its commit says of it.
+
+    Attributes:
+        path: relative to the table.
+        size: bytes.
+        rows: samples in it.
+        tag_id_min, tag_id_max, start_us, end_us: bounds of its content, both inclusive.
+        modified_ms: when it was made.
+    """
+
+    path: str
+    size: int
+    rows: int
+    tag_id_min: int
+    tag_id_max: int
+    start_us: int
+    end_us: int
+    modified_ms: int = 0
+
+    @property
+    def ordinal(self) -> int:
+        """Age of content; see the module."""
+        return int(self.path.split("-")[1])
+
+
+def file_name(ordinal: int, part: int, rewritten: str = "") -> str:
+    """Name of a data file.
+
+    Args:
+        rewritten: how it came about when the writer did not write it: ``c`` (merged) or ``d`` (a closed
+            day) and the version that has it.
+
+    Example:
+        >>> file_name(7, 0), file_name(7, 1, "c9")
+        ('part-00000000000000000007-0000.parquet', 'part-00000000000000000007-0001-c9.parquet')
+    """
+    suffix = f"-{rewritten}" if rewritten else ""
+    return f"part-{ordinal:020d}-{part:04d}{suffix}.parquet"
+
+
+def is_closed(name: str) -> bool:
+    """True for a file of a closed day.
+
+    Example:
+        >>> is_closed(file_name(7, 0, "d9")), is_closed(file_name(7, 0, "c9"))
+        (True, False)
+    """
+    return "-d" in name
+
+
+def app_id(stream: str, created_us: int) -> str:
+    """The Delta ``txn`` application of one stream; a stream that is made again is another one.
+
+    Example:
+        >>> app_id("SAMPLES", 5)
+        'headrace/SAMPLES/5'
+    """
+    return f"{APP_PREFIX}{stream}/{created_us}"
+
+
+def to_stored(batch: pl.DataFrame) -> pl.DataFrame:
+    """A batch with the column types of the table."""
+    return batch.with_columns(pl.col("status").cast(pl.Int64))
+
+
+def from_stored(rows: pl.DataFrame) -> pl.DataFrame:
+    """A batch from rows of the table."""
+    return rows.select(COLUMNS).with_columns(
+        pl.col("status").cast(pl.UInt32),
+        pl.col("source_timestamp", "received_timestamp").cast(TIMESTAMP),
+    )
+
+
+def sort_unique(batch: pl.DataFrame) -> pl.DataFrame:
+    """Sorted by identity, one sample each: of several the last received, then the last in the input.
+
+    Args:
+        batch: samples, older files and messages first.
+
+    Example:
+        >>> from headrace.model.sample import make_batch
+        >>> two = make_batch(np.array([7, 7]), np.array([0, 0]), np.array([1.0, 2.0]),
+        ...                  received_timestamp_us=np.array([9, 5]))
+        >>> sort_unique(two)["value"].to_list()
+        [1.0]
+    """
+    tag_id, at_us = identity(batch)
+    if is_sorted_unique(tag_id, at_us):
+        return batch
+    received_us = batch["received_timestamp"].to_physical().to_numpy()
+    order = np.lexsort((received_us, at_us, tag_id))
+    tag_id, at_us = tag_id[order], at_us[order]
+    last = np.ones(len(order), np.bool_)
+    last[:-1] = (tag_id[1:] != tag_id[:-1]) | (at_us[1:] != at_us[:-1])
+    return batch[order[last]]
+
+
+def identity(batch: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """(tag_id, source_timestamp in us) as int64 arrays."""
+    return (
+        batch["tag_id"].to_numpy(),
+        batch["source_timestamp"].to_physical().to_numpy(),
+    )
+
+
+def is_sorted_unique(tag_id: np.ndarray, at_us: np.ndarray) -> bool:
+    """True when identities strictly ascend."""
+    if len(tag_id) < 2:
+        return True
+    same = tag_id[1:] == tag_id[:-1]
+    return bool(np.all((tag_id[1:] > tag_id[:-1]) | (same & (at_us[1:] > at_us[:-1]))))
+
+
+def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> DataFile:
+    """Write sorted rows as one Parquet file and sync it; the folder is synced by the commit.
+
+    zstd over Polars' own encodings; closed days, which are written once and read for ever, get larger row
+    groups and a higher level: see docs/adr/0005 for what was measured.
+    """
+    path = table / name
+    closed = is_closed(name)
+    with path.open("wb") as handle:
+        to_stored(rows).write_parquet(
+            handle,
+            compression="zstd",
+            compression_level=CLOSED_COMPRESSION_LEVEL if closed else COMPRESSION_LEVEL,
+            row_group_size=CLOSED_ROW_GROUP_ROWS if closed else ROW_GROUP_ROWS,
+            statistics=True,
+        )
+        handle.flush()
+        os.fsync(handle.fileno())
+    tag_id, at_us = identity(rows)
+    return DataFile(
+        path=name,
+        size=path.stat().st_size,
+        rows=rows.height,
+        tag_id_min=int(tag_id.min()),
+        tag_id_max=int(tag_id.max()),
+        start_us=int(at_us.min()),
+        end_us=int(at_us.max()),
+        modified_ms=modified_ms,
+    )
+
+
+def sync_path(path: Path) -> None:
+    """fsync a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,430 @@
+"""Reads: the table at its committed sequence plus the tail after it, sorted, each sample once.
+
+All calls are synchronous and thread-safe; in an event loop call them with ``asyncio.to_thread``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import numpy as np
+import polars as pl
+
+from headrace.bus.client import Bus
+from headrace.historian.aggregates import STATUS_AGGREGATES, calculate, check_name
+from headrace.historian.downsample import bucket_edges, downsample, empty_buckets
+from headrace.historian.index import Snapshot, TableIndex
+from headrace.historian.intervals import AggregateConfiguration, Raw, interval_edges
+from headrace.historian.layout import DataFile, sort_unique
+from headrace.historian.scan import US_MAX, US_MIN, matching, read_files, scan_files
+from headrace.historian.tail import Segment, Tail
+from headrace.model.errors import Misconfigured, Refused, Transient
+from headrace.model.folder import DataFolder
+from headrace.model.sample import TIMESTAMP, empty_batch
+
+ROWS_MAX: Final = 20_000_000
+LOOK_FILES: Final = 8
+TRIES: Final = 5
+AGGREGATE_SCHEMA: Final = {
+    "tag_id": pl.Int64(),
+    "timestamp": TIMESTAMP,
+    "value": pl.Float64(),
+    "status": pl.UInt32(),
+}
+PART_ROWS: Final = 32_000_000
+_NUMBERS: Final = (
+    pl.col("source_timestamp"),
+    pl.col("value"),
+    pl.col("status").cast(pl.UInt32),
+)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class View:
+    """One consistent state of the history: files of one table version, and the tail after it."""
+
+    snapshot: Snapshot
+    segments: tuple[Segment, ...]
+    app: str = ""
+
+
+class Reader:
+    """Reads one historian's samples.
+
+    Use :func:`open_reader`.
+
+    Args:
+        table: the table's folder; it may be empty yet.
+        tail: None reads the table alone.
+
+    Example:
+        >>> Reader(Path("/nowhere/table")).read([7], 0, 10).height
+        0
+    """
+
+    def __init__(
+        self, table: Path, tail: Tail | None = None, index: TableIndex | None = None
+    ) -> None:
+        self._table = table
+        self._index = index or TableIndex(table)
+        self._tail = tail
+        self._last = _LastValues()
+        self._last_lock = threading.Lock()
+
+    def view(self) -> View:
+        """The state of now; the snapshot is taken before the tail, so nothing falls between."""
+        snapshot = self._index.refresh()
+        if self._tail is None or not self._tail.app:
+            return View(snapshot, ())
+        app = self._tail.app
+        return View(snapshot, tuple(self._tail.segments(snapshot.committed(app))), app)
+
+    def read(
+        self, tag_ids: Sequence[int], start_us: int, end_us: int, limit: int | None = None
+    ) -> pl.DataFrame:
+        """Samples of the tags in [start_us, end_us), sorted by tag_id and source_timestamp.
+
+        Args:
+            tag_ids: permanent ids; unknown ones have no samples.
+            start_us, end_us: UTC microseconds, half-open.
+            limit: first so many samples of the result.
+
+        Raises:
+            Refused: HIST-1040 when more than 20 million samples match and there is no limit.
+        """
+        ids = sorted(set(map(int, tag_ids)))
+        if not ids or end_us <= start_us:
+            return empty_batch()
+        found = self._again(lambda view: self._read(view, ids, start_us, end_us))
+        if limit is not None:
+            return found.head(limit)
+        if found.height > ROWS_MAX:
+            raise Refused(
+                "HIST-1040",
+                f"{found.height} samples match, more than {ROWS_MAX}",
+                "Ask for a shorter time, fewer tags, or an aggregate.",
+            )
+        return found
+
+    def before(self, tag_ids: Sequence[int], at_us: int) -> pl.DataFrame:
+        """The newest sample of each tag before ``at_us``; tags without one are left out."""
+        return self._again(
+            lambda view: self._nearest(view, sorted(set(tag_ids)), US_MIN, at_us, newest=True)
+        )
+
+    def after(self, tag_ids: Sequence[int], at_us: int) -> pl.DataFrame:
+        """The oldest sample of each tag at or after ``at_us``; tags without one are left out."""
+        return self._again(
+            lambda view: self._nearest(view, sorted(set(tag_ids)), at_us, US_MAX, newest=False)
+        )
+
+    def last(self, tag_ids: Sequence[int]) -> pl.DataFrame:
+        """The newest sample of each tag; kept in memory from the first call on, so cheap to repeat."""
+        wanted = sorted(set(map(int, tag_ids)))
+        with self._last_lock:
+            return self._again(lambda view: self._last_of(view, wanted))
+
+    def downsample(self, tag_id: int, start_us: int, end_us: int, points: int) -> pl.DataFrame:
+        """At most ``points`` buckets over [start_us, end_us), each with its minimum and maximum.
+
+        Buckets without samples are left out, so a gap shows as a gap.
+
+        Returns:
+            Columns of :data:`headrace.historian.downsample.BUCKET_SCHEMA`.
+
+        Raises:
+            Misconfigured: HIST-1042 when ``points`` is below 1 or the time is empty.
+        """
+        if points < 1 or end_us <= start_us:
+            raise Misconfigured(
+                "HIST-1042",
+                f"a trend of {points} points from {start_us} to {end_us} us is empty",
+                "Ask for at least one point and an end after the start.",
+            )
+        edges = bucket_edges(start_us, end_us, points)
+        parts = []
+        for part in self._parts(tag_id, edges):
+            rows = self._again(partial(self._numbers, tag_id, int(part[0]), int(part[-1])))
+            at_us = rows["source_timestamp"].to_physical().to_numpy()
+            value = rows["value"].fill_null(float("nan")).to_numpy()
+            parts.append(downsample(at_us, value, rows["status"].to_numpy(), part))
+        return pl.concat(parts) if parts else empty_buckets()
+
+    def aggregate(
+        self,
+        tag_ids: Sequence[int],
+        aggregate: str,
+        start_us: int,
+        end_us: int,
+        interval_us: int,
+        configuration: AggregateConfiguration | None = None,
+    ) -> pl.DataFrame:
+        """An OPC UA aggregate of each tag over intervals (OPC 10000-13).
+
+        Args:
+            aggregate: a name in :data:`headrace.historian.aggregates.AGGREGATES`.
+            interval_us: ProcessingInterval; 0 makes one interval of the whole time.
+            configuration: how Uncertain and Bad data count, and whether values hold (stepped).
+
+        Returns:
+            Columns ``tag_id``, ``timestamp`` (start of the interval, or the value's own time where
+            the aggregate says so), ``value`` (null where there is none) and ``status``; sorted by
+            tag and time.
+
+        Raises:
+            Misconfigured: HIST-1060 or HIST-1061 for an empty time or an unknown name.
+        """
+        check_name(aggregate)
+        used = configuration or AggregateConfiguration()
+        edges = interval_edges(start_us, end_us, interval_us)
+        ids = sorted(set(map(int, tag_ids)))
+        rows = self._again(partial(self._with_bounds, ids, start_us, end_us, used))
+        parts = [_aggregate_of(tag_id, rows, aggregate, edges, used) for tag_id in ids]
+        return pl.concat(parts) if parts else pl.DataFrame(schema=AGGREGATE_SCHEMA)
+
+    def _with_bounds(
+        self, ids: list[int], start_us: int, end_us: int, used: AggregateConfiguration, view: View
+    ) -> pl.DataFrame:
+        """Samples in the time, and those before and after it that bounding values need."""
+        limit = 0x4000_0000 if used.treat_uncertain_as_bad else 0x8000_0000
+        usable = (pl.col("status") < limit) & pl.col("value").is_finite()
+        parts = []
+        before = None
+        for only in (None, usable):
+            before = self._nearest(view, ids, US_MIN, start_us, newest=True, only=only)
+            after = self._nearest(view, ids, end_us, US_MAX, newest=False, only=only)
+            parts += [before, after]
+        if used.use_sloped_extrapolation and before is not None:
+            for tag_id, at_us in zip(
+                before["tag_id"], before["source_timestamp"].to_physical(), strict=True
+            ):
+                parts.append(self._nearest(view, [tag_id], US_MIN, at_us, newest=True, only=usable))
+        return sort_unique(pl.concat([*parts, self._read(view, ids, start_us, end_us)]))
+
+    def _parts(self, tag_id: int, edges: np.ndarray) -> list[np.ndarray]:
+        """Cut the edges so that one part reads no more than memory allows."""
+        files = self.view().snapshot.select(tag_id, tag_id, int(edges[0]), int(edges[-1]))
+        rows_max = sum(file.rows for file in files)
+        count = min(max(-(-rows_max // PART_ROWS), 1), len(edges) - 1)
+        cuts = np.linspace(0, len(edges) - 1, count + 1).astype(int)
+        return [edges[a : b + 1] for a, b in itertools.pairwise(cuts)]
+
+    def _numbers(self, tag_id: int, start_us: int, end_us: int, view: View) -> pl.DataFrame:
+        """Time, value and status of one tag, ascending: only what a trend needs is read."""
+        files = view.snapshot.select(tag_id, tag_id, start_us, end_us)
+        wanted = matching([tag_id], start_us, end_us)
+        parts = []
+        if files:
+            parts.append(scan_files(self._table, files).filter(wanted).select(_NUMBERS).collect())
+        for segment in view.segments:
+            if segment.start_us < end_us and segment.end_us >= start_us:
+                parts.append(segment.lazy().filter(wanted).select(_NUMBERS).collect())
+        if not parts:
+            return empty_batch().select(_NUMBERS)
+        rows = pl.concat(parts)
+        at_us = rows["source_timestamp"].to_physical().to_numpy()
+        if bool(np.all(at_us[1:] > at_us[:-1])):
+            return rows
+        return self._read(view, [tag_id], start_us, end_us)
+
+    def bounds(self) -> tuple[int, int] | None:
+        """(oldest, newest) source timestamp of all samples; None when there are none."""
+        view = self.view()
+        starts = [f.start_us for f in view.snapshot.files] + [s.start_us for s in view.segments]
+        ends = [f.end_us for f in view.snapshot.files] + [s.end_us for s in view.segments]
+        return (min(starts), max(ends)) if starts else None
+
+    def _again(self, read: Callable[[View], Result]) -> Result:
+        """Read; when compaction took a file away meanwhile, take a new view and read again."""
+        for _ in range(TRIES):
+            try:
+                return read(self.view())
+            except FileNotFoundError:
+                self._index.refresh(force=True)
+        raise Transient(
+            "HIST-1041",
+            f"files of the table in {self._table} vanish while they are read",
+            "Try again; see whether somebody deletes files there.",
+        )
+
+    def _read(self, view: View, ids: list[int], start_us: int, end_us: int) -> pl.DataFrame:
+        files = view.snapshot.select(ids[0], ids[-1], start_us, end_us)
+        parts = [read_files(self._table, files, ids, start_us, end_us)] if files else []
+        for segment in view.segments:
+            if segment.start_us < end_us and segment.end_us >= start_us:
+                part = segment.read(ids, start_us, end_us)
+                if part.height:
+                    parts.append(part)
+        if not parts:
+            return empty_batch()
+        return sort_unique(pl.concat(parts) if len(parts) > 1 else parts[0])
+
+    def _nearest(
+        self,
+        view: View,
+        ids: list[int],
+        start_us: int,
+        end_us: int,
+        *,
+        newest: bool,
+        only: pl.Expr | None = None,
+    ) -> pl.DataFrame:
+        """One sample a tag, nearest to the end (or start) of the range; looks at few files first.
+
+        Args:
+            only: samples that count; the newest correction decides whether one does.
+        """
+        if not ids or end_us <= start_us:
+            return empty_batch()
+        fresh = self._read(View(Snapshot(), view.segments), ids, start_us, end_us)
+        if only is not None:
+            fresh = fresh.filter(only)
+        found = _edge(fresh, newest)
+        files = view.snapshot.select(ids[0], ids[-1], start_us, end_us)
+        files.sort(key=lambda f: f.end_us if newest else f.start_us, reverse=newest)
+        open_ids = set(ids)
+        begin, size = 0, 1
+        while begin < len(files):
+            group = files[begin : begin + size]
+            begin, size = begin + size, min(2 * size, LOOK_FILES)
+            border = group[0].end_us if newest else group[0].start_us
+            open_ids = _undecided(found, open_ids, border, newest)
+            if not open_ids:
+                break
+            rows = read_files(self._table, _by_age(group), sorted(open_ids), start_us, end_us)
+            if only is not None:
+                rows = sort_unique(rows).filter(only)
+            # found may hold a sample of the tail with the same identity: the tail is newer
+            found = _edge(sort_unique(pl.concat([rows, found])), newest)
+        return found
+
+    def _last_of(self, view: View, wanted: list[int]) -> pl.DataFrame:
+        known = self._last
+        unknown = [tag_id for tag_id in wanted if tag_id not in known.tags]
+        known.take_files(self._table, view.snapshot)
+        if unknown:
+            known.take(self._nearest(view, unknown, US_MIN, US_MAX, newest=True), unknown)
+        known.take_segments(view)
+        return known.rows.filter(
+            pl.col("tag_id").is_in(pl.Series(np.asarray(wanted, np.int64)).implode())
+        )
+
+
+class _LastValues:
+    """The newest sample of the tags that were asked for, brought up to date by what is new since."""
+
+    def __init__(self) -> None:
+        self.tags: set[int] = set()
+        self.rows = empty_batch()
+        self._ordinal = -1
+        self._sequence = -1
+        self._app = ""
+
+    def take(self, rows: pl.DataFrame, tags: list[int]) -> None:
+        self.tags.update(tags)
+        self._fold(rows)
+
+    def take_files(self, table: Path, snapshot: Snapshot) -> None:
+        newest = max((file.ordinal for file in snapshot.files), default=-1)
+        fresh = [file for file in snapshot.files if file.ordinal > self._ordinal]
+        if fresh and self.tags:
+            self._fold(read_files(table, fresh, sorted(self.tags), US_MIN, US_MAX))
+        self._ordinal = newest
+
+    def take_segments(self, view: View) -> None:
+        if view.app != self._app:
+            self._app, self._sequence = view.app, -1
+        for segment in view.segments:
+            if segment.last > self._sequence:
+                self._fold(segment.read(sorted(self.tags), US_MIN, US_MAX))
+                self._sequence = segment.last
+
+    def _fold(self, rows: pl.DataFrame) -> None:
+        if rows.height:
+            self.rows = _edge(sort_unique(pl.concat([self.rows, rows])), newest=True)
+
+
+def _aggregate_of(
+    tag_id: int,
+    rows: pl.DataFrame,
+    aggregate: str,
+    edges: np.ndarray,
+    configuration: AggregateConfiguration,
+) -> pl.DataFrame:
+    low, high = np.searchsorted(rows["tag_id"].to_numpy(), [tag_id, tag_id + 1]).tolist()
+    own = rows.slice(low, high - low)
+    of_status = aggregate in STATUS_AGGREGATES
+    raw = Raw(
+        own["source_timestamp"].to_physical().to_numpy(),
+        own["value"].fill_null(float("nan")).to_numpy(),
+        own["status"].to_numpy(),
+        edges,
+        configuration,
+        has_text=own["text"].is_not_null().to_numpy() if of_status else None,
+    )
+    result = calculate(aggregate, raw)
+    return pl.DataFrame(
+        {
+            "tag_id": np.full(len(result.at_us), tag_id, np.int64),
+            "timestamp": pl.Series(result.at_us).cast(TIMESTAMP),
+            "value": pl.Series(result.value).fill_nan(None),
+            "status": result.status,
+        },
+        schema=AGGREGATE_SCHEMA,
+    )
+
+
+def _edge(rows: pl.DataFrame, newest: bool) -> pl.DataFrame:
+    """The last (or first) row of each tag of sorted rows."""
+    if not rows.height:
+        return rows
+    tag_id = rows["tag_id"].to_numpy()
+    border = np.flatnonzero(tag_id[1:] != tag_id[:-1])
+    places = np.append(border, len(tag_id) - 1) if newest else np.append(0, border + 1)
+    return rows[places]
+
+
+def _undecided(found: pl.DataFrame, ids: set[int], border_us: int, newest: bool) -> set[int]:
+    """Tags that files up to ``border_us`` may still change."""
+    at = found["source_timestamp"].to_physical()
+    decided = found.filter(at > border_us if newest else at < border_us)["tag_id"].to_list()
+    return ids.difference(decided)
+
+
+def _by_age(files: list[DataFile]) -> list[DataFile]:
+    return sorted(files, key=lambda file: (file.ordinal, file.path))
+
+
+@asynccontextmanager
+async def open_reader(
+    folder: DataFolder, bus: Bus | None = None, *, catch_up: bool = True
+) -> AsyncIterator[Reader]:
+    """A reader of a folder's history, with the tail when there is a bus.
+
+    Args:
+        bus: None reads the table alone: what is not committed yet is not seen.
+        catch_up: wait until the tail has everything that the log has now.
+
+    Raises:
+        Transient: HIST-1030 when the tail cannot catch up within 10 s.
+    """
+    index = TableIndex(folder.table)
+    if bus is None:
+        yield Reader(folder.table, None, index)
+        return
+    tail = Tail(bus, index)
+    await tail.start()
+    try:
+        if catch_up:
+            await tail.catch_up()
+        yield Reader(folder.table, tail, index)
+    finally:
+        await tail.close()

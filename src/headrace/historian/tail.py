@@ -1,0 +1,249 @@
+"""The tail: samples of the log that the table does not have yet, held by a reader.
+
+A read is the table at its committed sequence plus the tail after that sequence. The reader takes the table's
+snapshot first and then the tail; the tail forgets only what such a snapshot already had. So nothing is
+missing at the moment of a commit, and what both have is one sample after de-duplication.
+
+Memory is bounded: above ``rows_max`` the oldest part goes to temporary files on disk, and above
+``spill_rows_max`` the tail stops following until the writer has caught up, and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from headrace.bus import envelope
+from headrace.bus.client import Bus
+from headrace.bus.log import LogMessage, LogReader, log_info
+from headrace.bus.subjects import SAMPLES_STREAM
+from headrace.historian.index import TableIndex
+from headrace.historian.layout import app_id, sort_unique
+from headrace.historian.scan import matching
+from headrace.model.errors import Corrupt, HeadraceError, Transient
+
+ROWS_MAX: Final = 2_000_000
+SPILL_ROWS_MAX: Final = 200_000_000
+SEGMENTS_MERGE: Final = 8
+WAIT_S: Final = 0.25
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Samples of the sequences ``first`` to ``last``; in memory, or in a temporary file."""
+
+    first: int
+    last: int
+    rows: int
+    start_us: int
+    end_us: int
+    batch: pl.DataFrame | None = None
+    path: Path | None = None
+
+    def lazy(self) -> pl.LazyFrame:
+        """The samples as a query."""
+        if self.batch is not None:
+            return self.batch.lazy()
+        assert self.path is not None, "a segment without a batch is a file"
+        return pl.scan_parquet(self.path, glob=False)
+
+    def read(self, tag_ids: list[int] | None, start_us: int, end_us: int) -> pl.DataFrame:
+        """The matching samples."""
+        return self.lazy().filter(matching(tag_ids, start_us, end_us)).collect()
+
+
+class Tail:
+    """Follows the log from what the table has; belongs to one reader.
+
+    Args:
+        bus: open.
+        index: of the same table; the tail begins at its committed sequence.
+        rows_max: samples in memory, about.
+    """
+
+    def __init__(self, bus: Bus, index: TableIndex, *, rows_max: int = ROWS_MAX) -> None:
+        self._bus = bus
+        self._index = index
+        self._rows_max = rows_max
+        self._lock = threading.Lock()
+        self._segments: list[Segment] = []
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._spilled = 0
+        self._task: asyncio.Task[None] | None = None
+        self._arrived = asyncio.Event()
+        self.app = ""
+        self.last_sequence = 0
+        self.paused = False
+
+    async def start(self) -> None:
+        """Begin to follow; returns at once."""
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop following and forget everything."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            self._task = None
+        with self._lock:
+            self._segments = []
+            if self._temporary is not None:
+                self._temporary.cleanup()
+                self._temporary = None
+
+    async def catch_up(self, timeout_s: float = 10.0) -> None:
+        """Wait until the tail has everything that the log has now.
+
+        Raises:
+            Transient: HIST-1030 when that takes longer than ``timeout_s``.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                target = (await log_info(self._bus)).last_sequence
+                while not self.app or self.last_sequence < target:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError as error:
+            raise Transient(
+                "HIST-1030",
+                f"the tail is at {self.last_sequence} and does not reach the end of the log",
+                "See whether the broker is well: headrace status",
+            ) from error
+
+    def segments(self, committed: int | None) -> list[Segment]:
+        """What came after ``committed``, oldest first; forgets what came before."""
+        with self._lock:
+            if committed is not None:
+                self._forget(committed)
+            return list(self._segments)
+
+    @property
+    def rows(self) -> int:
+        """Samples held now."""
+        return sum(segment.rows for segment in self._segments)
+
+    def _forget(self, committed: int) -> None:
+        """The lock is held. Files of forgotten segments go with the temporary folder's next use."""
+        for segment in self._segments:
+            if segment.last <= committed and segment.path is not None:
+                self._spilled -= segment.rows
+                segment.path.unlink(missing_ok=True)  # open scans keep their descriptor
+        self._segments = [segment for segment in self._segments if segment.last > committed]
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except HeadraceError as error:
+                _log.warning("%s", error)
+                await asyncio.sleep(WAIT_S)
+
+    async def _follow(self) -> None:
+        """Follow one stream for as long as it is the same one."""
+        info = await log_info(self._bus)
+        app = app_id(SAMPLES_STREAM, info.created_us)
+        if app != self.app:
+            with self._lock:
+                self._segments = []
+            snapshot = await asyncio.to_thread(self._index.refresh, force=True)
+            committed = snapshot.committed(app)
+            start = max(info.first_sequence - 1, 0)
+            self.last_sequence = start if committed is None else committed
+            self.app = app
+            self._arrived.set()
+        log = LogReader(self._bus, self.last_sequence)
+        try:
+            while True:
+                messages = [] if self._is_paused() else await log.next(WAIT_S)
+                if messages:
+                    self._take(messages)
+                elif not await self._same_stream(info.created_us):
+                    return
+        finally:
+            await log.close()
+
+    async def _same_stream(self, created_us: int) -> bool:
+        if self.paused:
+            await asyncio.sleep(WAIT_S)
+        info = await log_info(self._bus)
+        if info.created_us == created_us and info.last_sequence < self.last_sequence:
+            self.app = ""  # restored to an older state: begin again
+            return False
+        return info.created_us == created_us
+
+    def _is_paused(self) -> bool:
+        if self.paused or self._spilled > SPILL_ROWS_MAX:
+            committed = self._index.refresh().committed(self.app)
+            self.segments(committed)
+            full = self._spilled > SPILL_ROWS_MAX
+            if full and not self.paused:
+                _log.warning("HIST-1031 the tail holds %d samples and pauses", self.rows)
+            self.paused = full
+        return self.paused
+
+    def _take(self, messages: list[LogMessage]) -> None:
+        batches = []
+        for message in messages:
+            try:
+                batches.append(envelope.decode(message.body))
+            except Corrupt:
+                continue  # the writer reports it and keeps it
+        filled = [batch for batch in batches if batch.height]
+        last = messages[-1].sequence
+        if filled:
+            segment = _segment(messages[0].sequence, last, pl.concat(filled, rechunk=True))
+            with self._lock:
+                self._segments.append(segment)
+                self._merge()
+                self._spill()
+        self.last_sequence = last
+        self._arrived.set()
+
+    def _merge(self) -> None:
+        """Keep few segments: join neighbours of like size, so each sample is copied O(log n) times."""
+        parts = self._segments
+        while len(parts) > SEGMENTS_MERGE:
+            older, newer = parts[-2], parts[-1]
+            if older.batch is None or newer.batch is None or older.rows > 2 * newer.rows:
+                break
+            joined = pl.concat([older.batch, newer.batch], rechunk=True)
+            parts[-2:] = [_segment(older.first, newer.last, joined)]
+
+    def _spill(self) -> None:
+        """Bring memory back below its bound by writing the oldest half to one file."""
+        held = [segment for segment in self._segments if segment.batch is not None]
+        if sum(segment.rows for segment in held) <= self._rows_max:
+            return
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="headrace-tail-")
+        chosen: list[Segment] = []
+        while held and sum(segment.rows for segment in chosen) < self._rows_max // 2:
+            chosen.append(held.pop(0))
+        batch = sort_unique(pl.concat([s.batch for s in chosen if s.batch is not None]))
+        path = Path(self._temporary.name) / f"{chosen[0].first}.parquet"
+        batch.write_parquet(path, compression="lz4", row_group_size=65_536)
+        spilled = _segment(chosen[0].first, chosen[-1].last, batch, path)
+        self._spilled += spilled.rows
+        place = self._segments.index(chosen[0])
+        self._segments[place : place + len(chosen)] = [spilled]
+
+
+def _segment(first: int, last: int, batch: pl.DataFrame, path: Path | None = None) -> Segment:
+    at_us = batch["source_timestamp"].to_physical()
+    return Segment(
+        first=first,
+        last=last,
+        rows=batch.height,
+        start_us=int(at_us.min()),  # type: ignore[arg-type] # a segment is never empty
+        end_us=int(at_us.max()),  # type: ignore[arg-type] # same
+        batch=batch if path is None else None,
+        path=path,
+    )

@@ -1,0 +1,431 @@
+"""Users, their sessions and their tokens, in the metadata database.
+
+Passwords are kept as argon2id hashes (RFC 9106), sessions and tokens as hashes of random secrets.
+There is no default password: the first admin gets a random one, once per data folder, and must
+replace it at the first sign-in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.engine import Engine, Row
+from sqlalchemy.exc import IntegrityError
+
+from headrace.model.errors import Misconfigured, Refused
+from headrace.model.folder import DataFolder
+from headrace.model.ids import check_name
+from headrace.model.time import US_PER_S, Clock, SystemClock
+from headrace.security.policy import ROLES, Actor, Role
+from headrace.security.sessions import SignInBrake
+from headrace.security.tokens import TOKEN_PREFIX, new_token, one_time_password, token_hash
+
+SESSION_S: Final = 12 * 3600
+PASSWORD_LENGTH_MIN: Final = 10
+PASSWORD_LENGTH_MAX: Final = 256
+SESSIONS_PER_USER_MAX: Final = 50
+LANGUAGES: Final = ("en", "zh")
+THEMES: Final = ("auto", "light", "dark")
+
+_META = MetaData()
+_USER = Table(
+    "user",
+    _META,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("password_hash", String(256), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("must_change", Boolean, nullable=False, default=False),
+    Column("disabled", Boolean, nullable=False, default=False),
+    Column("language", String(8), nullable=False, default="en"),
+    Column("theme", String(8), nullable=False, default="auto"),
+    Column("created_us", BigInteger, nullable=False),
+)
+_SESSION = Table(
+    "session",
+    _META,
+    Column("token_hash", String(64), primary_key=True),
+    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+)
+_TOKEN = Table(
+    "token",
+    _META,
+    Column("id", Integer, primary_key=True),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("title", String(80), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class User:
+    """One user as lists show it; never with a secret."""
+
+    name: str
+    role: Role
+    must_change: bool
+    disabled: bool
+    created_us: int
+
+
+@dataclass(frozen=True)
+class Token:
+    """One REST token as lists show it; ``expires_us`` is UTC microseconds."""
+
+    id: int
+    title: str
+    user: str
+    role: Role
+    created_us: int
+    expires_us: int
+
+
+def _open_engine(folder: DataFolder) -> Engine:
+    folder.root.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(f"sqlite:///{folder.metadata_file}")
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: Any, _record: Any) -> None:
+        for pragma in ("journal_mode=WAL", "busy_timeout=5000", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+class Identity:
+    """The users of one installation.
+
+    Args:
+        folder: its data folder; the tables are made when they are not there.
+        clock: for expiry and for the sign-in brake.
+    """
+
+    def __init__(self, folder: DataFolder, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._engine = _open_engine(folder)
+        _META.create_all(self._engine)
+        folder.metadata_file.chmod(0o600)
+        self._hasher = PasswordHasher()
+        # Verified for unknown names, so that the answer's time does not tell which names exist.
+        self._nobody_hash = self._hasher.hash(new_token())
+        self._brake = SignInBrake(self._clock)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._engine.dispose()
+
+    # users
+
+    def add_user(self, name: str, role: Role, password: str | None = None) -> str:
+        """Add a user; gives the password, a one-time one when none was given.
+
+        Raises:
+            Misconfigured: SEC-1005 password too short, SEC-1006 the name is taken, SEC-1008 no such
+                role, MODEL-1002 not a name.
+        """
+        check_name(name, "user")
+        _check_role(role)
+        secret = password or one_time_password()
+        _check_password(secret, name)
+        row = {
+            "name": name,
+            "role": role,
+            "password_hash": self._hasher.hash(secret),
+            "must_change": password is None,
+            "created_us": self._clock.now_us(),
+        }
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(_USER).values(row))
+        except IntegrityError as error:
+            raise Misconfigured(
+                "SEC-1006", f"there is a user {name!r} already", "Choose another name."
+            ) from error
+        return secret
+
+    def users(self) -> list[User]:
+        """All users, by name."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(_USER).order_by(_USER.c.name)).all()
+        return [User(r.name, r.role, r.must_change, r.disabled, r.created_us) for r in rows]
+
+    def is_empty(self) -> bool:
+        """True before the first user."""
+        with self._engine.connect() as connection:
+            return connection.execute(select(func.count()).select_from(_USER)).scalar_one() == 0
+
+    def set_role(self, name: str, role: Role) -> None:
+        """Give a user another role.
+
+        Raises:
+            Refused: SEC-1009 when that would leave no admin.
+        """
+        _check_role(role)
+        if role != "admin":
+            self._keep_one_admin(name)
+        self._change(name, role=role)
+
+    def set_disabled(self, name: str, disabled: bool) -> None:
+        """Close or open an account; closing ends its sessions.
+
+        Raises:
+            Refused: SEC-1009 when that would leave no admin.
+        """
+        if disabled:
+            self._keep_one_admin(name)
+        self._change(name, disabled=disabled)
+        if disabled:
+            self.end_sessions(name)
+
+    def reset_password(self, name: str) -> str:
+        """A new one-time password for a user, whose sessions end."""
+        secret = one_time_password()
+        self._change(name, password_hash=self._hasher.hash(secret), must_change=True)
+        self.end_sessions(name)
+        return secret
+
+    def change_password(self, name: str, old: str, new: str) -> None:
+        """Replace one's own password; all sessions of the user end.
+
+        Raises:
+            Refused: SEC-1001 when ``old`` is wrong.
+            Misconfigured: SEC-1005 when ``new`` is too short, holds the name, or is the old one.
+        """
+        row = self._row(name)
+        if row is None or not self._verify(row.password_hash, old):
+            raise Refused("SEC-1001", "the present password is wrong", "Type it again.")
+        _check_password(new, name)
+        if new == old:
+            raise Misconfigured("SEC-1005", "the new password is the old one", "Choose another.")
+        self._change(name, password_hash=self._hasher.hash(new), must_change=False)
+        self.end_sessions(name)
+
+    def set_preferences(self, name: str, *, language: str = "", theme: str = "") -> None:
+        """Keep a user's language (en, zh) and theme (auto, light, dark); others are left out."""
+        values = {}
+        if language in LANGUAGES:
+            values["language"] = language
+        if theme in THEMES:
+            values["theme"] = theme
+        if values:
+            self._change(name, **values)
+
+    # sessions
+
+    def sign_in(self, name: str, password: str, address: str) -> str:
+        """Check name and password and open a session; gives its secret for the cookie.
+
+        Args:
+            address: where the request came from, for the brake.
+
+        Raises:
+            Transient: SEC-1002 after too many failures of this name from this address.
+            Refused: SEC-1001 for a wrong name or password, or a closed account.
+        """
+        name = name.strip()[:64]
+        self._brake.check(name, address)
+        row = self._row(name)
+        known = row.password_hash if row is not None else self._nobody_hash
+        if not self._verify(known, password) or row is None or row.disabled:
+            self._brake.failed(name, address)
+            raise Refused("SEC-1001", "the name or the password is wrong", "Type both again.")
+        self._brake.succeeded(name, address)
+        return self._open_session(row.id)
+
+    def actor_of_session(self, secret: str) -> Actor | None:
+        """Who holds this session; None when it is unknown, over or revoked."""
+        if not secret:
+            return None
+        query = (
+            select(_USER)
+            .join(_SESSION, _SESSION.c.user_id == _USER.c.id)
+            .where(_SESSION.c.token_hash == token_hash(secret))
+            .where(_SESSION.c.expires_us > self._clock.now_us())
+            .where(_USER.c.disabled.is_(False))
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else _actor(row)
+
+    def sign_out(self, secret: str) -> None:
+        """End one session."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(_SESSION).where(_SESSION.c.token_hash == token_hash(secret)))
+
+    def end_sessions(self, name: str) -> None:
+        """End all sessions of a user."""
+        owner = select(_USER.c.id).where(_USER.c.name == name).scalar_subquery()
+        with self._engine.begin() as connection:
+            connection.execute(delete(_SESSION).where(_SESSION.c.user_id == owner))
+
+    # tokens
+
+    def add_token(self, name: str, title: str, *, days: int = 365, role: Role = "viewer") -> str:
+        """A bearer token for REST; shown once. It never has more rights than its user.
+
+        Raises:
+            Misconfigured: SEC-1006 no such user, SEC-1008 no such role.
+        """
+        _check_role(role)
+        row = self._known(name)
+        secret = new_token(TOKEN_PREFIX)
+        now_us = self._clock.now_us()
+        values = {
+            "token_hash": token_hash(secret),
+            "user_id": row.id,
+            "title": title.strip()[:80] or "token",
+            "role": role,
+            "created_us": now_us,
+            "expires_us": now_us + days * 86_400 * US_PER_S,
+        }
+        with self._engine.begin() as connection:
+            connection.execute(insert(_TOKEN).values(values))
+        return secret
+
+    def tokens(self, name: str | None = None) -> list[Token]:
+        """Tokens that are valid now, of one user or of all."""
+        query = (
+            select(_TOKEN, _USER.c.name.label("user"))
+            .join(_USER, _TOKEN.c.user_id == _USER.c.id)
+            .where(_TOKEN.c.expires_us > self._clock.now_us())
+            .order_by(_TOKEN.c.id)
+        )
+        if name is not None:
+            query = query.where(_USER.c.name == name)
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        return [Token(r.id, r.title, r.user, r.role, r.created_us, r.expires_us) for r in rows]
+
+    def revoke_token(self, token_id: int, name: str | None = None) -> None:
+        """Make a token worthless at once; with ``name`` only when it is that user's."""
+        query = delete(_TOKEN).where(_TOKEN.c.id == token_id)
+        if name is not None:
+            owner = select(_USER.c.id).where(_USER.c.name == name).scalar_subquery()
+            query = query.where(_TOKEN.c.user_id == owner)
+        with self._engine.begin() as connection:
+            connection.execute(query)
+
+    def actor_of_token(self, secret: str) -> Actor | None:
+        """Who holds this bearer token, with the smaller of the user's and the token's role."""
+        query = (
+            select(_USER, _TOKEN.c.role.label("token_role"))
+            .join(_TOKEN, _TOKEN.c.user_id == _USER.c.id)
+            .where(_TOKEN.c.token_hash == token_hash(secret))
+            .where(_TOKEN.c.expires_us > self._clock.now_us())
+            .where(_USER.c.disabled.is_(False))
+        )
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            return None
+        actor = _actor(row)
+        role = min(actor.role, cast(Role, row.token_role), key=ROLES.index)
+        return Actor(actor.name, role, actor.must_change, actor.language, actor.theme)
+
+    # private
+
+    def _row(self, name: str) -> Row[Any] | None:
+        with self._engine.connect() as connection:
+            return connection.execute(select(_USER).where(_USER.c.name == name)).first()
+
+    def _known(self, name: str) -> Row[Any]:
+        row = self._row(name)
+        if row is None:
+            raise Misconfigured(
+                "SEC-1006", f"there is no user {name!r}", "List them with: headrace user list"
+            )
+        return row
+
+    def _change(self, name: str, **values: Any) -> None:
+        self._known(name)
+        with self._engine.begin() as connection:
+            connection.execute(update(_USER).where(_USER.c.name == name).values(**values))
+
+    def _keep_one_admin(self, name: str) -> None:
+        admins = [u.name for u in self.users() if u.role == "admin" and not u.disabled]
+        if admins == [name]:
+            raise Refused("SEC-1009", f"{name} is the only admin", "Make another admin first.")
+
+    def _verify(self, known: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(known, password[:PASSWORD_LENGTH_MAX])
+        except (VerificationError, InvalidHashError):
+            return False
+
+    def _open_session(self, user_id: int) -> str:
+        secret = new_token()
+        now_us = self._clock.now_us()
+        newest = (
+            select(_SESSION.c.token_hash)
+            .where(_SESSION.c.user_id == user_id)
+            .order_by(_SESSION.c.created_us.desc())
+            .limit(SESSIONS_PER_USER_MAX - 1)
+        )
+        old = delete(_SESSION).where(
+            (_SESSION.c.expires_us <= now_us)
+            | ((_SESSION.c.user_id == user_id) & _SESSION.c.token_hash.not_in(newest))
+        )
+        row = {
+            "token_hash": token_hash(secret),
+            "user_id": user_id,
+            "created_us": now_us,
+            "expires_us": now_us + SESSION_S * US_PER_S,
+        }
+        with self._engine.begin() as connection:
+            connection.execute(old)
+            connection.execute(insert(_SESSION).values(row))
+        return secret
+
+
+def _actor(row: Row[Any]) -> Actor:
+    return Actor(row.name, row.role, row.must_change, row.language, row.theme)
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise Misconfigured("SEC-1008", f"there is no role {role!r}", f"Use: {', '.join(ROLES)}.")
+
+
+def _check_password(password: str, name: str) -> None:
+    if not PASSWORD_LENGTH_MIN <= len(password) <= PASSWORD_LENGTH_MAX:
+        raise Misconfigured(
+            "SEC-1005",
+            f"the new password has {len(password)} characters",
+            f"Use {PASSWORD_LENGTH_MIN} to {PASSWORD_LENGTH_MAX}; a short sentence is good.",
+        )
+    if name.lower() in password.lower():
+        raise Misconfigured("SEC-1005", "the new password holds the name", "Choose another.")
+
+
+def ensure_first_admin(folder: DataFolder) -> str | None:
+    """Make the user ``admin`` when there is no user; gives the one-time password, else None."""
+    identity = Identity(folder)
+    try:
+        return identity.add_user("admin", "admin") if identity.is_empty() else None
+    finally:
+        identity.close()

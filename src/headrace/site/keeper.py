@@ -1,0 +1,300 @@
+"""The keeper: watches the site file, and makes the desired state on the bus say what it says.
+
+::
+
+    site.toml, tag files ──► check ──► registry ──► bucket `desired`: edge.<edge>, historian, site_state
+                               └─ wrong ──► bucket `desired`: site_errors; the old state stays
+
+An edge that does not run what it should within 10 s is said so, once, and once more when it follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from headrace.bus.client import Bus
+from headrace.bus.subjects import ALL_HEALTH, DESIRED_BUCKET, Subjects
+from headrace.model.desired import EdgeConfig
+from headrace.model.errors import HeadraceError, Misconfigured, Refused, Transient
+from headrace.model.folder import DataFolder
+from headrace.model.health import EdgeState, Event
+from headrace.model.time import Clock, SystemClock
+from headrace.site.apply import Changes
+from headrace.site.desired import edge_configs, historian_config
+from headrace.site.file import SiteFiles, check_site
+from headrace.site.model import Problem, SiteModel
+from headrace.site.registry import Registry
+from headrace.site.writing import save_version, site_lock
+
+POLL_S: Final = 1.0
+FOLLOW_S: Final = 10.0
+ERRORS_KEY: Final = "site_errors"
+STATE_KEY: Final = "site_state"
+
+
+class EdgeFollow(msgspec.Struct, kw_only=True):
+    """Whether an edge runs what it should.
+
+    Attributes:
+        desired_hash, running_hash: ``EdgeConfig.content_hash``; running is "" when it was never heard.
+        since_us: when the desired state last changed.
+        seen_us: when the edge was last heard; 0 never.
+    """
+
+    desired_hash: str
+    running_hash: str = ""
+    since_us: int = 0
+    seen_us: int = 0
+
+    @property
+    def follows(self) -> bool:
+        """It runs exactly the desired state."""
+        return self.desired_hash == self.running_hash
+
+
+class SiteState(msgspec.Struct, kw_only=True):
+    """What the keeper last did; key ``site_state`` of the bucket ``desired``.
+
+    Attributes:
+        content_hash: of the accepted model. revision: counts accepted changes.
+        problems: number of problems in the file now; the list is under ``site_errors``.
+    """
+
+    enterprise: str = ""
+    site: str = ""
+    content_hash: str = ""
+    revision: int = 0
+    accepted_us: int = 0
+    changes: str = ""
+    problems: int = 0
+    edges: dict[str, EdgeFollow] = {}
+
+
+class Keeper:
+    """One data folder's keeper. :func:`run` drives it; tests drive it step by step.
+
+    Args:
+        folder: the data folder with ``site.toml``.
+        registry: where ids live.
+    """
+
+    def __init__(self, folder: DataFolder, registry: Registry, clock: Clock) -> None:
+        self.folder = folder
+        self.registry = registry
+        self.clock = clock
+        self.state = SiteState()
+        self.problems: list[Problem] = []
+        self.pending: dict[str, bytes] = {}
+        self.events: list[Event] = []
+        self._stamp: tuple[Any, ...] = ()
+        self._read_hash = ""
+        self._watched: tuple[str, ...] = ("site.toml",)
+        self._late: set[str] = set()
+        self._heard: dict[str, str] = {}
+
+    def look(self) -> bool:
+        """Read the files when they changed since the last look; true when something was done.
+
+        Raises:
+            HeadraceError: when the registry refuses or cannot be written; the old state stays.
+        """
+        stamp = self._stamp_now()
+        if stamp == self._stamp:
+            return False
+        with site_lock(self.folder):
+            files = SiteFiles(self.folder.site_file)
+            model, problems = check_site(files)
+        watched, content_hash = tuple(files.named), files.content_hash()
+        changed = content_hash != self._read_hash
+        if changed:
+            self._accept(model, problems, files)
+        self._read_hash = content_hash
+        # The stamp is older than what was read; of files that it does not cover, look once more.
+        self._stamp = stamp if watched == self._watched else ()
+        self._watched = watched
+        return changed
+
+    def _stamp_now(self) -> tuple[Any, ...]:
+        return tuple(_stamp(self.folder.root / name) for name in self._watched)
+
+    def _accept(self, model: SiteModel | None, problems: list[Problem], files: SiteFiles) -> None:
+        if model is not None:
+            try:
+                changes = self.registry.apply(model, self.clock.now_us())
+            except Misconfigured as error:
+                problems = [Problem("site.toml", 1, "site", error.code, error.what, error.remedy)]
+            else:
+                save_version(self.folder, files.read, self.clock.now_us())
+                self._desire(model, changes)
+        if problems != self.problems:
+            self._say_problems(problems)
+        self.problems = problems
+        self.state.problems = len(problems)
+        self._put(ERRORS_KEY, msgspec.json.encode(problems))
+        self._put_state()
+
+    def _say_problems(self, problems: list[Problem]) -> None:
+        if problems:
+            first = problems[0]
+            text = f"the site file has {len(problems)} problems, the last good one stays in force; "
+            self._say("warning", "SITE-1301", f"{text}first: {first}", first.remedy)
+        elif self.problems:
+            self._say("info", "SITE-1302", "the site file has no problems any more", "")
+
+    def _desire(self, model: SiteModel, changes: Changes) -> None:
+        now_us = self.clock.now_us()
+        configs = edge_configs(model, self.registry.ids(), self.registry.edges())
+        for edge, config in configs.items():
+            self._desire_edge(edge, config, now_us)
+        historian = historian_config(model, self.registry)
+        self._put("historian", msgspec.json.encode(historian))
+        record = self.registry.site()
+        assert record is not None  # it was applied a moment ago
+        self.state.enterprise, self.state.site = model.enterprise, model.name
+        self.state.content_hash, self.state.revision = record.content_hash, record.revision
+        self.state.accepted_us, self.state.changes = record.applied_us, changes.summary()
+        if not changes.is_empty:
+            self._say("info", "SITE-1303", f"the site file was accepted: {changes.summary()}", "")
+
+    def _desire_edge(self, edge: str, config: EdgeConfig, now_us: int) -> None:
+        self._put(f"edge.{edge}", msgspec.json.encode(config, order="sorted"))
+        desired = config.content_hash()
+        follow = self.state.edges.setdefault(edge, EdgeFollow(desired_hash="", since_us=now_us))
+        if follow.desired_hash != desired:
+            follow.desired_hash, follow.since_us = desired, now_us
+
+    def hear(self, state: EdgeState) -> None:
+        """An edge says what it runs; :meth:`judge` looks at it."""
+        if state.edge in self.state.edges:
+            self._heard[state.edge] = state.config_hash
+
+    def judge(self) -> None:
+        """Say which edges do not follow within :data:`FOLLOW_S`, and which follow again."""
+        now_us = self.clock.now_us()
+        before = {edge: follow.running_hash for edge, follow in self.state.edges.items()}
+        for edge, running in self._heard.items():
+            follow = self.state.edges[edge]
+            follow.running_hash, follow.seen_us = running, now_us
+        self._heard.clear()
+        if before != {edge: follow.running_hash for edge, follow in self.state.edges.items()}:
+            self._put_state()
+        for edge, follow in self.state.edges.items():
+            waited_s = (now_us - follow.since_us) / 1e6
+            if follow.follows and edge in self._late:
+                self._late.discard(edge)
+                self._say("info", "SITE-1305", f"edge {edge} runs the desired state again", "")
+            elif not follow.follows and waited_s > FOLLOW_S and edge not in self._late:
+                self._late.add(edge)
+                heard = "runs an older state" if follow.seen_us else "was never heard"
+                self._say(
+                    "warning",
+                    "SITE-1304",
+                    f"edge {edge} does not run the desired state after {FOLLOW_S:.0f} s: it {heard}",
+                    "See whether it runs: headrace status",
+                )
+
+    def _put_state(self) -> None:
+        self._put(STATE_KEY, msgspec.json.encode(self.state))
+
+    def _put(self, key: str, value: bytes) -> None:
+        self.pending[key] = value
+
+    def _say(self, severity: Any, code: str, text: str, remedy: str) -> None:
+        if len(self.events) < 1_000:
+            at_us = self.clock.now_us()
+            source = "site/keeper"
+            self.events.append(
+                Event(
+                    at_us=at_us,
+                    severity=severity,
+                    code=code,
+                    source=source,
+                    text=text,
+                    remedy=remedy,
+                )
+            )
+
+    async def send(self, bus: Bus) -> None:
+        """Put what is pending on the bus, only where the content there differs.
+
+        Raises:
+            Transient: when the broker is away; what was not sent stays pending.
+        """
+        for key in list(self.pending):
+            value = self.pending[key]
+            try:
+                if await bus.get(DESIRED_BUCKET, key) != value:
+                    await bus.put(DESIRED_BUCKET, key, value)
+            except Refused as error:
+                self._say("error", error.code, error.what, error.remedy)
+            if self.pending.get(key) is value:
+                del self.pending[key]
+        subjects = self._subjects()
+        while subjects is not None and self.events:
+            await bus.publish_event(subjects.event("site"), self.events[0])
+            del self.events[0]
+
+    def _subjects(self) -> Subjects | None:
+        """Events need a site; before the first accepted file there is none."""
+        record = self.registry.site()
+        return Subjects(record.enterprise, record.name) if record else None
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+async def run(
+    folder: DataFolder, bus: Bus, stop: asyncio.Event, clock: Clock | None = None
+) -> None:
+    """Keep the desired state until ``stop`` is set.
+
+    A file that is wrong, a database that is locked, a broker that is away: each is said and tried
+    again at the next look; the state that was accepted last stays in force.
+
+    Args:
+        folder: the data folder; ``site.toml`` need not exist yet.
+        bus: connected as the platform.
+    """
+    registry = Registry.of(folder)
+    keeper = Keeper(folder, registry, clock or SystemClock())
+
+    async def hear(message: Any) -> None:
+        if ".health.edge." in message.subject:
+            try:
+                keeper.hear(msgspec.json.decode(message.data, type=EdgeState))
+            except msgspec.DecodeError:
+                return  # not an edge of ours; its own state shows it as never heard
+
+    unsubscribe = await bus.subscribe(ALL_HEALTH, hear, pending_max=1_000)
+    try:
+        while not stop.is_set():
+            await _step(keeper, bus)
+            try:
+                await asyncio.wait_for(stop.wait(), POLL_S)
+            except TimeoutError:
+                pass
+    finally:
+        await unsubscribe()
+        registry.close()
+
+
+async def _step(keeper: Keeper, bus: Bus) -> None:
+    try:
+        await asyncio.to_thread(keeper.look)
+    except HeadraceError as error:
+        keeper.problems = [Problem("site.toml", 1, "site", error.code, error.what, error.remedy)]
+        keeper.pending[ERRORS_KEY] = msgspec.json.encode(keeper.problems)
+    keeper.judge()
+    try:
+        await keeper.send(bus)
+    except Transient:
+        return  # stays pending; the client reconnects by itself

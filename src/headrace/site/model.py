@@ -1,0 +1,195 @@
+"""The checked content of a site file, as frozen plain data. No I/O here."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final, Literal
+
+import msgspec
+
+from headrace.model.errors import Misconfigured
+
+Level = Literal["site", "area", "work_center", "work_unit", "equipment"]
+LEVELS: Final[tuple[Level, ...]] = ("site", "area", "work_center", "work_unit")
+
+
+def level_of(path: str) -> Level:
+    """The ISA-95 level (IEC 62264-1, 5.3) of an equipment path; deeper than a work unit is plain
+    ``equipment``, the site itself has the empty path.
+
+    Example:
+        >>> level_of("utilities/pumping")
+        'work_center'
+    """
+    depth = len(path.split("/")) if path else 0
+    return LEVELS[depth] if depth < len(LEVELS) else "equipment"
+
+
+def parent_of(path: str) -> str:
+    """The path one level up; "" is the site.
+
+    Example:
+        >>> parent_of("utilities/pumping"), parent_of("utilities")
+        ('utilities', '')
+    """
+    return path.rpartition("/")[0]
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is wrong in a site file.
+
+    Attributes:
+        file: name as written, relative to the site file's folder.
+        line: line (row, in a spreadsheet) counted from 1; 0 when it belongs to the whole file.
+        field: what is wrong there, for example ``connection.plc_1.endpoint`` or ``unit``.
+        code: stable error code.
+        what: what is wrong, with the value.
+        remedy: what to change.
+    """
+
+    file: str
+    line: int
+    field: str
+    code: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} {self.field}: {self.code} {self.what}. {self.remedy}"
+
+
+class SiteProblems(Misconfigured):
+    """A site file that was not accepted; ``problems`` holds every reason, in file order."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        first = problems[0]
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        super().__init__(
+            "SITE-1000",
+            f"the site file has problems: {first.field}: {first.what}{more}",
+            first.remedy,
+            where=f"{first.file}:{first.line}",
+        )
+        self.problems = problems
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **super().as_dict(),
+            "class": "Misconfigured",
+            "problems": msgspec.to_builtins(self.problems),
+        }
+
+
+class Equipment(msgspec.Struct, frozen=True, kw_only=True):
+    """An area, work center, work unit or deeper equipment (ISA-95), implied by paths or declared."""
+
+    path: str
+    level: Level
+    title: str = ""
+    title_zh: str = ""
+
+
+class AssetType(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of asset; ``quantities`` maps the name of each quantity to its unit."""
+
+    name: str
+    title: str = ""
+    title_zh: str = ""
+    quantities: dict[str, str] = {}
+
+
+class Asset(msgspec.Struct, frozen=True, kw_only=True):
+    """Equipment of an asset type; tags below it that are named as its quantities are them."""
+
+    path: str
+    type: str
+    title: str = ""
+    title_zh: str = ""
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """A tag group; raw samples older than ``retention_days`` are removed, 0 keeps them for ever."""
+
+    name: str
+    retention_days: int = 0
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """A device as the site file declares it; see ``model.desired.ConnectionConfig``."""
+
+    name: str
+    protocol: str
+    endpoint: str
+    edge: str = "local"
+    enabled: bool = True
+    title: str = ""
+    title_zh: str = ""
+    options: dict[str, Any] = {}
+
+
+class Tag(msgspec.Struct, frozen=True):
+    """A tag as declared. ``id`` 0: the registry gives it its permanent one. ``was``: earlier paths.
+
+    See ``model.desired.TagConfig`` for the other fields. The order of fields is that of the columns
+    of an exported tag list.
+    """
+
+    path: str
+    connection: str
+    address: str
+    unit: str = ""
+    title: str = ""
+    title_zh: str = ""
+    description: str = ""
+    scan_interval_ms: int = 1000
+    scale: float = 1.0
+    offset: float = 0.0
+    deadband: float = 0.0
+    group: str = "default"
+    writable: bool = False
+    write_minimum: float | None = None
+    write_maximum: float | None = None
+    sample_interval_us: int = 0
+    id: int = 0
+    was: tuple[str, ...] = ()
+
+
+class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a site file and its tag files say, checked.
+
+    Attributes:
+        equipment: every area, work center, work unit and below, by path.
+        tag_files: the tag lists that it came from, relative to the site file.
+    """
+
+    enterprise: str
+    name: str
+    title: str = ""
+    title_zh: str = ""
+    time_zone: str = "UTC"
+    tag_files: tuple[str, ...] = ()
+    equipment: tuple[Equipment, ...] = ()
+    asset_types: tuple[AssetType, ...] = ()
+    assets: tuple[Asset, ...] = ()
+    groups: tuple[Group, ...] = ()
+    connections: tuple[Connection, ...] = ()
+    tags: tuple[Tag, ...] = ()
+
+    def content_hash(self) -> str:
+        """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+
+    def asset_of(self, tag_path: str) -> Asset | None:
+        """The nearest asset that a tag lies in, or None."""
+        by_path = {asset.path: asset for asset in self.assets}
+        return nearest_asset(tag_path, by_path)
+
+
+def nearest_asset(tag_path: str, by_path: dict[str, Asset]) -> Asset | None:
+    """The asset with the longest path that ``tag_path`` lies in, or None."""
+    place = parent_of(tag_path)
+    while place:
+        if place in by_path:
+            return by_path[place]
+        place = parent_of(place)
+    return None

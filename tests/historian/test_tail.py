@@ -1,0 +1,85 @@
+"""The tail alone: bounded memory, spilling, a stream that is made again, a broker that restarts."""
+
+from __future__ import annotations
+
+import polars as pl
+from historian_samples import START_US, publish, same, wave
+from store import Store
+
+from headrace.bus.broker import BrokerAddress, prepare_address, start_broker, stop_broker
+from headrace.bus.client import Bus, ensure_streams, open_bus
+from headrace.bus.log import log_info
+from headrace.bus.subjects import SAMPLES_STREAM
+from headrace.historian.commit import Chunk
+from headrace.historian.index import TableIndex
+from headrace.historian.layout import app_id
+from headrace.historian.reader import Reader
+from headrace.historian.tail import Tail
+from headrace.model.folder import DataFolder
+from waiting import until
+
+
+async def test_what_does_not_fit_in_memory_goes_to_disk_and_is_still_read(
+    folder: DataFolder, bus: Bus
+) -> None:
+    index = TableIndex(folder.table)
+    tail = Tail(bus, index, rows_max=2_000)
+    await tail.start()
+    batches = [wave(10, 50, first=50 * n) for n in range(30)]
+    for n, batch in enumerate(batches):
+        await publish(bus, batch, epoch=1, sequence=n + 1)
+    await tail.catch_up()
+    segments = tail.segments(None)
+    assert sum(s.rows for s in segments if s.batch is not None) <= 2_500
+    assert any(s.path is not None for s in segments)
+    reader = Reader(folder.table, tail, index)
+    same(reader.read(range(1, 11), 0, START_US * 2), pl.concat(batches))
+    assert reader.last([10])["source_timestamp"].to_physical()[0] == START_US + 1_499_000_000
+
+    store = Store(folder)
+    chunk = Chunk(0)
+    for n, batch in enumerate(batches[:20]):
+        chunk.take(n + 1, batch, 1, 0.0)
+    info = await log_info(bus)
+    store.committer.commit(chunk, app_id(SAMPLES_STREAM, info.created_us))
+    same(reader.read(range(1, 11), 0, START_US * 2), pl.concat(batches))
+    assert tail.rows < 15_000, "what the table has is forgotten"
+    await tail.close()
+
+
+async def test_a_stream_made_again_is_followed_from_its_start(folder: DataFolder, bus: Bus) -> None:
+    index = TableIndex(folder.table)
+    tail = Tail(bus, index)
+    await tail.start()
+    for n in range(5):
+        await publish(bus, wave(1, 10, first=10 * n), epoch=1, sequence=n + 1)
+    await tail.catch_up()
+    first = tail.app
+    await bus.stream.delete_stream(SAMPLES_STREAM)
+    await ensure_streams(bus)
+    await publish(bus, wave(1, 10, first=900), epoch=2, sequence=1)
+    await until(lambda: tail.app != first and tail.rows == 10)
+    same(Reader(folder.table, tail, index).read([1], 0, START_US * 2), wave(1, 10, first=900))
+    await tail.close()
+
+
+async def test_the_tail_goes_on_after_the_broker_restarts(folder: DataFolder) -> None:
+    address: BrokerAddress = prepare_address(folder)
+    process = start_broker(folder, address)
+    try:
+        async with open_bus(address, "test") as bus:
+            await ensure_streams(bus)
+            index = TableIndex(folder.table)
+            tail = Tail(bus, index)
+            await tail.start()
+            await publish(bus, wave(1, 10), epoch=1, sequence=1)
+            await tail.catch_up()
+            stop_broker(process)
+            process = start_broker(folder, address)
+            async with open_bus(address, "other") as second:
+                await publish(second, wave(1, 10, first=10), epoch=1, sequence=2)
+            await until(lambda: tail.last_sequence == 2)
+            same(Reader(folder.table, tail, index).read([1], 0, START_US * 2), wave(1, 20))
+            await tail.close()
+    finally:
+        stop_broker(process)
