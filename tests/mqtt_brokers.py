@@ -12,12 +12,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import polars as pl
 import pytest
 
-from headrace.bus import broker as broker_module
 from headrace.bus.broker import free_port, prepare_address, start_broker
 from headrace.edge.connectors.mqtt.config import parse_endpoint
 from headrace.edge.connectors.mqtt.session import Message, MqttSession, MqttSettings
@@ -80,10 +78,7 @@ class PlatformBroker(MqttBroker):
         self.user, self.password = self.address.device_user, self.address.device_password
 
     def launch(self) -> subprocess.Popen[bytes]:
-        # NATS redelivers what was not acknowledged after ack_wait, also to a new session.
-        quick = broker_module._TEMPLATE.replace('ack_wait: "30s"', 'ack_wait: "2s"')
-        with mock.patch.object(broker_module, "_TEMPLATE", quick):
-            return start_broker(self.data, self.address)
+        return start_broker(self.data, self.address)
 
 
 class Mosquitto(MqttBroker):
@@ -202,11 +197,17 @@ class Reader:
         if acknowledge and reading.acknowledge is not None:
             await reading.acknowledge()
 
-    async def until(self, done: Callable[[Reader], bool], **how: bool) -> None:
+    async def until(
+        self,
+        done: Callable[[Reader], bool],
+        *,
+        acknowledge: bool = True,
+        limit_s: float = WAIT_S,
+    ) -> None:
         """Read on until it holds."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(limit_s):
             while not done(self):
-                await self.once(**how)
+                await self.once(acknowledge=acknowledge)
 
     def values(self, tag_id: int) -> list[Any]:
         if not self.batches:

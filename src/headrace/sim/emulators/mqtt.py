@@ -89,7 +89,7 @@ class MqttJsonEmulator:
             topic, pointer = parse_address(point.address, "emulator")
             self._topics.setdefault(topic, {})[point.address] = pointer
         self._client_id = client_id or safe_client_id(f"json-{min(self._topics)}")
-        self._outbox: deque[tuple[str, bytes]] = deque()
+        self._outbox: deque[tuple[str, bytes]] = deque()  # bounded by OUTBOX_MAX
         self._room = asyncio.Event()
         self._link = BrokerLink(
             self._settings,
@@ -211,8 +211,8 @@ class MqttJsonEmulator:
             return
         if self._outbox and self._outbox[0] is entry:
             self._outbox.popleft()
-        else:
-            self._outbox = deque(each for each in self._outbox if each is not entry)
+        elif entry in self._outbox:
+            self._outbox.remove(entry)
         self._room.set()
 
     async def _connected(self, session: MqttSession) -> None:

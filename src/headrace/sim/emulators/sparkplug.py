@@ -164,7 +164,7 @@ class SparkplugEmulator:
         self._bd_seq = -1
         self._seq = 0
         self._born: set[str] = set()
-        self._log: deque[_Change] = deque()
+        self._log: deque[_Change] = deque()  # bounded by HELD_SAMPLES_MAX
         self._held_samples = 0
         self._doubt_s: float | None = None
         self._doubt_until_s = 0.0

@@ -93,6 +93,15 @@ class Columns:
         self.status.extend([status] * n)
         self.received_us.extend([received_us] * n)
 
+    def settle(self, received_us: int) -> None:
+        """Complete the samples whose tag_id, source_us and value were appended directly: Good
+        numbers, received now. Before any other call."""
+        n = len(self.tag_id) - len(self.is_null)
+        if n:
+            self.is_null.frombytes(bytes(n))
+            self.status.frombytes(bytes(4 * n))
+            self.received_us.extend([received_us] * n)
+
     def add_block(
         self, tag_id: Int64Array, source_us: Int64Array, value: Float64Array, received_us: int
     ) -> None:

@@ -142,7 +142,7 @@ class MqttSession:
     def __init__(self, settings: MqttSettings, clock: Clock) -> None:
         self.settings = settings
         self._clock = clock
-        self._queue: deque[Message] = deque()
+        self._queue: deque[Message] = deque()  # bounded by queue_messages_max
         self._arrived = asyncio.Event()
         self._writable = asyncio.Event()
         self._lost: HeadraceError | None = None

@@ -26,6 +26,7 @@ from headrace.model.errors import HeadraceError, Refused, Transient
 from headrace.model.time import US_PER_MS
 
 _TICK_S: Final = 0.1
+_QUIET_TICKS: Final = 3
 _BROWSE_MAX: Final = 1_000
 _ECHOES_MAX: Final = 64
 
@@ -212,15 +213,18 @@ class SparkplugConnector:
         return items[:_BROWSE_MAX]
 
     async def _listen(self) -> None:
-        """Wait until the nodes that we heard of are born, but not for ever."""
+        """Wait until the nodes that we heard of are born and no more births come, but not for ever."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._options.browse_listen_s
-        while loop.time() < deadline:
-            nodes = self._host.nodes.values()
-            if nodes and all(node.online and not node.rebirth_due for node in nodes):
-                return
+        known, quiet = -1, 0
+        while loop.time() < deadline and quiet < _QUIET_TICKS:
             await asyncio.sleep(_TICK_S)
             self._pump.check()
+            nodes = self._host.nodes.values()
+            born = bool(nodes) and all(n.online and not n.rebirth_due for n in nodes)
+            now = sum(len(metrics) for node in nodes for metrics in node.metrics.values())
+            quiet = quiet + 1 if born and now == known else 0
+            known = now
 
 
 def _below(node: EdgeNode, device_id: str) -> list[BrowseItem]:

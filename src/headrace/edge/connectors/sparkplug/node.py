@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from headrace.edge.connectors.sparkplug.schema import DataType
+from headrace.edge.connectors.sparkplug.wire import Run
+from headrace.model.sample import Int64Array
 
 # Types that need no sign, no range check, no exactness and no text handling.
 _QUICK: Final = {
@@ -54,6 +58,38 @@ def quick_attribute(datatype: int) -> str:
     return _QUICK.get(DataType(datatype), "") if datatype in _QUICK else ""
 
 
+_UNUSABLE: Final = -2
+_UNDECLARED: Final = -1
+_ALIAS_MAX: Final = 1 << 20
+
+
+class AliasTable:
+    """Alias -> tag as arrays, for one device of one edge node; made from the births in force.
+
+    Attributes:
+        last_us: alias -> timestamp of its newest sample that came by this table; -1 for none.
+    """
+
+    def __init__(self, node: EdgeNode, device_id: str) -> None:
+        mine = {a: m for a, m in node.alias.items() if m.device_id == device_id and a < _ALIAS_MAX}
+        size = max(mine, default=0) + 1
+        self._tag_id = np.full(size, _UNUSABLE, np.int64)
+        self._datatype = np.zeros(size, np.int64)
+        self.last_us = np.full(size, -1, np.int64)
+        for alias, metric in mine.items():
+            if metric.quick and len(metric.tag_ids) < 2:
+                self._tag_id[alias] = metric.tag_ids[0] if metric.tag_ids else _UNDECLARED
+                self._datatype[alias] = metric.datatype
+
+    def tags(self, run: Run) -> Int64Array | None:
+        """Tag ids of a run, -1 where none is declared; None when a metric needs a closer look."""
+        if int(run.alias.max()) >= len(self._tag_id):
+            return None
+        tag_id: Int64Array = self._tag_id[run.alias]
+        fits = (tag_id != _UNUSABLE) & (self._datatype[run.alias] == run.datatype)
+        return tag_id if bool(fits.all()) else None
+
+
 class Held(NamedTuple):
     """A message that cannot be used yet."""
 
@@ -88,6 +124,7 @@ class EdgeNode:
         orphans: messages after a definite gap, kept until births tell that they are still understood.
         old_alias: what the aliases meant when the orphans were sent.
         wanted: device_id -> metric name -> declared tags.
+        tables: device_id -> its aliases as arrays.
         stale: tag_ids that were reported stale -> since when (our clock).
     """
 
@@ -114,10 +151,27 @@ class EdgeNode:
     wanted: dict[str, dict[str, Wanted]] = field(default_factory=dict)
     stale: dict[int, int] = field(default_factory=dict)
     undeclared: int = 0
+    tables: dict[str, AliasTable] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         return f"{self.group_id}/{self.edge_node_id}"
+
+    def table(self, device_id: str) -> AliasTable:
+        """The device's aliases as arrays, made when they are first needed."""
+        table = self.tables.get(device_id)
+        if table is None:
+            table = self.tables[device_id] = AliasTable(self, device_id)
+        return table
+
+    def drop_tables(self) -> None:
+        """What aliases mean is about to change."""
+        for device_id, table in self.tables.items():
+            for alias in np.flatnonzero(table.last_us >= 0).tolist():
+                metric = self.alias.get(alias)
+                if metric is not None and metric.device_id == device_id:
+                    metric.last_us = int(table.last_us[alias])
+        self.tables.clear()
 
     def tag_ids(self, device_id: str) -> list[int]:
         """The tags declared on a device, or on the node itself for ""."""
