@@ -25,8 +25,7 @@ import httpx
 import msgspec
 import polars as pl
 
-from headrace.bus.client import error_from_dict
-from headrace.model.errors import Refused, Transient
+from headrace.model.errors import Refused, Transient, error_from_dict
 
 TIMEOUT_S: Final = 60.0
 PAGE: Final = 1_000

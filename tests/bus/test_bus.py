@@ -14,8 +14,8 @@ from hypothesis import strategies as some
 from polars.testing import assert_frame_equal
 
 from headrace.bus import envelope
-from headrace.bus.broker import BrokerAddress
-from headrace.bus.client import Bus
+from headrace.bus.broker import BrokerAddress, free_port
+from headrace.bus.client import Bus, open_bus
 from headrace.bus.subjects import DESIRED_BUCKET, SAMPLES_STREAM, Subjects, parse_batch
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused, Transient
 from headrace.model.health import Event
@@ -189,3 +189,15 @@ def test_every_error_of_ours_says_code_what_and_remedy():
     }
     with pytest.raises(AssertionError):
         HeadraceError("oops", "x")
+
+
+async def test_a_broker_that_is_not_there_is_said_in_time(broker_free_port: int):
+    address = BrokerAddress(broker_free_port, 1, 2, "a", "b")
+    with pytest.raises(Transient, match="BUS-1025"):
+        async with open_bus(address, "test", wait_s=0.5):
+            pass
+
+
+@pytest.fixture
+def broker_free_port() -> int:
+    return free_port()

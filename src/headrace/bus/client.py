@@ -25,7 +25,7 @@ from nats.js.kv import KeyValue
 
 from headrace.bus import envelope, subjects
 from headrace.bus.broker import BrokerAddress
-from headrace.model.errors import HeadraceError, Refused, Transient
+from headrace.model.errors import HeadraceError, Refused, Transient, error_from_dict
 from headrace.model.health import Event
 
 SAMPLES_BYTES_MAX: Final = 8 << 30
@@ -197,14 +197,14 @@ class Bus:
         """The newest batch of a subject that the log still has, or None.
 
         Raises:
-            Transient: BUS-1026 when the broker is away.
+            Transient: BUS-1029 when the broker is away.
         """
         try:
             message = await self.stream.get_last_msg(subjects.SAMPLES_STREAM, subject)
         except nats.js.errors.NotFoundError:
             return None
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
-            raise Transient("BUS-1026", f"cannot read the last batch of {subject}") from error
+            raise Transient("BUS-1029", f"cannot read the last batch of {subject}") from error
         return envelope.decode(message.data or b"")
 
     async def close(self) -> None:
@@ -227,13 +227,6 @@ def _unpack(value: bytes | None) -> bytes | None:
     if value is None or not value.startswith(PACKED_MARK):
         return value
     return zlib.decompress(value[len(PACKED_MARK) :])
-
-
-def error_from_dict(fields: dict[str, str]) -> HeadraceError:
-    """The error that another role sent, as the class it had."""
-    classes = {kind.__name__: kind for kind in HeadraceError.__subclasses__()}
-    kind = classes.get(fields.get("class", ""), HeadraceError)
-    return kind(fields["code"], fields["what"], fields.get("remedy", ""))
 
 
 async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> None:
@@ -284,9 +277,26 @@ async def open_bus(
         Transient: BUS-1025 when the broker does not answer within ``wait_s``.
     """
     client = Client()
-    deadline = asyncio.get_running_loop().time() + wait_s
+    try:
+        await asyncio.wait_for(_connect(client, address, name), wait_s)
+    except TimeoutError as error:
+        await client.close()
+        raise Transient(
+            "BUS-1025",
+            f"the broker at {address.url} does not answer",
+            "See whether headrace runs here, and logs/broker.log.",
+        ) from error
+    bus = Bus(client, client.jetstream(timeout=5, publish_async_max_pending=256))
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def _connect(client: Client, address: BrokerAddress, name: str) -> None:
     while True:
         try:
+            # Without a bound on attempts the client itself retries until it is cancelled.
             await client.connect(
                 address.url,
                 user=address.platform_user,
@@ -299,21 +309,9 @@ async def open_bus(
                 pending_size=PENDING_BYTES_MAX,
                 error_cb=_ignore_client_noise,
             )
-            break
-        except (nats.errors.Error, OSError, TimeoutError) as error:
-            if asyncio.get_running_loop().time() > deadline:
-                raise Transient(
-                    "BUS-1025",
-                    f"the broker at {address.url} does not answer",
-                    "See logs/broker.log.",
-                ) from error
+            return
+        except (nats.errors.Error, OSError):
             await asyncio.sleep(0.05)
-            client = Client()
-    bus = Bus(client, client.jetstream(timeout=5, publish_async_max_pending=256))
-    try:
-        yield bus
-    finally:
-        await bus.close()
 
 
 async def _ignore_client_noise(error: Exception) -> None:

@@ -23,14 +23,14 @@ async def recent_events(bus: Bus, limit: int = 500) -> list[Event]:
         limit: at most so many, and never more than 2,000.
 
     Raises:
-        Transient: BUS-1026 when the broker is away.
+        Transient: BUS-1030 when the broker is away.
     """
     try:
         state: Any = (await bus.stream.stream_info(subjects.EVENTS_STREAM)).state
     except nats.js.errors.NotFoundError:
         return []
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
-        raise Transient("BUS-1026", "cannot read the events", "The console tries again.") from error
+        raise Transient("BUS-1030", "cannot read the events", "The console tries again.") from error
     first = max(int(state.first_seq), int(state.last_seq) - min(limit, RECENT_MAX) + 1, 1)
     events = []
     for sequence in range(first, int(state.last_seq) + 1):
@@ -41,6 +41,6 @@ async def recent_events(bus: Bus, limit: int = 500) -> list[Event]:
             continue
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient(
-                "BUS-1026", "cannot read the events", "The console tries again."
+                "BUS-1030", "cannot read the events", "The console tries again."
             ) from error
     return events

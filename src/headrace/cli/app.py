@@ -12,7 +12,17 @@ from rich.console import Console
 from headrace.model.errors import HeadraceError
 
 # Order is that of `headrace --help`. Each module has `register(app: typer.Typer) -> None`.
-GROUPS: Final[tuple[str, ...]] = ("up", "status", "site", "query", "sim", "replay", "trust", "user", "run")
+GROUPS: Final[tuple[str, ...]] = (
+    "up",
+    "status",
+    "site",
+    "query",
+    "sim",
+    "replay",
+    "trust",
+    "user",
+    "run",
+)
 
 
 def build() -> typer.Typer:

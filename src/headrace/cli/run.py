@@ -50,18 +50,9 @@ def register(app: typer.Typer) -> None:
         port: int = typer.Option(8080, help="Port to listen on."),
     ) -> None:
         """Serve the API and the web pages, and keep the desired state."""
-        from headrace.bus.client import open_bus
-        from headrace.console.role import run as serve
-        from headrace.site.keeper import run as keep
+        from headrace.console.role import run
 
-        async def both(
-            folder: DataFolder, address: BrokerAddress, subjects: Subjects, stop: asyncio.Event
-        ) -> None:
-            async with open_bus(address, "keeper") as bus, asyncio.TaskGroup() as tasks:
-                tasks.create_task(keep(folder, bus, stop))
-                tasks.create_task(serve(folder, address, subjects, stop, host=host, port=port))
-
-        _run(data, both)
+        _run(data, lambda f, a, s, stop: run(f, a, s, stop, host=host, port=port))
 
     @group.command("sim")
     def sim(data: Path = DATA, seed: int = typer.Option(1, help="Same seed, same site.")) -> None:

@@ -80,3 +80,15 @@ class Misconfigured(HeadraceError):
 
 class Corrupt(HeadraceError):
     """Stored or received data fail their own checks; they were not used."""
+
+
+def error_from_dict(fields: dict[str, str]) -> HeadraceError:
+    """The error that another process described with :meth:`HeadraceError.as_dict`, as its class.
+
+    Example:
+        >>> error_from_dict(Refused("EDGE-1020", "a/b is not writable").as_dict())
+        Refused('EDGE-1020 a/b is not writable.')
+    """
+    classes = {kind.__name__: kind for kind in HeadraceError.__subclasses__()}
+    kind = classes.get(fields.get("class", ""), HeadraceError)
+    return kind(fields["code"], fields["what"], fields.get("remedy", ""))
