@@ -299,7 +299,17 @@ class Reader:
             open_ids = _undecided(found, open_ids, border, newest)
             if not open_ids:
                 break
-            rows = read_files(self._table, _by_age(group), sorted(open_ids), start_us, end_us)
+            parts = []
+            for file in _by_age(group):
+                here = [t for t in sorted(open_ids) if file.tag_id_min <= t <= file.tag_id_max]
+                if here:
+                    rows = read_files(self._table, [file], here, start_us, end_us)
+                    # a file has each identity once, so its own edge is enough, unless a
+                    # correction in another file may take away what `only` asks for
+                    parts.append(_edge(rows, newest) if only is None else rows)
+            if not parts:
+                continue
+            rows = pl.concat(parts)
             if only is not None:
                 rows = sort_unique(rows).filter(only)
             # found may hold a sample of the tail with the same identity: the tail is newer
