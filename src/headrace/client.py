@@ -25,8 +25,7 @@ import httpx
 import msgspec
 import polars as pl
 
-from headrace.bus.client import error_from_dict
-from headrace.model.errors import Refused, Transient
+from headrace.model.errors import HeadraceError, Refused, Transient
 
 TIMEOUT_S: Final = 60.0
 PAGE: Final = 1_000
@@ -207,7 +206,7 @@ class Site:
             return answer
         try:
             fields = answer.json()
-            raise error_from_dict(fields)
+            raise _error_of(fields)
         except (ValueError, KeyError, TypeError) as error:
             raise Refused(
                 "CONS-1021",
@@ -216,13 +215,20 @@ class Site:
             ) from error
 
 
+def _error_of(fields: dict[str, Any]) -> HeadraceError:
+    """The server's error as the class it has there."""
+    classes = {kind.__name__: kind for kind in HeadraceError.__subclasses__()}
+    kind = classes.get(str(fields.get("class", "")), HeadraceError)
+    return kind(fields["code"], fields["what"], fields.get("remedy", ""))
+
+
 def _names(tags: str | Iterable[str]) -> str:
     return tags if isinstance(tags, str) else ",".join(tags)
 
 
 def _raise_error(message: dict[str, Any]) -> None:
     if "code" in message:
-        raise error_from_dict(message)
+        raise _error_of(message)
 
 
 def _live_frame(message: dict[str, Any], followed: list[dict[str, str]]) -> pl.DataFrame:
