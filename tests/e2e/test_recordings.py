@@ -20,7 +20,7 @@ from replaying import Replay, start_all, stored
 from data import data_folder
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("recordings")]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(600), pytest.mark.xdist_group("recordings")]
 
 # Ten thousand rows of the year keep `make test` short; `make soak` replays all 38,200.
 WIND_ROWS_QUICK = 10_000
