@@ -20,6 +20,7 @@ from headrace.security.policy import Role
 
 FLOW = "utilities/pumping/pump_1/flow"
 LOAD = "machining/milling/cnc_1/spindle_load"
+POWER = "machining/milling/cnc_2/power"
 
 
 def token(site: RunningSite, role: Role, user: str = "mia") -> str:
@@ -73,26 +74,26 @@ def test_samples_come_in_every_format_and_are_the_same(
     start_us = CLOCK.now_us() - 5_000 * US_PER_S
     times = start_us + np.arange(500, dtype=np.int64) * US_PER_S
     values = np.arange(500) / 7
-    running_site.publish_columns(np.full(500, running_site.tags[LOAD]), times, values)
-    running_site.publish({LOAD: 1.0})
-    until_last(client, LOAD, 1.0)
+    running_site.publish_columns(np.full(500, running_site.tags[POWER]), times, values)
+    running_site.publish({POWER: 1.0})
+    until_last(client, POWER, 1.0)
     span = {"start": str(start_us), "end": str(int(times[-1]) + 1)}
-    frame = client.read(LOAD, **span)
+    frame = client.read(POWER, **span)
     assert frame["value"].to_numpy().tolist() == values.tolist()
     assert frame["source_timestamp"].to_physical().to_numpy().tolist() == times.tolist()
     http = httpx.Client(headers={"Authorization": f"Bearer {token(running_site, 'viewer')}"})
     url = f"{running_site.url}/api/v1/samples"
-    answer = http.get(url, params={"tags": LOAD, "format": "csv", **span})
+    answer = http.get(url, params={"tags": POWER, "format": "csv", **span})
     csv = pl.read_csv(io.BytesIO(answer.content))
     assert csv["value"].to_list() == values.tolist()
-    assert csv["path"].unique().to_list() == [LOAD]
+    assert csv["path"].unique().to_list() == [POWER]
     parquet = pl.read_parquet(
-        io.BytesIO(http.get(url, params={"tags": LOAD, "format": "parquet", **span}).content)
+        io.BytesIO(http.get(url, params={"tags": POWER, "format": "parquet", **span}).content)
     )
     assert parquet["value"].to_list() == values.tolist()
-    rows = http.get(url, params={"tags": LOAD, **span}).json()["samples"]
+    rows = http.get(url, params={"tags": POWER, **span}).json()["samples"]
     assert [row["value"] for row in rows] == values.tolist()
-    assert client.read(LOAD, limit=3, **span).height == 3
+    assert client.read(POWER, limit=3, **span).height == 3
 
 
 def test_tags_are_searched_and_the_tree_counts_them(

@@ -110,6 +110,16 @@ async def test_a_refusal_says_what_to_do_and_new_settings_try_at_once(agent, dev
     await until(lambda: connection(agent).state == "connected", 5.0)
 
 
+async def test_a_refused_connection_is_tried_at_once_when_asked(agent, bus, device):
+    device.connect_error = Refused("EDGE-9002", "the certificate is not trusted", "Trust it.")
+    await agent.apply(config(tag(1)))
+    await until(lambda: connection(agent).state == "refused")
+    await Calls(agent, SystemClock(), "local").serve(bus, SUBJECTS)
+    device.connect_error = None
+    await bus.request(SUBJECTS.edge_call("local", "retry"), b'{"connection": "plc"}')
+    await until(lambda: connection(agent).state == "connected", 5.0)
+
+
 async def test_a_change_touches_only_what_changed(agent, device):
     both = EdgeConfig(
         enterprise="acme",

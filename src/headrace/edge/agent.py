@@ -129,6 +129,12 @@ class Agent:
                     return running.host, tag
         raise Refused("EDGE-1030", f"edge {self._edge} has no tag {tag_id}", "Check the site file.")
 
+    def try_now(self, connection: str) -> None:
+        """Try a waiting connection at once; "" tries all of them."""
+        for name, running in self._running.items():
+            if connection in ("", name):
+                running.host.try_now()
+
     async def context(self, name: str, resume_us: int) -> ConnectorContext:
         """What a connector of the connection ``name`` is lent."""
         if resume_us == 0:

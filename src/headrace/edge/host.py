@@ -83,6 +83,7 @@ class ConnectionHost:
         self._connector: Connector | None = None
         self._one_call = asyncio.Lock()
         self._sessions = 0
+        self._try_now = asyncio.Event()
         self._state = ConnectionState(
             connection=config.name,
             protocol=config.protocol,
@@ -113,6 +114,11 @@ class ConnectionHost:
         self.config = config
         self._paths = {tag.tag_id: tag.path for tag in config.tags}
         self.pipeline.retag(config.tags)
+
+    def try_now(self) -> None:
+        """End the wait before the next try; nothing when there is a session."""
+        if self._state.state in ("waiting", "refused"):
+            self._try_now.set()
 
     @property
     def connector(self) -> Connector | None:
@@ -150,8 +156,10 @@ class ConnectionHost:
             if self._sessions > sessions_before:
                 back_off_s = BACK_OFF_FIRST_S
             wait_s = self._fail(failure, back_off_s)
-            await asyncio.sleep(wait_s)
             back_off_s = min(back_off_s * 2, BACK_OFF_MAX_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._try_now.wait(), wait_s)
+            self._try_now.clear()
 
     async def _session(self) -> None:
         self._state.next_try_us = 0
