@@ -253,7 +253,9 @@ class ConnectionHost:
         now_us = self._clock.now_us()
         self.pipeline.counts.expected += reading.expected
         batch = self.pipeline.process(reading.batch)
-        self._lane.offer(batch, reading.acknowledge, waits=reading.waits)
+        self._lane.offer(
+            batch, reading.acknowledge, waits=reading.waits, resume_us=reading.resume_us
+        )
         if reading.stale:
             self._lane.offer(self.pipeline.stale(reading.stale, now_us))
         for code, text in reading.notices:
