@@ -201,9 +201,8 @@ class ConnectionHost:
     async def _poll(self, connector: Connector) -> None:
         groups = scan_groups(self.config)
         if not groups:
-            await (
-                asyncio.Event().wait()
-            )  # nothing to read; the session stays for writes and browsing
+            # Nothing to read; the session stays for writes and browsing.
+            await asyncio.Event().wait()
         start_s = self._clock.monotonic_s()
         due_s = [start_s] * len(groups)
         while True:
@@ -215,9 +214,8 @@ class ConnectionHost:
                 reading = await connector.read(group)
             self._take(reading)
             if reading.waits and not await self._lane.drain(HANDSHAKE_S):
-                due_s[at] = (
-                    self._clock.monotonic_s()
-                )  # it was acknowledged: the next record may be there
+                # It was acknowledged: the device's next record may be there already.
+                due_s[at] = self._clock.monotonic_s()
                 continue
             interval_s = group.scan_interval_ms / 1000
             due_s[at] += interval_s
