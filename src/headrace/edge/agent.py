@@ -100,7 +100,7 @@ class Agent:
                 continue
             if running is not None:
                 await self._stop(name)
-            self._start(connection)
+            self._start(connection, running.host if running is not None else None)
         self._config = config
         return touched
 
@@ -183,7 +183,7 @@ class Agent:
         good = batch.filter(batch["status"] < 1 << 30)["source_timestamp"].to_physical()
         return int(good.min()) if len(good) else 0  # type: ignore[arg-type] # int64 column
 
-    def _start(self, connection: ConnectionConfig) -> None:
+    def _start(self, connection: ConnectionConfig, earlier: ConnectionHost | None) -> None:
         name = connection.name
         self._broken.pop(name, None)
         try:
@@ -209,6 +209,8 @@ class Agent:
             report=self.report,
             edge=self._edge,
         )
+        if earlier is not None:
+            host.continue_from(earlier)
         tasks = [asyncio.create_task(lane.run()), asyncio.create_task(host.run())]
         self._running[name] = _Running(host, lane, tasks)
 

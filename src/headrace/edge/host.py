@@ -27,7 +27,7 @@ from headrace.edge.contract import (
     Reading,
     ScanGroup,
 )
-from headrace.edge.pipeline import Pipeline
+from headrace.edge.pipeline import Counts, Pipeline
 from headrace.edge.publisher import Lane
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import HeadraceError, Misconfigured, Refused, Terminal, Transient
@@ -112,6 +112,13 @@ class ConnectionHost:
             if tag_id in self._paths
         }
         return state
+
+    def continue_from(self, earlier: ConnectionHost) -> None:
+        """Know the last values that a host of the same connection read before its settings changed;
+        so a tag that is lost by the change gets its mark."""
+        self.pipeline = earlier.pipeline
+        self.pipeline.counts = Counts()
+        self.pipeline.retag(self.config.tags)
 
     def retag(self, config: ConnectionConfig) -> None:
         """Take over changes that need no new session: units, scale, dead-band, envelopes, paths."""
@@ -226,6 +233,7 @@ class ConnectionHost:
         self._pace.note(missed)
         if self._pace.slow == was_slow:
             return
+        self._enter("degraded" if self._errors or self._pace.slow else "connected")
         interval = f"its scan interval of {group.scan_interval_ms} ms"
         if not self._pace.slow:
             self._tell("info", "EDGE-1019", f"{self.config.name} keeps {interval} again")
