@@ -143,7 +143,7 @@ def test_a_trend_of_different_units_zooms_to_the_raw_samples(
     page.wait_for_function(
         "() => window.hr?.trend?.state().lines.filter(l => l.samples > 3).length === 4"
     )
-    page.locator('[data-span="900000"]').click()
+    page.locator('[data-span="60000"]').click()
     # A thousand samples a second are reduced in a wide view.
     page.wait_for_function("() => hr.trend.state().lines[3]?.raw === false")
     box = page.locator(".hr-plot").bounding_box()
@@ -265,8 +265,13 @@ def test_a_device_is_browsed_and_added_paused_resumed_and_undone(
     device.set(48.25)
     expect(row.locator("[data-f=value]")).to_have_text("48.25")
     values.close()
-    _pause_resume_undo(page, card, demo, before)
+    page.get_by_role("button", name="Undo").click()
+    expect(card).to_have_count(0, timeout=30_000)
+    assert demo.folder.site_file.read_text() == before
     until_sync(lambda: "machining/heat/furnace_1/temperature" not in seen.tag_ids(), 20, "undone")
+    page.get_by_role("button", name="Undo").click()  # undoing an undo brings it back
+    expect(card).to_contain_text("Connected", timeout=30_000)
+    _pause_and_resume(card, demo)
 
 
 def _browse(page: Page) -> None:
@@ -281,7 +286,7 @@ def _browse(page: Page) -> None:
     expect(page.locator("[data-chosen]")).to_have_count(1)
 
 
-def _pause_resume_undo(page: Page, card: Locator, demo: Installation, before: str) -> None:
+def _pause_and_resume(card: Locator, demo: Installation) -> None:
     file = demo.folder.site_file
     card.get_by_role("button", name="Pause").click()
     expect(card).to_contain_text("Paused", timeout=30_000)
@@ -289,12 +294,6 @@ def _pause_resume_undo(page: Page, card: Locator, demo: Installation, before: st
     card.get_by_role("button", name="Resume").click()
     expect(card).to_contain_text("Connected", timeout=30_000)
     assert "enabled = false" not in file.read_text()
-    for _ in range(3):  # resumed, paused, added
-        text = file.read_text()
-        page.get_by_role("button", name="Undo").click()
-        until_sync(lambda text=text: file.read_text() != text, 20, "an undone change")
-    assert file.read_text() == before
-    expect(card).to_have_count(0, timeout=30_000)
 
 
 def test_the_chinese_interface_is_chinese_everywhere(demo: Installation, page: Page):
