@@ -85,6 +85,7 @@ class ConnectionHost:
         self._connector: Connector | None = None
         self._one_call = asyncio.Lock()
         self._sessions = 0
+        self._try_now = asyncio.Event()
         self._began_us = clock.now_us()
         self._untold = False
         self._pace = Pace()
@@ -126,6 +127,11 @@ class ConnectionHost:
         self._paths = {tag.tag_id: tag.path for tag in config.tags}
         self.pipeline.retag(config.tags)
 
+    def try_now(self) -> None:
+        """End the wait before the next try; nothing when there is a session."""
+        if self._state.state in ("waiting", "refused"):
+            self._try_now.set()
+
     @property
     def connector(self) -> Connector | None:
         """The open connector, for writes; None while there is no session."""
@@ -162,8 +168,10 @@ class ConnectionHost:
             if self._sessions > sessions_before:
                 back_off_s = BACK_OFF_FIRST_S
             wait_s = self._fail(failure, back_off_s)
-            await asyncio.sleep(wait_s)
             back_off_s = min(back_off_s * 2, BACK_OFF_MAX_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._try_now.wait(), wait_s)
+            self._try_now.clear()
 
     async def _session(self) -> None:
         self._state.next_try_us = 0
@@ -253,7 +261,9 @@ class ConnectionHost:
         now_us = self._clock.now_us()
         self.pipeline.counts.expected += reading.expected
         batch = self.pipeline.process(reading.batch)
-        self._lane.offer(batch, reading.acknowledge, waits=reading.waits)
+        self._lane.offer(
+            batch, reading.acknowledge, waits=reading.waits, resume_us=reading.resume_us
+        )
         if reading.stale:
             self._lane.offer(self.pipeline.stale(reading.stale, now_us))
         for code, text in reading.notices:
