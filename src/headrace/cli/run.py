@@ -80,10 +80,12 @@ def site_subjects(folder: DataFolder) -> Subjects:
     except (OSError, ValueError, KeyError, TypeError, HeadraceError) as error:
         if kept.exists():
             return Subjects(*json.loads(kept.read_text()))
+        lacking = isinstance(error, KeyError | TypeError)
+        reason = "enterprise or name is not there" if lacking else error
         raise Misconfigured(
             "CLI-1002",
-            f"{folder.site_file} names no site",
-            "Give it a [site] with enterprise and name, then: headrace site check",
+            f"{folder.site_file} names no site: {reason}",
+            f"Give it a [site] with enterprise and name, then: headrace site check {folder.site_file}",
         ) from error
     names = json.dumps([site["enterprise"], site["name"]])
     if not kept.exists() or kept.read_text() != names:
