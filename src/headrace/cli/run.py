@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import signal
@@ -100,6 +101,9 @@ def _run(data: Path, role) -> None:  # type: ignore[no-untyped-def] # the roles'
     )
     folder = DataFolder(data.resolve())
     asyncio.run(_until_signal(folder, load_address(folder), site_subjects(folder), role))
+    # All is closed and on disk. Without this the interpreter takes seconds to look for cycles in what
+    # the role held, such as the address spaces of simulated devices.
+    gc.freeze()
 
 
 async def _until_signal(  # type: ignore[no-untyped-def]
