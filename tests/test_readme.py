@@ -8,7 +8,6 @@ import shlex
 import subprocess
 from pathlib import Path
 
-import click
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -69,10 +68,9 @@ def test_every_command_that_a_page_names_exists_with_its_options():
     for command, page in found.items():
         groups, options = words_of(command)
         here = root
-        while isinstance(here, click.Group) and groups and groups[0] in here.commands:
+        while hasattr(here, "commands") and groups and groups[0] in here.commands:
             here = here.commands[groups.pop(0)]
-        assert here is not root or not groups, f"{page}: {command}: there is no such command"
-        assert not isinstance(here, click.Group) or not groups, f"{page}: {command}"
+        assert not (hasattr(here, "commands") and groups), f"{page}: no {command!r}"
         known = {name for parameter in here.params for name in parameter.opts} | {"--help"}
         assert set(options) <= known, f"{page}: {command}: no such option"
 
@@ -118,7 +116,7 @@ def test_the_list_of_decisions_is_up_to_date():
 
 def test_locks_name_no_host_and_no_path():
     for lock in ("requirements.lock", "requirements-test.lock"):
-        for line in (ROOT / lock).read_text(encoding="utf-8").split():
+        for line in (ROOT / lock).read_text(encoding="utf-8").splitlines():
             assert re.fullmatch(r"[a-z0-9][a-z0-9.\-]*==[0-9][\w.+!]*", line), (lock, line)
 
 
