@@ -99,7 +99,7 @@ async def test_a_tag_lost_by_a_change_of_settings_is_marked(agent, bus, device):
     await until(lambda: device.acknowledged == [1_000])
     device.connect_error = Transient("EDGE-9001", "nobody answers there")
     await agent.apply(config(tag(1), options={"port": 1}))
-    await until(lambda: connection(agent).published == 1)
+    await until(lambda: connection(agent).published == 2)
     assert connection(agent).state == "waiting"
     assert await stored(bus) == [(1, 5.0, 0), (1, None, st.BAD_NO_COMMUNICATION)]
 
