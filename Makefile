@@ -59,7 +59,7 @@ lock: $(VENV)/.test  ## Renew the locks from pyproject.toml
 		--no-emit-trusted-host --extra demo -o requirements.lock pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --extra dev -o requirements-test.lock pyproject.toml
-	@sed -i '/^headrace @/d; /considered to be unsafe/d' requirements.lock requirements-test.lock
+	@sed -i '/^headrace @/d; /^#/d; /^$$/d' requirements.lock requirements-test.lock
 
 wheel: $(VENV)/.test  ## One wheel in dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import signal
@@ -80,10 +81,12 @@ def site_subjects(folder: DataFolder) -> Subjects:
     except (OSError, ValueError, KeyError, TypeError, HeadraceError) as error:
         if kept.exists():
             return Subjects(*json.loads(kept.read_text()))
+        lacking = isinstance(error, KeyError | TypeError)
+        reason = "enterprise or name is not there" if lacking else error
         raise Misconfigured(
             "CLI-1002",
-            f"{folder.site_file} names no site",
-            "Give it a [site] with enterprise and name, then: headrace site check",
+            f"{folder.site_file} names no site: {reason}",
+            f"Give it a [site] with enterprise and name, then: headrace site check {folder.site_file}",
         ) from error
     names = json.dumps([site["enterprise"], site["name"]])
     if not kept.exists() or kept.read_text() != names:
@@ -98,6 +101,9 @@ def _run(data: Path, role) -> None:  # type: ignore[no-untyped-def] # the roles'
     )
     folder = DataFolder(data.resolve())
     asyncio.run(_until_signal(folder, load_address(folder), site_subjects(folder), role))
+    # All is closed and on disk. Without this the interpreter takes seconds to look for cycles in what
+    # the role held, such as the address spaces of simulated devices.
+    gc.freeze()
 
 
 async def _until_signal(  # type: ignore[no-untyped-def]

@@ -126,7 +126,9 @@ class Lane:
         while True:
             await self._filled.wait()
             try:
-                await asyncio.wait_for(self._full_frame.wait(), FRAME_WAIT_S)
+                # Not wait_for: in Python 3.11 it may swallow the cancel that stops this lane.
+                async with asyncio.timeout(FRAME_WAIT_S):
+                    await self._full_frame.wait()
             except TimeoutError:
                 pass
             offers = self._next_frame()
@@ -134,14 +136,14 @@ class Lane:
             if batch.height:
                 await self._publish(batch, _resume_us(offers) or self.durable_us)
             await self._acknowledge([o.acknowledge for o in offers if o.acknowledge is not None])
-            self._in_flight = 0
             if not self._waiting:
                 self._empty.set()
 
     async def drain(self, timeout_s: float) -> int:
         """Wait until the log has everything, at most ``timeout_s``; gives what was left over."""
         try:
-            await asyncio.wait_for(self._empty.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
         except TimeoutError:
             pass
         return self.buffered
@@ -200,6 +202,7 @@ class Lane:
         if in_trouble:
             self._on_trouble(None)
         self.published += batch.height
+        self._in_flight = 0
         self.durable_us = resume_us
 
 
