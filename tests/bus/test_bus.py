@@ -84,14 +84,13 @@ def test_a_batch_subject_parses_to_what_built_it():
 
 async def test_the_same_frame_twice_is_stored_once(bus: Bus):
     body = envelope.encode(batch_of([(1, 2, 3.0, None, 0)]))
-    headers = envelope.headers("local", "plc", 5, 1, 1)
+    headers = envelope.headers("local", "plc", 5, 1, 1, resume_us=77)
     first = await bus.publish_frame(SUBJECTS.batch("local", "plc"), body, headers)
     assert await bus.publish_frame(SUBJECTS.batch("local", "plc"), body, headers) == first
     info = await bus.stream.stream_info(SAMPLES_STREAM)
     assert info.state.messages == 1
-    last = await bus.last_batch(SUBJECTS.batch("local", "plc"))
-    assert last is not None and last["value"].to_list() == [3.0]
-    assert await bus.last_batch(SUBJECTS.batch("local", "other")) is None
+    assert await bus.last_resume_us(SUBJECTS.batch("local", "plc")) == 77
+    assert await bus.last_resume_us(SUBJECTS.batch("local", "other")) == 0
 
 
 async def test_a_full_log_refuses_and_keeps_what_it_has(bus: Bus):

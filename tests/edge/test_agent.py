@@ -219,3 +219,26 @@ async def test_a_restarted_edge_resumes_after_what_is_durable(agent, bus, broker
     await until(lambda: len(device.resumed) == 2)
     await again.stop()
     assert device.resumed == [0, 5_000]
+
+
+async def test_a_new_edge_knows_how_far_the_last_one_came(agent, bus, broker, folder, device):
+    """A newest batch of nothing but marks, and a log that the historian has purged, do not hide it."""
+    await agent.apply(config(tag(1)))
+    device.give([1], 1_000, 5.0)
+    device.fail(Transient("EDGE-9001", "the cable is out", retry_after_s=20))
+    await until(lambda: connection(agent).published == 2)
+    following = Agent(
+        bus, broker, SUBJECTS, edge="local", certificates=folder.certificates, clock=SystemClock()
+    )
+    assert (await following.context("plc", 0)).resume_us == 1_000
+    await agent.stop()
+    await bus.stream.purge_stream(SAMPLES_STREAM)
+    assert (await following.context("plc", 0)).resume_us == 1_000
+
+
+async def test_only_a_first_session_has_no_past(agent, device):
+    first = await agent.context("plc", 0)
+    second = await agent.context("plc", 0)
+    assert (first.first_us, first.resume_us, second.resume_us) == (0, 0, 0)
+    assert second.first_us > 0
+    assert (await agent.context("plc", 5)).resume_us == 5

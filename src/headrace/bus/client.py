@@ -16,7 +16,6 @@ import msgspec
 import nats
 import nats.errors
 import nats.js.errors
-import polars as pl
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
@@ -193,8 +192,9 @@ class Bus:
                 yield value
             await asyncio.sleep(WATCH_INTERVAL_S)
 
-    async def last_batch(self, subject: str) -> pl.DataFrame | None:
-        """The newest batch of a subject that the log still has, or None.
+    async def last_resume_us(self, subject: str) -> int:
+        """The source time to resume from, out of the newest batch of a subject that the log still
+        has; 0 when it has none, or none that tells.
 
         Raises:
             Transient: BUS-1029 when the broker is away.
@@ -202,10 +202,11 @@ class Bus:
         try:
             message = await self.stream.get_last_msg(subjects.SAMPLES_STREAM, subject)
         except nats.js.errors.NotFoundError:
-            return None
+            return 0
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient("BUS-1029", f"cannot read the last batch of {subject}") from error
-        return envelope.decode(message.data or b"")
+        text = (message.headers or {}).get(envelope.HEADER_RESUME, "0")
+        return int(text) if text.isdigit() else 0
 
     async def close(self) -> None:
         """Send what is pending and close."""

@@ -5,6 +5,7 @@
     Nats-Msg-Id:      <edge>/<connection>/<epoch>/<sequence>   the broker drops a second copy
     Headrace-Seq:     <epoch>/<sequence>                       no gaps within an epoch
     Headrace-Rows:    <rows>
+    Headrace-Resume:  <source time up to which the log misses nothing, microseconds; absent at first>
     body:             Arrow IPC stream, lz4 above 64 KiB, exactly the sample schema
 
 ``epoch`` is the start time of the edge process in microseconds: a restarted edge begins a new one.
@@ -25,6 +26,7 @@ COMPRESS_ROWS_MIN: Final = 1_500
 HEADER_ID: Final = "Nats-Msg-Id"
 HEADER_SEQUENCE: Final = "Headrace-Seq"
 HEADER_ROWS: Final = "Headrace-Rows"
+HEADER_RESUME: Final = "Headrace-Resume"
 
 
 def encode(batch: pl.DataFrame) -> bytes:
@@ -56,18 +58,23 @@ def decode(body: bytes) -> pl.DataFrame:
     return check_batch(batch)
 
 
-def headers(edge: str, connection: str, epoch: int, sequence: int, rows: int) -> dict[str, str]:
-    """Headers of a batch message.
+def headers(
+    edge: str, connection: str, epoch: int, sequence: int, rows: int, *, resume_us: int = 0
+) -> dict[str, str]:
+    """Headers of a batch message; ``resume_us`` 0 leaves its header out.
 
     Example:
         >>> headers("local", "plc_1", 5, 7, 100)["Nats-Msg-Id"]
         'local/plc_1/5/7'
     """
-    return {
+    made = {
         HEADER_ID: f"{edge}/{connection}/{epoch}/{sequence}",
         HEADER_SEQUENCE: f"{epoch}/{sequence}",
         HEADER_ROWS: str(rows),
     }
+    if resume_us:
+        made[HEADER_RESUME] = str(resume_us)
+    return made
 
 
 def parse_sequence(message_headers: dict[str, str] | None) -> tuple[int, int]:

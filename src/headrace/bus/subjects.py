@@ -23,6 +23,7 @@ from headrace.model.ids import check_name
 SAMPLES_STREAM: Final = "SAMPLES"
 EVENTS_STREAM: Final = "EVENTS"
 DESIRED_BUCKET: Final = "desired"
+EDGE_BUCKET: Final = "edge"
 ALL_BATCHES: Final = "v1.*.*.batch.>"
 ALL_EVENTS: Final = "v1.*.*.event.>"
 ALL_HEALTH: Final = "v1.*.*.health.>"

@@ -7,6 +7,7 @@ addresses keep their session, whatever happens to units, scales, envelopes or ot
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from headrace.bus.subjects import Subjects
 from headrace.edge.catalog import connector_type
 from headrace.edge.contract import ConnectorContext
 from headrace.edge.host import ConnectionHost
+from headrace.edge.marks import Marks
 from headrace.edge.publisher import Lane
 from headrace.edge.secrets import resolve_secret
 from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
@@ -29,6 +31,8 @@ from headrace.model.time import Clock
 
 EVENTS_WAITING_MAX: Final = 1_000
 HEALTH_INTERVAL_S: Final = 1.0
+MARK_INTERVAL_S: Final = 10.0
+MARK_WAIT_S: Final = 1.0
 DRAIN_S: Final = 2.0
 
 
@@ -68,6 +72,7 @@ class Agent:
         self._edge = edge
         self._certificates = certificates
         self._clock = clock
+        self._marks = Marks(bus, edge)
         self._epoch = clock.now_us()
         self._running: dict[str, _Running] = {}
         self._broken: dict[str, ConnectionState] = {}
@@ -137,8 +142,12 @@ class Agent:
 
     async def context(self, name: str, resume_us: int) -> ConnectorContext:
         """What a connector of the connection ``name`` is lent."""
+        first_us = 0
         if resume_us == 0:
-            resume_us = await self._durable_us(name)
+            mark = await self._marks.begin(name, self._clock.now_us())
+            resume_us = await self._bus.last_resume_us(self._subjects.batch(self._edge, name))
+            if mark is not None:
+                resume_us, first_us = resume_us or mark.durable_us, mark.first_us
         return ConnectorContext(
             clock=self._clock,
             certificates=self._certificates,
@@ -148,6 +157,7 @@ class Agent:
             mqtt_password=self._broker.device_password,
             identity=self._identity,
             resume_us=resume_us,
+            first_us=first_us,
         )
 
     def report(self, event: Event) -> None:
@@ -178,16 +188,21 @@ class Agent:
                 pass  # the broker is away; lanes report that, and the next second tries again
             await asyncio.sleep(HEALTH_INTERVAL_S)
 
+    async def keep_marks(self) -> None:
+        """Note how far each connection has come, every ten seconds for ever."""
+        while True:
+            await asyncio.sleep(MARK_INTERVAL_S)
+            for name, running in list(self._running.items()):
+                await self._keep_mark(name, running.lane)
+
     async def stop(self) -> None:
         """Stop every connection; what was read is given to the log for at most two seconds."""
         await asyncio.gather(*(self._stop(name) for name in list(self._running)))
 
-    async def _durable_us(self, name: str) -> int:
-        batch = await self._bus.last_batch(self._subjects.batch(self._edge, name))
-        if batch is None:
-            return 0
-        good = batch.filter(batch["status"] < 1 << 30)["source_timestamp"].to_physical()
-        return int(good.min()) if len(good) else 0  # type: ignore[arg-type] # int64 column
+    async def _keep_mark(self, name: str, lane: Lane) -> None:
+        # The broker may be away: the next turn notes it, and a stop does not wait for it.
+        with contextlib.suppress(Transient, TimeoutError):
+            await asyncio.wait_for(self._marks.keep(name, lane.durable_us), MARK_WAIT_S)
 
     def _start(self, connection: ConnectionConfig) -> None:
         name = connection.name
@@ -225,6 +240,7 @@ class Agent:
         await asyncio.gather(host_task, return_exceptions=True)
         left = await running.lane.drain(DRAIN_S)
         running.host.pipeline.counts.dropped += left
+        await self._keep_mark(name, running.lane)
         lane_task.cancel()
         await asyncio.gather(lane_task, return_exceptions=True)
 

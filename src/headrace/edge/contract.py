@@ -75,6 +75,8 @@ class Reading:
             UncertainLastUsableValue at once.
         device_time_us: the device's own clock at this reading, when it tells it.
         notices: happenings worth an event, (code, text): a rebirth, a restarted server, a gap.
+        resume_us: for a reading of the source's memory: where a session that follows a kill begins
+            again once this reading is durable; None means with this reading's own samples.
     """
 
     batch: pl.DataFrame
@@ -85,6 +87,7 @@ class Reading:
     stale: tuple[int, ...] = ()
     device_time_us: int | None = None
     notices: tuple[tuple[str, str], ...] = ()
+    resume_us: int | None = None
 
 
 class BrowseItem(msgspec.Struct, kw_only=True):
@@ -125,6 +128,8 @@ class ConnectorContext:
         mqtt_user, mqtt_password: our credentials there.
         resume_us: newest source timestamp of this connection that is durable on the bus; 0 when there
             is none. Sources with a memory (OPC UA history) give what came after it when they connect.
+        first_us: when this connection's first session began, by the edge's clock; 0 in that session.
+            Known although nothing is durable yet: the edge may have been killed before.
         identity: stable name of this edge, for client ids: ``<enterprise>-<site>-<edge>``.
     """
 
@@ -136,6 +141,7 @@ class ConnectorContext:
     mqtt_password: str = ""
     identity: str = "headrace"
     resume_us: int = 0
+    first_us: int = 0
 
 
 class Connector(Protocol):

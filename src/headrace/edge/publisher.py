@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import polars as pl
@@ -30,6 +31,13 @@ RETRY_MAX_S: Final = 2.0
 
 Acknowledge = Callable[[], Awaitable[None]]
 Trouble = Callable[[HeadraceError | None], None]
+
+
+@dataclass(frozen=True)
+class _Offer:
+    batch: pl.DataFrame
+    acknowledge: Acknowledge | None
+    resume_us: int | None
 
 
 class FramePublisher(Protocol):
@@ -66,7 +74,7 @@ class Lane:
         self._epoch = epoch
         self._on_trouble = on_trouble
         self._sequence = 0
-        self._waiting: deque[tuple[pl.DataFrame, Acknowledge | None]] = deque()  # bounded by room()
+        self._waiting: deque[_Offer] = deque()  # bounded by room()
         self._rows = 0
         self._in_flight = 0
         self._filled = asyncio.Event()
@@ -89,16 +97,22 @@ class Lane:
         await self._has_room.wait()
 
     def offer(
-        self, batch: pl.DataFrame, acknowledge: Acknowledge | None = None, *, waits: bool = False
+        self,
+        batch: pl.DataFrame,
+        acknowledge: Acknowledge | None = None,
+        *,
+        waits: bool = False,
+        resume_us: int | None = None,
     ) -> None:
         """Take a batch; call :meth:`room` before reading the next one.
 
         Args:
             waits: the source shows nothing new before it is acknowledged; publish at once.
+            resume_us: see :class:`headrace.edge.contract.Reading`.
         """
         if batch.height == 0 and acknowledge is None:
             return
-        self._waiting.append((batch, acknowledge))
+        self._waiting.append(_Offer(batch, acknowledge, resume_us))
         self._rows += batch.height
         self._empty.clear()
         self._filled.set()
@@ -115,10 +129,11 @@ class Lane:
                 await asyncio.wait_for(self._full_frame.wait(), FRAME_WAIT_S)
             except TimeoutError:
                 pass
-            batch, acknowledges = self._next_frame()
+            offers = self._next_frame()
+            batch = concat_batches([offer.batch for offer in offers if offer.batch.height])
             if batch.height:
-                await self._publish(batch)
-            await self._acknowledge(acknowledges)
+                await self._publish(batch, _resume_us(offers) or self.durable_us)
+            await self._acknowledge([o.acknowledge for o in offers if o.acknowledge is not None])
             self._in_flight = 0
             if not self._waiting:
                 self._empty.set()
@@ -134,16 +149,12 @@ class Lane:
     def _fits(self) -> bool:
         return self._rows < LANE_ROWS_MAX and len(self._waiting) < LANE_BATCHES_MAX
 
-    def _next_frame(self) -> tuple[pl.DataFrame, list[Acknowledge]]:
-        batches: list[pl.DataFrame] = []
-        acknowledges: list[Acknowledge] = []
+    def _next_frame(self) -> list[_Offer]:
+        offers: list[_Offer] = []
         rows = 0
         while self._waiting and rows < envelope.FRAME_ROWS_MAX:
-            batch, acknowledge = self._waiting.popleft()
-            rows += batch.height
-            batches.append(batch)
-            if acknowledge is not None:
-                acknowledges.append(acknowledge)
+            offers.append(self._waiting.popleft())
+            rows += offers[-1].batch.height
         self._rows -= rows
         self._in_flight = rows
         if self._rows < envelope.FRAME_ROWS_MAX:
@@ -152,7 +163,7 @@ class Lane:
             self._filled.clear()
         if self._fits():
             self._has_room.set()
-        return concat_batches([batch for batch in batches if batch.height]), acknowledges
+        return offers
 
     async def _acknowledge(self, acknowledges: list[Acknowledge]) -> None:
         for acknowledge in acknowledges:
@@ -163,11 +174,16 @@ class Lane:
                 # historian stores a sample once.
                 self.unacknowledged += 1
 
-    async def _publish(self, batch: pl.DataFrame) -> None:
+    async def _publish(self, batch: pl.DataFrame, resume_us: int) -> None:
         self._sequence += 1
         body = envelope.encode(batch)
         headers = envelope.headers(
-            self._edge, self._connection, self._epoch, self._sequence, batch.height
+            self._edge,
+            self._connection,
+            self._epoch,
+            self._sequence,
+            batch.height,
+            resume_us=resume_us,
         )
         wait_s = RETRY_FIRST_S
         in_trouble = False
@@ -184,6 +200,15 @@ class Lane:
         if in_trouble:
             self._on_trouble(None)
         self.published += batch.height
-        good = batch.filter(pl.col("status") < 1 << 30)["source_timestamp"]
-        if len(good):
-            self.durable_us = int(good.to_physical().min())  # type: ignore[arg-type] # int64 column
+        self.durable_us = resume_us
+
+
+def _resume_us(offers: list[_Offer]) -> int:
+    """Where to begin again after these; 0 when none of them tells (marks of a lost device)."""
+    told = [offer.resume_us for offer in offers if offer.resume_us is not None]
+    for offer in offers:
+        if offer.resume_us is None:
+            good = offer.batch.filter(pl.col("status") < 1 << 30)["source_timestamp"]
+            if len(good):
+                told.append(int(good.to_physical().min()))  # type: ignore[arg-type] # int64 column
+    return max(min(told), 0) if told else 0

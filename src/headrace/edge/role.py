@@ -38,6 +38,7 @@ async def run(
                 tasks.create_task(follow_desired(agent, bus, edge)),
                 tasks.create_task(agent.publish_health()),
                 tasks.create_task(agent.publish_events()),
+                tasks.create_task(agent.keep_marks()),
             ]
             await stop.wait()
             await agent.stop()

@@ -24,6 +24,7 @@ from headrace.sim.demo import prepare_ports
 from headrace.sim.demo_devices import demo_devices
 from headrace.sim.devices import MakeEmulator, SimDevice, emulator_maker
 from headrace.sim.emulators import Value
+from headrace.sim.emulators.opcua_server import build_standard_nodes
 from headrace.sim.faults import Faults
 from headrace.sim.plant.plant import WAVEFORM_PATH, Plant
 
@@ -176,6 +177,7 @@ async def run(
     ports = prepare_ports(folder, demo_devices(Plant(seed)))
     simulation = Simulation(folder, emulator_maker(ports, address), seed)
     simulation.catch_up(used.now_us())
+    await build_standard_nodes()
     workers = [asyncio.create_task(device.run()) for device in simulation.devices.values()]
     try:
         async with open_bus(address, "sim") as bus:

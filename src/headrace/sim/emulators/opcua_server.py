@@ -102,6 +102,14 @@ class _Nodes(MutableMapping[ua.NodeId, NodeData]):
         return sum(1 for _ in self)
 
 
+async def build_standard_nodes() -> None:
+    """Build the standard address space now; it holds up the loop for a second or more.
+
+    A process that serves other protocols too does this before anybody can ask it anything.
+    """
+    await _InternalServer(user_manager=Users({})).load_standard_address_space()
+
+
 def _copy(node: NodeData) -> NodeData:
     """A node that can be written and linked without touching the other one; values are shared."""
     copied = NodeData(node.nodeid)

@@ -101,8 +101,9 @@ class OpcUaConnector:
                 self._subscription = Subscription(self._session, self._table, self._context.clock)
                 await self._subscription.create()
             failures = await self._subscription.follow(tags)
-        if first and self._options.history_resume and self._context.resume_us:
-            self._history = HistoryReader(self._session, self._table, self._context.resume_us)
+        resume_us, first_us = self._context.resume_us, self._context.first_us
+        if first and self._options.history_resume and (resume_us or first_us):
+            self._history = HistoryReader(self._session, self._table, resume_us, first_us)
             await self._history.start(tags, self._context.clock.now_us())
         self._tags = tags
         return failures
@@ -142,7 +143,10 @@ class OpcUaConnector:
             for publish in await self._subscription.next(wait=False):
                 self._held += publish.values
         reading = self._reading(await history.next(), [])
+        # Nodes come to different times page by page: a kill before the last page begins it anew.
+        reading.resume_us = history.since_us
         if history.is_done:
+            reading.resume_us = None
             self._history = None
             text = f"{history.read} samples came from the server's history"
             if history.refused:
