@@ -8,8 +8,10 @@ fetched from the package index and checked against the sum below.
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -63,10 +65,9 @@ def _fetch_pip(python: Path) -> None:
 
 
 def _download(page: str) -> bytes:
-    accept = {"Accept": "application/vnd.pypi.simple.v1+json"}
+    accept = {"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.1"}
     with urllib.request.urlopen(urllib.request.Request(page, headers=accept), timeout=60) as answer:
-        files = json.load(answer)["files"]
-    url = next((file["url"] for file in files if file["filename"] == PIP_WHEEL), None)
+        url = _link(answer.read().decode("utf-8"))
     if url is None:
         raise LookupError(f"{page} has no {PIP_WHEEL}")
     with urllib.request.urlopen(urljoin(page, url), timeout=60) as answer:
@@ -74,6 +75,15 @@ def _download(page: str) -> bytes:
     if hashlib.sha256(wheel).hexdigest() != PIP_SHA256:
         raise ValueError(f"{PIP_WHEEL} from {page} is not the file it should be")
     return wheel
+
+
+def _link(listing: str) -> str | None:
+    """Where the wheel is, by PEP 691 (JSON) or PEP 503 (HTML, from mirrors and caches)."""
+    if listing.lstrip().startswith("{"):
+        files = json.loads(listing)["files"]
+        return next((file["url"] for file in files if file["filename"] == PIP_WHEEL), None)
+    found = re.search(rf'href="([^"#]+)[^"]*"[^>]*>\s*{re.escape(PIP_WHEEL)}\s*<', listing)
+    return html.unescape(found.group(1)) if found else None
 
 
 def install(place: Path, lock: Path) -> None:

@@ -60,6 +60,9 @@ def test_pip_is_taken_only_with_the_right_sum(environment, index, monkeypatch):
         environment._download(f"{url}/pip/")
     monkeypatch.setattr(environment, "PIP_SHA256", hashlib.sha256(b"another file").hexdigest())
     assert environment._download(f"{url}/pip/") == b"another file"
+    link = f'<a href="../../f/{environment.PIP_WHEEL}#sha256=0" data-x="&gt;=3.10">'
+    pages["/simple/pip/"] = f"<html>{link}{environment.PIP_WHEEL}</a></html>".encode()
+    assert environment._download(f"{url}/pip/") == b"another file"
 
 
 def test_without_pip_the_remedy_is_named(environment, index, monkeypatch, tmp_path):

@@ -183,3 +183,60 @@ def test_ctrl_c_twice_during_the_start_leaves_none_behind(folder: DataFolder, si
     assert "Traceback" not in said
     assert process.returncode in (0, 130)
     until_sync(lambda: children_of(folder) == [], 5, "no process left")
+
+
+@pytest.mark.kill
+def test_another_site_name_is_refused_in_words_and_the_roles_go_on(folder: DataFolder):
+    """A changed name at a second start; also a port of the last time that is taken by now."""
+    folder.root.mkdir()
+    folder.site_file.write_text(SITE)
+    first = Up(folder)
+    first.stop()
+    folder.site_file.write_text(SITE.replace("north", "south"))
+    port = int((folder.run / "console.port").read_text())
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen()
+        second = Up(folder)
+        try:
+            assert "SITE-1103 this data folder belongs to the site acme/north" in second.said
+            assert "the site file is of acme/south" in second.said
+            assert "Put the name back" in second.said
+            assert f"port {port} of the last time is taken" in second.said
+            ended = subprocess.run(
+                command("status", "--data", str(folder.root)),
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+            )
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            assert "historian" in ended.stdout
+        finally:
+            second.stop()
+
+
+class Up:
+    """``headrace up``, ready."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        self._log = folder.root.parent / "up.txt"
+        with self._log.open("w") as out:
+            self._process = subprocess.Popen(
+                command("up", "--data", str(folder.root)),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "COLUMNS": "300", "NO_COLOR": "1"},
+            )
+        until_sync(
+            lambda: "Headrace runs" in self.said or self._process.poll() is not None, 90, "up"
+        )
+        assert self._process.poll() is None, self.said
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def stop(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+        assert self._process.wait(20) == 0, self.said

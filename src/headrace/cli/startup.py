@@ -25,7 +25,7 @@ from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from headrace.bus.broker import load_address
-from headrace.cli.run import site_subjects
+from headrace.cli.run import keep_site, named_site, site_subjects
 from headrace.cli.supervisor import die_with_parent, open_log
 from headrace.model.errors import HeadraceError, Terminal, error_from_dict
 from headrace.model.folder import DataFolder
@@ -107,20 +107,40 @@ def _last_line(log: Path) -> str:
 def prepare(folder: DataFolder, demo: bool) -> dict[str, Any]:
     """The demo's site file, the first admin, and what is wrong with the site file."""
     from headrace.security.identity import ensure_first_admin
-    from headrace.site.file import load_site
-    from headrace.site.model import SiteProblems
 
     if demo:
         from headrace.sim.demo import write_demo_site
 
         write_demo_site(folder, load_address(folder))
-    site_subjects(folder)
     said: dict[str, Any] = {"connections": 0}
     try:
-        said["connections"] = len(load_site(folder.site_file).connections)
-    except SiteProblems as error:
-        said["problem"] = f"{error.what}. {error.remedy}"
+        said |= _site(folder)
+    except HeadraceError as error:
+        site_subjects(folder)  # without a name that was known before, nothing can start
+        said["problem"] = f"{error.code} {error.what}. {error.remedy}"
     return said | {"password": ensure_first_admin(folder)}
+
+
+def _site(folder: DataFolder) -> dict[str, Any]:
+    """How many connections the site has; keeps the names of the site.
+
+    Raises:
+        Misconfigured: what is wrong with the file; SITE-1103 when it names another site than the
+            one whose data are here, which keeps its name.
+    """
+    from headrace.site.apply import require_same_site
+    from headrace.site.file import load_site
+    from headrace.site.registry import Registry
+
+    registry = Registry.of(folder) if folder.metadata_file.exists() else None
+    known = registry.site() if registry is not None else None
+    keep_site(folder, *((known.enterprise, known.name) if known else named_site(folder)))
+    if registry is not None:
+        registry.close()
+    model = load_site(folder.site_file)
+    if known is not None:
+        require_same_site(known.enterprise, known.name, model)
+    return {"connections": len(model.connections)}
 
 
 async def watch(folder: DataFolder, url: str, say: Callable[[dict[str, Any]], None]) -> None:

@@ -28,6 +28,7 @@ POLL_S: Final = 0.1
 
 _EMPTY_SITE = """\
 # The desired state of this site. Changes apply without a restart; check with: headrace site check
+# The two names stay for good in this data folder: for others, stop, remove the folder, write them first.
 [site]
 enterprise = "my_enterprise"
 name = "my_site"
