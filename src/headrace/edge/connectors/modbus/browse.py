@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from headrace.edge.connectors.modbus.address import (
     BIT_TABLES,
     REGISTER_MAX,
@@ -86,7 +88,9 @@ async def browse(
     if wanted.table not in BIT_TABLES:
         items = _register_items(settings, wanted, found)
     if wanted.last < REGISTER_MAX:
-        items.append(_folder(settings, Range(wanted.unit, wanted.table, wanted.last + 1, 0)))
+        following = _folder(settings, Range(wanted.unit, wanted.table, wanted.last + 1, 0))
+        # Among what a range holds, or alone when it holds nothing: the arrow says that it goes on.
+        items.append(msgspec.structs.replace(following, name=f"→ {following.name}"))
     return items
 
 
