@@ -118,7 +118,8 @@ def _shoot_phone(
     page.get_by_role("button", name="中文").click()
     expect(page.locator("html")).to_have_attribute("lang", "zh")
     page.goto(f"{demo.url}/equipment/machining/milling/cnc_1")
-    page.locator("table").scroll_into_view_if_needed()
+    expect(page.locator("[data-f=value]").first).not_to_have_text("–")
+    page.evaluate("scrollTo(0, document.querySelector('table').getBoundingClientRect().top - 68)")
     _shoot(page, "", path)
     page.get_by_role("button", name="English").first.click()  # the choice is kept with the user
     expect(page.locator("html")).to_have_attribute("lang", "en")
