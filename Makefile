@@ -13,24 +13,15 @@ SEED ?= 1
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
 
-$(VENV)/.python:
+$(VENV)/.demo: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Headrace needs Python 3.11 or newer; give one with: make PYTHON=/path/to/python3.11 demo"; exit 1; }
-	@echo "==> Making the virtual environment $(VENV)"
-	@$(PYTHON) -m venv $(VENV) || \
-		{ echo "Python's venv is missing; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
-	@touch $@
-
-$(VENV)/.demo: $(VENV)/.python requirements.lock pyproject.toml
-	@echo "==> Installing the locked libraries (about 300 MB, once)"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock 2>&1 | grep -vE 'already satisfied|WARNING: Location|Looking in' || true
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable . 2>&1 | grep -v 'WARNING: Location' || true
+		{ echo "!!  Headrace needs Python 3.11 or newer; name one: make PYTHON=/path/to/python3.12 demo"; exit 1; }
+	@$(PYTHON) scripts/environment.py $(VENV) requirements.lock
 	@$(BIN)/headrace --help >/dev/null
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo requirements-test.lock
-	@echo "==> Installing the test tools"
-	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements-test.lock 2>&1 | grep -vE 'already satisfied|WARNING: Location|Looking in' || true
+	@$(PYTHON) scripts/environment.py $(VENV) requirements-test.lock
 	@$(BIN)/python -m pytest --version >/dev/null
 	@touch $@
 
@@ -68,7 +59,7 @@ lock: $(VENV)/.test  ## Renew the locks from pyproject.toml
 		--no-emit-trusted-host --extra demo -o requirements.lock pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --extra dev -o requirements-test.lock pyproject.toml
-	@sed -i '/^headrace @/d; /considered to be unsafe/d' requirements.lock requirements-test.lock
+	@sed -i '/^headrace @/d; /^#/d; /^$$/d' requirements.lock requirements-test.lock
 
 wheel: $(VENV)/.test  ## One wheel in dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

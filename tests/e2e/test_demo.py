@@ -20,7 +20,7 @@ from headrace.model.folder import DataFolder
 from headrace.site.registry import Registry
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(600), pytest.mark.xdist_group("demo")]
 
 
 @pytest.fixture(scope="module")

@@ -9,35 +9,23 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 import pytest
 from installation import Installation
 from polars.testing import assert_frame_equal
-from replaying import SITE, Replay, start_all, stored
+from replaying import Replay, start_all, stored
 from test_recordings import long
 
 from data import data_folder
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("kills")]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(600), pytest.mark.xdist_group("kills")]
 
 KILLS = 10
 ROWS = 1_145
 SPEED = 40  # the recording has a row a second: ~28 s of replay for ten kills
-
-
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    made = Installation(tmp_path / "data")
-    made.folder.root.mkdir()
-    made.folder.site_file.write_text(SITE)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
 
 
 def recording() -> tuple[Path, pl.DataFrame]:

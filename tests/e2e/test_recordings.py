@@ -8,21 +8,19 @@ alone, not with the replay's loader.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 import pytest
 from installation import Installation
 from polars.testing import assert_frame_equal
-from replaying import SITE, Replay, start_all, stored
+from replaying import Replay, start_all, stored
 
 from data import data_folder
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("recordings")]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(600), pytest.mark.xdist_group("recordings")]
 
 # Ten thousand rows of the year keep `make test` short; `make soak` replays all 38,200.
 WIND_ROWS_QUICK = 10_000
@@ -108,17 +106,6 @@ def cmapss(installation: Installation) -> Case:
         "replay/cmapss",
         long(frame, "replay/cmapss"),
     )
-
-
-@pytest.fixture
-def installation(tmp_path: Path) -> Iterator[Installation]:
-    made = Installation(tmp_path / "data")
-    made.folder.root.mkdir()
-    made.folder.site_file.write_text(SITE)
-    try:
-        yield made.start()
-    finally:
-        made.stop()
 
 
 def come_out_unchanged(installation: Installation, cases: list[Case], timeout_s: float) -> None:

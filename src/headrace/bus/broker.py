@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from headrace.model.errors import Terminal, Transient
+from headrace.model.errors import Corrupt, Terminal, Transient
 from headrace.model.folder import DataFolder
 
 LEFTOVER_STOP_S: Final = 5.0
@@ -107,22 +107,36 @@ def load_address(folder: DataFolder) -> BrokerAddress:
 
     Raises:
         Transient: BUS-1010 when no broker was ever started here.
+        Corrupt: BUS-1012 when the file is damaged.
     """
     path = folder.run / "broker.json"
     try:
         return BrokerAddress(**json.loads(path.read_text()))
     except FileNotFoundError as error:
+        demo = (folder.root / "demo" / "run").is_dir()
+        remedy = f"The demo's folder is another: --data {folder.root / 'demo'}"
         raise Transient(
-            "BUS-1010", f"no broker has run in {folder.root}", "Start one with: headrace up"
+            "BUS-1010",
+            f"no broker has run in {folder.root}",
+            remedy if demo else "Start one with: headrace up",
         ) from error
+    except (ValueError, TypeError) as error:
+        raise _damaged(path) from error
 
 
 def prepare_address(folder: DataFolder) -> BrokerAddress:
-    """The address to use at the next start: the last one, with new ports for those now taken."""
+    """The address to use at the next start: the last one, with new ports for those now taken.
+
+    Raises:
+        Corrupt: BUS-1012 when what was kept is damaged.
+    """
     folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     _end_leftover(folder)
     path = folder.run / "broker.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
+    try:
+        known = dict(json.loads(path.read_text())) if path.exists() else {}
+    except (ValueError, TypeError) as error:
+        raise _damaged(path) from error
     for name in ("port", "mqtt_port", "monitor_port"):
         if name not in known or not _is_free(known[name]):
             known[name] = free_port()
@@ -131,6 +145,11 @@ def prepare_address(folder: DataFolder) -> BrokerAddress:
     address = BrokerAddress(**known)
     write_private(path, json.dumps(asdict(address), indent=1))
     return address
+
+
+def _damaged(path: Path) -> Corrupt:
+    remedy = "Remove it while headrace is stopped; the next start makes new ports and credentials."
+    return Corrupt("BUS-1012", f"{path} cannot be read", remedy)
 
 
 def _end_leftover(folder: DataFolder) -> None:

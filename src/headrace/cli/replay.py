@@ -132,7 +132,7 @@ def _tell_site_part(console: Console, part: str, site_file: Path | None, tags: i
         console.print(f"Connection and tags for a site file: [bold]{site_file}[/]")
     elif tags <= PRINTED_TAGS_MAX:
         console.print("Put this into the site file:\n")
-        console.print(part, highlight=False, markup=False)
+        console.print(part, highlight=False, markup=False, soft_wrap=True)
     else:
         console.print(f"{tags} tags: use --site-file to get them as a part of a site file")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import signal
@@ -65,30 +66,45 @@ def register(app: typer.Typer) -> None:
 
 
 def site_subjects(folder: DataFolder) -> Subjects:
-    """Subjects of the site that the folder's site file names.
+    """Subjects of this folder's site.
 
-    The names are kept in ``run/site.json``: a role that starts while somebody has the file half
-    edited goes on with the last ones.
+    The names are those of ``run/site.json``, written at the start: what the registry accepted once, it
+    keeps, so a role that starts while the file says another name goes on with the right one.
 
     Raises:
-        Misconfigured: CLI-1002 when the file names no site and none is known.
+        Misconfigured: CLI-1002 when no name is known and the site file gives none.
     """
     kept = folder.run / "site.json"
+    if kept.exists():
+        return Subjects(*json.loads(kept.read_text()))
+    enterprise, site = named_site(folder)
+    keep_site(folder, enterprise, site)
+    return Subjects(enterprise, site)
+
+
+def keep_site(folder: DataFolder, enterprise: str, site: str) -> None:
+    """From now on the roles of this folder use these names."""
+    write_private(folder.run / "site.json", json.dumps([enterprise, site]))
+
+
+def named_site(folder: DataFolder) -> tuple[str, str]:
+    """Enterprise and name of the site, as the site file says.
+
+    Raises:
+        Misconfigured: CLI-1002 when it names none.
+    """
     try:
         site = tomllib.loads(folder.site_file.read_text(encoding="utf-8"))["site"]
-        subjects = Subjects(site["enterprise"], site["name"])
+        Subjects(site["enterprise"], site["name"])  # refuses what cannot be part of a subject
     except (OSError, ValueError, KeyError, TypeError, HeadraceError) as error:
-        if kept.exists():
-            return Subjects(*json.loads(kept.read_text()))
+        lacking = isinstance(error, KeyError | TypeError)
+        reason = "enterprise or name is not there" if lacking else error
         raise Misconfigured(
             "CLI-1002",
-            f"{folder.site_file} names no site",
-            "Give it a [site] with enterprise and name, then: headrace site check",
+            f"{folder.site_file} names no site: {reason}",
+            f"Give it a [site] with enterprise and name, then: headrace site check {folder.site_file}",
         ) from error
-    names = json.dumps([site["enterprise"], site["name"]])
-    if not kept.exists() or kept.read_text() != names:
-        write_private(kept, names)
-    return subjects
+    return site["enterprise"], site["name"]
 
 
 def _run(data: Path, role) -> None:  # type: ignore[no-untyped-def] # the roles' own signatures differ in keywords
@@ -98,6 +114,9 @@ def _run(data: Path, role) -> None:  # type: ignore[no-untyped-def] # the roles'
     )
     folder = DataFolder(data.resolve())
     asyncio.run(_until_signal(folder, load_address(folder), site_subjects(folder), role))
+    # All is closed and on disk. Without this the interpreter takes seconds to look for cycles in what
+    # the role held, such as the address spaces of simulated devices.
+    gc.freeze()
 
 
 async def _until_signal(  # type: ignore[no-untyped-def]

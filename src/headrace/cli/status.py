@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from pathlib import Path
 
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
 from headrace.cli.run import DATA, site_subjects
+from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, HistorianState
 
@@ -28,6 +31,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Show edges, connections and the historian as they say they are now."""
         folder = DataFolder(data.resolve())
+        _require_broker(folder)
         edges, historian = asyncio.run(_listen(folder, wait_s))
         out = Console()
         table = Table(title="Connections")
@@ -45,7 +49,7 @@ def register(app: typer.Typer) -> None:
         for edge in edges.values():
             for c in edge.connections:
                 error = (
-                    f"{c.last_error_code} {c.last_error} → {c.last_error_remedy}"
+                    escape(f"{c.last_error_code} {c.last_error} → {c.last_error_remedy}")
                     if c.last_error
                     else ""
                 )
@@ -65,6 +69,20 @@ def register(app: typer.Typer) -> None:
             )
         if not edges or historian is None:
             raise typer.Exit(1)
+
+
+def _require_broker(folder: DataFolder) -> None:
+    """Answer at once when nothing runs, instead of waiting for a broker that does not come."""
+    address = load_address(folder)
+    try:
+        socket.create_connection(("127.0.0.1", address.port), timeout=1.0).close()
+    except OSError as error:
+        demo = " --demo" if folder.root.name == "demo" else ""
+        raise Transient(
+            "CLI-1007",
+            f"headrace does not run on {folder.root}",
+            f"Start it with: headrace up{demo} --data {folder.root}",
+        ) from error
 
 
 async def _listen(

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
+import errno
 import signal
+import socket
 import time
-import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.panel import Panel
 
-from headrace.bus.broker import BrokerAddress, free_port, load_address, prepare_address
-from headrace.bus.client import open_bus
-from headrace.cli.run import DATA, site_subjects
+from headrace.bus.broker import free_port, prepare_address, server_binary
+from headrace.cli.startup import startup
 from headrace.cli.supervisor import Supervisor, installation_lock
+from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
 
 FIRST_VALUES_S: Final = 60.0
 TEND_S: Final = 0.2
+POLL_S: Final = 0.1
 
 _EMPTY_SITE = """\
 # The desired state of this site. Changes apply without a restart; check with: headrace site check
+# The two names stay for good in this data folder: for others, stop, remove the folder, write them first.
 [site]
 enterprise = "my_enterprise"
 name = "my_site"
@@ -43,46 +48,50 @@ def register(app: typer.Typer) -> None:
         ),
         host: str = typer.Option("127.0.0.1", help="Address of the console."),
         port: int = typer.Option(
-            0, help="Port of the console; 0 keeps the last one, or picks a free one."
+            0,
+            min=0,
+            max=65_535,
+            help="Port of the console; 0 keeps the last one, or picks a free one.",
         ),
         seed: int = typer.Option(1, help="Seed of the simulated site."),
     ) -> None:
         """Start broker, edge, historian and console here, and keep them running until Ctrl-C."""
         root = data if data is not None else Path("data/demo" if demo else "data")
         folder = DataFolder(root.resolve())
-        folder.root.mkdir(parents=True, exist_ok=True)
-        with installation_lock(folder):
-            _up(folder, demo=demo, host=host, port=port, seed=seed)
+        stopping = _stop_on_signal()
+        with _said_plainly(folder), installation_lock(folder):
+            _up(folder, stopping, demo=demo, host=host, port=port, seed=seed)
 
 
-def _up(folder: DataFolder, *, demo: bool, host: str, port: int, seed: int) -> None:
+def _up(
+    folder: DataFolder, stopping: list[int], *, demo: bool, host: str, port: int, seed: int
+) -> None:
     out = Console()
-    start_s = time.monotonic()
-    address = prepare_address(folder)
-    if demo:
-        from headrace.sim.demo import write_demo_site
 
-        write_demo_site(folder, address)
-    elif not folder.site_file.exists():
+    def notify(text: str) -> None:
+        out.print(f"[yellow]![/] {escape(text)}", highlight=False)
+
+    start_s = time.monotonic()
+    server_binary()
+    port = _console_port(folder, host, port, notify)
+    address = prepare_address(folder)
+    if not demo and not folder.site_file.exists():
         folder.site_file.write_text(_EMPTY_SITE, encoding="utf-8")
         out.print(f"Wrote an empty site file: {folder.site_file}")
-    site_subjects(folder)
-    from headrace.security.identity import ensure_first_admin
-
-    password = ensure_first_admin(folder)
-    port = _console_port(folder, port)
+    prepared = _prepare(folder, demo, stopping)
+    if prepared is None:
+        raise typer.Exit(130)
+    if "problem" in prepared:
+        notify(f"the last good site file stays in force: {prepared['problem']}")
     roles = {"sim": ["--seed", str(seed)]} if demo else {}
     roles |= {"historian": [], "edge": [], "console": ["--host", host, "--port", str(port)]}
-    supervisor = Supervisor(
-        folder, address, roles, notify=lambda text: out.print(f"[yellow]![/] {text}")
-    )
-    stopping = _stop_on_signal()
+    supervisor = Supervisor(folder, address, roles, notify=notify)
     out.print(f"Headrace on [bold]{folder.root}[/]")
-    supervisor.start()
     try:
+        supervisor.start()
         url = f"http://{host}:{port}"
-        _wait_ready(out, supervisor, folder, url, start_s, stopping)
-        out.print(_banner(url, password, folder))
+        _wait_ready(out, supervisor, url, prepared["connections"], start_s, stopping)
+        out.print(_banner(url, prepared["password"], folder))
         while not stopping:
             supervisor.tend()
             time.sleep(TEND_S)
@@ -95,6 +104,31 @@ def _up(folder: DataFolder, *, demo: bool, host: str, port: int, seed: int) -> N
         )
 
 
+@contextmanager
+def _said_plainly(folder: DataFolder) -> Iterator[None]:
+    """What the file system refuses becomes an error of ours."""
+    try:
+        folder.root.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Free space on that disk, or" if full else "Let this user write there, or"
+        raise Refused(
+            "CLI-1003",
+            f"cannot write in {folder.root}: {error.strerror or error} ({error.filename})",
+            f"{remedy} give another folder with --data.",
+        ) from error
+
+
+def _prepare(folder: DataFolder, demo: bool, stopping: list[int]) -> dict[str, Any] | None:
+    """What the start needs to know; None when the person stops it."""
+    with startup(folder, "prepare", *(["--demo"] if demo else [])) as preparing:
+        while not stopping:
+            for said in preparing.said(POLL_S) or []:
+                return said
+    return None
+
+
 def _stop_on_signal() -> list[int]:
     """A list that gets the signal's number when one comes."""
     received: list[int] = []
@@ -103,86 +137,83 @@ def _stop_on_signal() -> list[int]:
     return received
 
 
-def _console_port(folder: DataFolder, port: int) -> int:
+def _console_port(folder: DataFolder, host: str, port: int, notify: Any) -> int:
+    """The port asked for, or the last one, or a free one; kept for the next start."""
     kept = folder.run / "console.port"
-    if port == 0:
-        port = int(kept.read_text()) if kept.exists() else free_port()
+    if port:
+        _check_port(host, port)
+    else:
+        text = kept.read_text().strip() if kept.exists() else ""
+        port = int(text) if text.isdigit() else free_port()
+        try:
+            _check_port(host, port)
+        except Refused:
+            port, taken = free_port(), port
+            notify(f"port {taken} of the last time is taken; the console is on {port} now")
     kept.write_text(str(port))
     return port
+
+
+def _check_port(host: str, port: int) -> None:
+    """Whether the console can listen there.
+
+    Raises:
+        Refused: CLI-1005 when the port is taken or not for this user.
+        Misconfigured: CLI-1006 when the host is no address of this machine.
+    """
+    try:
+        family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except socket.gaierror as error:
+        raise _no_address(host) from error
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _no_address(host) from error
+        what = "taken" if error.errno == errno.EADDRINUSE else "not for this user"
+        raise Refused(
+            "CLI-1005",
+            f"port {port} of {host} is {what}",
+            f"Give another one with --port, or see what has it: ss -ltnp 'sport = :{port}'",
+        ) from error
+
+
+def _no_address(host: str) -> Misconfigured:
+    remedy = "Give one with --host: 127.0.0.1 for this machine only, 0.0.0.0 for all its networks."
+    return Misconfigured("CLI-1006", f"{host} is no address of this machine", remedy)
 
 
 def _wait_ready(
     out: Console,
     supervisor: Supervisor,
-    folder: DataFolder,
     url: str,
+    wanted: int,
     start_s: float,
     stopping: list[int],
 ) -> None:
     """Say what comes up, until the console answers and live values flow (when there are connections)."""
-    wanted = _site_connections(folder)
-    with out.status("Starting broker, historian, edge and console...") as status:
-        values_s = console_s = 0.0
-        while not stopping and time.monotonic() - start_s < FIRST_VALUES_S:
+    waiting = {"console", "values"}
+    with (
+        out.status("Starting broker, historian, edge and console...") as status,
+        startup(supervisor.folder, "watch", url) as watching,
+    ):
+        while waiting and not stopping and time.monotonic() - start_s < FIRST_VALUES_S:
             supervisor.tend()
-            elapsed_s = time.monotonic() - start_s
-            if not console_s and _answers(url):
-                console_s = elapsed_s
-                out.print(f"[green]✓[/] console answers after {console_s:.1f} s")
-            if not values_s:
-                seen = asyncio.run(_connections(load_address(folder), folder))
-                if seen is not None and (not wanted or seen[1] > 0):
-                    values_s = elapsed_s
-                    out.print(
-                        f"[green]✓[/] {seen[0]} connections, first values after {values_s:.1f} s"
-                    )
-                elif seen is not None:
-                    status.update(f"Connecting to {seen[0]} devices...")
-            if values_s and console_s:
-                return
-            time.sleep(0.1)
-    if not stopping:
+            for said in watching.said(POLL_S) or []:
+                after = f"after {time.monotonic() - start_s:.1f} s"
+                if "console" in said:
+                    waiting.discard("console")
+                    out.print(f"[green]✓[/] console answers {after}")
+                elif "values" in waiting and (not wanted or said["values"]):
+                    waiting.discard("values")
+                    count = f"{said['connections']} connections, " if wanted else ""
+                    what = "first values" if wanted else "the edge runs"
+                    out.print(f"[green]✓[/] {count}{what} {after}")
+                elif "values" in waiting:
+                    status.update(f"Connecting to {said['connections']} devices...")
+    if waiting and not stopping:
         out.print("[yellow]![/] not everything is up yet; see the connections page and logs/")
-
-
-def _answers(url: str) -> bool:
-    import httpx
-
-    try:
-        return httpx.get(f"{url}/api/v1/health", timeout=1.0).status_code < 500
-    except httpx.HTTPError:
-        return False
-
-
-async def _connections(address: BrokerAddress, folder: DataFolder) -> tuple[int, int] | None:
-    """(connections, samples published) of the local edge, or None when it says nothing yet."""
-    import msgspec
-
-    from headrace.model.health import EdgeState
-
-    answer: asyncio.Future[EdgeState] = asyncio.get_running_loop().create_future()
-    async with open_bus(address, "up") as bus:
-
-        async def take(message) -> None:  # type: ignore[no-untyped-def] # nats message
-            state = msgspec.json.decode(message.data, type=EdgeState)
-            if not answer.done():
-                answer.set_result(state)
-
-        await bus.subscribe(site_subjects(folder).edge_health("local"), take)
-        try:
-            state = await asyncio.wait_for(answer, 1.5)
-        except TimeoutError:
-            return None
-    return len(state.connections), sum(connection.published for connection in state.connections)
-
-
-def _site_connections(folder: DataFolder) -> int:
-    """How many connections the site file declares; the keeper tells what is wrong with them."""
-    try:
-        site = tomllib.loads(folder.site_file.read_text(encoding="utf-8"))
-    except ValueError:
-        return 0
-    return len(site.get("connection", {}))
 
 
 def _banner(url: str, password: str | None, folder: DataFolder) -> Panel:
@@ -194,6 +225,3 @@ def _banner(url: str, password: str | None, folder: DataFolder) -> Panel:
     lines.append(f"Data      {folder.root}")
     lines.append("Stop      Ctrl-C")
     return Panel("\n".join(lines), title="Headrace runs", expand=False, border_style="green")
-
-
-__all__ = ["DATA", "register"]

@@ -108,7 +108,7 @@ class Agent:
                 continue
             if running is not None:
                 await self._stop(name)
-            self._start(connection)
+            self._start(connection, running.host if running is not None else None)
         self._config = config
         return touched
 
@@ -136,6 +136,12 @@ class Agent:
                 if tag.tag_id == tag_id:
                     return running.host, tag
         raise Refused("EDGE-1030", f"edge {self._edge} has no tag {tag_id}", "Check the site file.")
+
+    def try_now(self, connection: str) -> None:
+        """Try a waiting connection at once; "" tries all of them."""
+        for name, running in self._running.items():
+            if connection in ("", name):
+                running.host.try_now()
 
     async def context(self, name: str, resume_us: int) -> ConnectorContext:
         """What a connector of the connection ``name`` is lent."""
@@ -202,7 +208,7 @@ class Agent:
             async with asyncio.timeout(MARK_WAIT_S):
                 await self._marks.keep(name, lane.durable_us)
 
-    def _start(self, connection: ConnectionConfig) -> None:
+    def _start(self, connection: ConnectionConfig, earlier: ConnectionHost | None) -> None:
         name = connection.name
         self._broken.pop(name, None)
         try:
@@ -229,6 +235,8 @@ class Agent:
             edge=self._edge,
             counts=self._counts.pop(name, None),
         )
+        if earlier is not None:
+            host.continue_from(earlier)
         tasks = [asyncio.create_task(lane.run()), asyncio.create_task(host.run())]
         self._running[name] = _Running(host, lane, tasks)
 

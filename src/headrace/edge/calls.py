@@ -37,6 +37,12 @@ class BrowseCall(msgspec.Struct, kw_only=True):
     address: str = ""
 
 
+class RetryCall(msgspec.Struct, kw_only=True):
+    """Try a connection that waits for its next try at once; "" is all of them."""
+
+    connection: str = ""
+
+
 class WriteCall(msgspec.Struct, kw_only=True):
     """Set a tag, in engineering units, on behalf of ``actor``."""
 
@@ -66,9 +72,10 @@ class Calls:
         self._edge = edge
 
     async def serve(self, bus: Bus, subjects: Subjects) -> None:
-        """Start answering ``check``, ``browse`` and ``write``."""
+        """Start answering ``check``, ``browse``, ``retry`` and ``write``."""
         await bus.answer(subjects.edge_call(self._edge, "check"), self.check)
         await bus.answer(subjects.edge_call(self._edge, "browse"), self.browse)
+        await bus.answer(subjects.edge_call(self._edge, "retry"), self.retry)
         await bus.answer(subjects.edge_call(self._edge, "write"), self.write)
 
     async def check(self, body: bytes) -> bytes:
@@ -87,6 +94,10 @@ class Calls:
                     "Type the addresses.",
                 )
             return msgspec.json.encode(await browse(call.address))
+
+    async def retry(self, body: bytes) -> bytes:
+        self._agent.try_now(_decode(body, RetryCall).connection)
+        return b"{}"
 
     async def write(self, body: bytes) -> bytes:
         call = _decode(body, WriteCall)

@@ -3,7 +3,7 @@
 ::
 
     disabled ◄── enabled = false, or end of input
-    connecting ──► connected ◄──► degraded          (degraded: some tags are Bad)
+    connecting ──► connected ◄──► degraded    (degraded: some tags are Bad, or polls take too long)
          ▲             │
          │             ▼ Transient
          └───────── waiting  (back-off 0.5 s, doubling to 30 s; at once when the settings change)
@@ -48,6 +48,8 @@ CONNECT_TIMEOUT_S: Final = 60.0
 CLOSE_TIMEOUT_S: Final = 2.0
 HANDSHAKE_S: Final = 1.0
 TAG_ERRORS_SHOWN: Final = 20
+START_UP_US: Final = 15 * US_PER_S
+PACE_POLLS: Final = 3
 
 Report = Callable[[Event], None]
 OpenConnector = Callable[[ConnectionConfig, ConnectorContext], Connector]
@@ -92,6 +94,10 @@ class ConnectionHost:
         self._connector: Connector | None = None
         self._one_call = asyncio.Lock()
         self._sessions = 0
+        self._try_now = asyncio.Event()
+        self._began_us = clock.now_us()
+        self._untold = False
+        self._pace = Pace()
         self._away_since_s: float | None = None
         self._state = ConnectionState(
             connection=config.name,
@@ -120,11 +126,24 @@ class ConnectionHost:
         }
         return state
 
+    def continue_from(self, earlier: ConnectionHost) -> None:
+        """Know the last values that a host of the same connection read before its settings changed;
+        so a tag that is lost by the change gets its mark."""
+        counts = self.pipeline.counts
+        self.pipeline = earlier.pipeline
+        self.pipeline.counts = counts
+        self.pipeline.retag(self.config.tags)
+
     def retag(self, config: ConnectionConfig) -> None:
         """Take over changes that need no new session: units, scale, dead-band, envelopes, paths."""
         self.config = config
         self._paths = {tag.tag_id: tag.path for tag in config.tags}
         self.pipeline.retag(config.tags)
+
+    def try_now(self) -> None:
+        """End the wait before the next try; nothing when there is a session."""
+        if self._state.state in ("waiting", "refused"):
+            self._try_now.set()
 
     @property
     def connector(self) -> Connector | None:
@@ -162,8 +181,10 @@ class ConnectionHost:
             if self._sessions > sessions_before:
                 back_off_s = BACK_OFF_FIRST_S
             wait_s = self._fail(failure, back_off_s)
-            await asyncio.sleep(wait_s)
             back_off_s = min(back_off_s * 2, BACK_OFF_MAX_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._try_now.wait(), wait_s)
+            self._try_now.clear()
 
     async def _session(self) -> None:
         self._state.next_try_us = 0
@@ -206,9 +227,8 @@ class ConnectionHost:
     async def _poll(self, connector: Connector) -> None:
         groups = scan_groups(self.config)
         if not groups:
-            await (
-                asyncio.Event().wait()
-            )  # nothing to read; the session stays for writes and browsing
+            # Nothing to read; the session stays for writes and browsing.
+            await asyncio.Event().wait()
         start_s = self._clock.monotonic_s()
         due_s = [start_s] * len(groups)
         while True:
@@ -226,9 +246,8 @@ class ConnectionHost:
                     raise
             self._take(reading)
             if reading.waits and not await self._lane.drain(HANDSHAKE_S):
-                due_s[at] = (
-                    self._clock.monotonic_s()
-                )  # it was acknowledged: the next record may be there
+                # It was acknowledged: the device's next record may be there already.
+                due_s[at] = self._clock.monotonic_s()
                 continue
             interval_s = group.scan_interval_ms / 1000
             due_s[at] += interval_s
@@ -237,6 +256,29 @@ class ConnectionHost:
                 # A slow device: polls that could not be made are expected samples that never came.
                 self._miss(missed * len(group.tags))
                 due_s[at] += missed * interval_s
+            self._note_pace(group, missed)
+
+    def _note_pace(self, group: ScanGroup, missed: int) -> None:
+        """Say once when a device cannot follow its scan interval, and once when it can again."""
+        was_slow = self._pace.slow
+        self._pace.note(missed)
+        if self._pace.slow == was_slow:
+            return
+        self._enter("degraded" if self._errors or self._pace.slow else "connected")
+        interval = f"its scan interval of {group.scan_interval_ms} ms"
+        if not self._pace.slow:
+            self._tell("info", "EDGE-1019", f"{self.config.name} keeps {interval} again")
+            return
+        state = self._state
+        state.last_error_code, state.last_error_us = "EDGE-1018", self._clock.now_us()
+        state.last_error = (
+            f"{self.config.name} answers too slowly for {interval}: one poll takes the time"
+            f" of {missed + 1}, and the others are missed"
+        )
+        state.last_error_remedy = (
+            "Look at the load of device and network, read fewer tags, or lengthen scan_interval_ms."
+        )
+        self._tell("warning", "EDGE-1018", state.last_error, state.last_error_remedy)
 
     def _take(self, reading: Reading) -> None:
         now_us = self._clock.now_us()
@@ -254,10 +296,12 @@ class ConnectionHost:
             self._tell("warning", code, text)
         self._note_tag_errors(reading.tag_errors)
         if reading.batch.height:
+            if self._untold:
+                self._forget_error()
             self._state.last_success_us = now_us
         if reading.device_time_us is not None:
             self._state.device_clock_offset_us = reading.device_time_us - now_us
-        self._enter("degraded" if self._errors else "connected")
+        self._enter("degraded" if self._errors or self._pace.slow else "connected")
 
     def _miss(self, samples: int) -> None:
         self.pipeline.counts.take(samples, 0)
@@ -294,10 +338,20 @@ class ConnectionHost:
         state.last_error_remedy, state.last_error_us = failure.remedy, now_us
         state.next_try_us = now_us + int(wait_s * US_PER_S)
         self._enter("refused" if needs_person else "waiting")
-        if first:
+        # Edge and devices often start together: what fails then is shown while it lasts, and becomes
+        # an event only when it does not pass.
+        starting = state.last_success_us == 0 and now_us - self._began_us < START_UP_US
+        self._untold = self._untold or first
+        if self._untold and (needs_person or not starting):
+            self._untold = False
             severity = "error" if needs_person else "warning"
             self._tell(severity, failure.code, failure.what, failure.remedy)
         return wait_s
+
+    def _forget_error(self) -> None:
+        state, self._untold = self._state, False
+        state.last_error_code = state.last_error = state.last_error_remedy = ""
+        state.last_error_us = 0
 
     def _enter(self, name: ConnectionStateName) -> None:
         if self._state.state != name:
@@ -315,6 +369,26 @@ class ConnectionHost:
                 remedy=remedy,
             )
         )
+
+
+class Pace:
+    """Whether polls keep their interval; three in a row decide, so that one late poll says nothing.
+
+    Example:
+        >>> pace = Pace()
+        >>> [pace.note(missed) or pace.slow for missed in (1, 1, 1, 0, 0, 0)]
+        [False, False, True, True, True, False]
+    """
+
+    def __init__(self) -> None:
+        self.slow = False
+        self._against = 0
+
+    def note(self, missed: int) -> None:
+        """Take in one poll, and how many more it should have been by its end."""
+        self._against = self._against + 1 if (missed > 0) != self.slow else 0
+        if self._against >= PACE_POLLS:
+            self.slow, self._against = not self.slow, 0
 
 
 def scan_groups(config: ConnectionConfig) -> list[ScanGroup]:

@@ -9,7 +9,8 @@ import msgspec
 ConnectionStateName = Literal[
     "disabled", "connecting", "connected", "degraded", "waiting", "refused"
 ]
-"""``degraded``: connected, but some tags fail. ``waiting``: retry after a transient error.
+"""``degraded``: connected, but some tags fail or polls miss their interval. ``waiting``: retry after a
+transient error.
 ``refused``: a person is needed (bad password, untrusted certificate, wrong setting)."""
 
 

@@ -21,6 +21,15 @@ from headrace.sim.demo_devices import (
     DemoTag,
     demo_devices,
 )
+from headrace.sim.demo_titles import (
+    AREAS,
+    KEY_QUANTITIES,
+    TYPES,
+    WORK_CENTERS,
+    Title,
+    asset_title,
+    quantity_title,
+)
 from headrace.sim.plant.plant import Plant, Unit
 from headrace.site.edit import SiteEdit
 
@@ -30,6 +39,8 @@ _COLUMNS: Final = (
     "connection",
     "address",
     "unit",
+    "title",
+    "title_zh",
     "description",
     "scan_interval_ms",
     "scale",
@@ -37,21 +48,6 @@ _COLUMNS: Final = (
     "write_minimum",
     "write_maximum",
 )
-_TITLES: Final = {
-    "machining": ("Machining", "机加工"),
-    "utilities": ("Utilities", "公用工程"),
-    "environment": ("Environment", "环境"),
-}
-_TYPES: Final = {
-    "machining_centre": ("Machining centre", "加工中心"),
-    "pump": ("Pump", "泵"),
-    "compressor": ("Compressor", "空压机"),
-    "cooling_loop": ("Cooling loop", "冷却回路"),
-    "smoke_sensor": ("Smoke sensor", "烟雾传感器"),
-    "gas_sensor": ("Gas sensor", "气体传感器"),
-    "climate_sensor": ("Climate sensor", "温湿度传感器"),
-    "power_meter": ("Power meter", "电能表"),
-}
 
 
 def write_demo_site(folder: DataFolder, address: BrokerAddress) -> None:
@@ -162,32 +158,46 @@ def site_text(plant: Plant, devices: tuple[DemoDevice, ...], ports: dict[str, in
         'time_zone = "Europe/Berlin"',
         f'tag_files = ["{TAG_FILE}"]',
     ]
-    for area, (en, zh) in _TITLES.items():
-        parts += ["", f"[area.{area}]", f'title = {{ en = "{en}", zh = "{zh}" }}']
+    for area, title in AREAS.items():
+        parts += ["", f"[area.{area}]", _title_line(title)]
+    for path, title in WORK_CENTERS.items():
+        parts += ["", f'[work_center."{path}"]', _title_line(title)]
     kinds = {unit.asset_type: unit for unit in plant.units}
     for kind, unit in kinds.items():
         parts += ["", *_type_lines(kind, unit)]
     for unit in plant.units:
-        parts += ["", f'[asset."{unit.path}"]', f'type = "{unit.asset_type}"']
+        title = asset_title(unit.name, unit.asset_type)
+        parts += ["", f'[asset."{unit.path}"]', f'type = "{unit.asset_type}"', _title_line(title)]
     parts += ["", f"[group.{WAVEFORM_GROUP}]", "retention_days = 7"]
     for device in devices:
         parts += ["", *_connection_lines(device, ports.get(device.name, 0))]
     for device in devices:
         for tag in device.tags:
             if tag.sample_interval_us:
-                lines = (f"{key} = {_literal(v)}" for key, v in _fields(device, tag).items())
+                fields = _fields(device, tag)
+                lines = [_title_line((fields.pop("title"), fields.pop("title_zh")))]
+                lines += [f"{key} = {_literal(value)}" for key, value in fields.items()]
                 parts += ["", "[[tag]]", *lines]
     return "\n".join(parts) + "\n"
 
 
 def _type_lines(kind: str, unit: Unit) -> list[str]:
-    en, zh = _TYPES[kind]
+    # The first quantities of a type are those that its tile in the overview shows.
+    first = KEY_QUANTITIES[kind]
+    by_name = {quantity.name: quantity for quantity in unit.quantities}
+    ordered = [by_name[name] for name in first]
+    ordered += [quantity for quantity in unit.quantities if quantity.name not in first]
     return [
         f"[asset_type.{kind}]",
-        f'title = {{ en = "{en}", zh = "{zh}" }}',
+        _title_line(TYPES[kind]),
         f"[asset_type.{kind}.quantities]",
-        *(f"{quantity.name} = {_literal(quantity.unit)}" for quantity in unit.quantities),
+        *(f"{quantity.name} = {_literal(quantity.unit)}" for quantity in ordered),
     ]
+
+
+def _title_line(title: Title) -> str:
+    en, zh = title
+    return f"title = {{ en = {_literal(en)}, zh = {_literal(zh)} }}"
 
 
 def _connection_lines(device: DemoDevice, port: int) -> list[str]:
@@ -203,11 +213,14 @@ def _connection_lines(device: DemoDevice, port: int) -> list[str]:
 
 
 def _fields(device: DemoDevice, tag: DemoTag) -> dict[str, Any]:
+    title, title_zh = quantity_title(tag.quantity.name)
     fields: dict[str, Any] = {
         "path": tag.path,
         "connection": device.name,
         "address": tag.address,
         "unit": tag.quantity.unit,
+        "title": title,
+        "title_zh": title_zh,
         "description": tag.quantity.description,
     }
     if tag.scan_interval_ms != 1000:

@@ -69,13 +69,8 @@ class _Known(msgspec.Struct):
 def apply_model(connection: Connection, model: SiteModel, now_us: int) -> Changes:
     """See :meth:`headrace.site.registry.Registry.apply`; inside its transaction."""
     site = connection.execute(select(schema.SITE)).mappings().first()
-    if site is not None and (site["enterprise"], site["name"]) != (model.enterprise, model.name):
-        raise Misconfigured(
-            "SITE-1103",
-            f"this data folder belongs to the site {site['enterprise']}/{site['name']}, "
-            f"the site file is of {model.enterprise}/{model.name}",
-            "Put the name back, or start the other site in its own data folder.",
-        )
+    if site is not None:
+        require_same_site(site["enterprise"], site["name"], model)
     known = _read_known(connection)
     ids = _identify(model.tags, known)
     changes = _write_tags(connection, model, ids, known, now_us)
@@ -85,6 +80,21 @@ def apply_model(connection: Connection, model: SiteModel, now_us: int) -> Change
     changes = msgspec.structs.replace(changes, connections=connections, other=other)
     _write_site(connection, model, dict(site) if site else None, now_us, changes)
     return changes
+
+
+def require_same_site(enterprise: str, name: str, model: SiteModel) -> None:
+    """A data folder is one site's for good.
+
+    Raises:
+        Misconfigured: SITE-1103 when the model is of another one.
+    """
+    if (enterprise, name) != (model.enterprise, model.name):
+        raise Misconfigured(
+            "SITE-1103",
+            f"this data folder belongs to the site {enterprise}/{name}, "
+            f"the site file is of {model.enterprise}/{model.name}",
+            "Put the name back, or start the other site in its own data folder.",
+        )
 
 
 def _read_known(connection: Connection) -> _Known:

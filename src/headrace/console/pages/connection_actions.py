@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from nicegui import ui
 
@@ -18,6 +18,8 @@ from headrace.model.health import ConnectionState
 from headrace.security import certificates
 from headrace.site import edit
 from headrace.site.edit import SiteEdit
+
+WAITING: Final = ("waiting", "refused")
 
 
 def draw_actions(visit: Visit, state: ConnectionState) -> None:
@@ -34,10 +36,16 @@ def draw_actions(visit: Visit, state: ConnectionState) -> None:
         key = "connections.resumed" if paused else "connections.paused"
         await _do(visit, "operate", f"connection/{name}", save, texts(key, name=name))
 
+    async def try_now() -> None:
+        visit.require("operate", f"connection/{name}")
+        await _ask_retry(visit, state.edge, name)
+
     with ui.element("div").classes("hr-row").style("padding:0 16px 14px"):
         text = texts("connections.resume" if paused else "connections.pause")
         made = button(text, toggle, small=True, icon_name="play" if paused else "pause")
         made.props(f'title="{texts("connections.pause_what")}"')
+        if state.state in WAITING:
+            button(texts("connections.try_now"), try_now, small=True, icon_name="undo")
 
 
 def draw_undo(visit: Visit) -> None:
@@ -105,6 +113,15 @@ class Certificates:
             lambda: certificates.trust(folder, thumbprint),
             self._visit.texts("connections.trusted"),
         )
+        for edge in {line.state.edge for line in self._visit.services.sources.health.connections()}:
+            await _ask_retry(self._visit, edge, "")
+
+
+async def _ask_retry(visit: Visit, edge: str, connection: str) -> None:
+    try:
+        await visit.services.sources.ask_edge(edge, "retry", {"connection": connection})
+    except HeadraceError as error:
+        show_error(visit, error)
 
 
 async def _do(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nicegui import ui
 
-from headrace.console.pages.connection_actions import Certificates, draw_actions, draw_undo
+from headrace.console.pages.connection_actions import WAITING, Certificates, draw_actions, draw_undo
 from headrace.console.pages.shell import Visit, empty_state, frame, html, pill
 from headrace.console.sources import ConnectionLine
 from headrace.console.texts import Texts
@@ -74,12 +74,12 @@ class _Cards:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._body = ui.element("div")
-        self._names: list[tuple[str, bool]] | None = None
+        self._names: list[tuple[str, str]] | None = None
         self._cards: dict[str, ui.html] = {}
 
     def refresh(self) -> None:
         lines = self._visit.services.sources.health.connections()
-        names = [(line.state.connection, line.state.state == "disabled") for line in lines]
+        names = [(line.state.connection, _actions_of(line)) for line in lines]
         if names != self._names:
             self._names = names
             self._draw(lines)
@@ -112,6 +112,11 @@ class _Cards:
                         self._cards[name] = html("")
                         if self._visit.may("operate"):
                             draw_actions(self._visit, line.state)
+
+
+def _actions_of(line: ConnectionLine) -> str:
+    """What decides which buttons a card has."""
+    return line.state.state if line.state.state in ("disabled", *WAITING) else ""
 
 
 def card_markup(texts: Texts, line: ConnectionLine, now_us: int) -> Markup:

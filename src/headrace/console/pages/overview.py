@@ -91,12 +91,14 @@ class _Tiles:
 
 
 def headline(unit: UnitView, quantities: list[str]) -> list[TagView]:
-    """The few tags that a tile shows: those with a unit first, in the order of the asset type."""
+    """The few tags that a tile shows: the first quantities of the asset's type; without a type, those
+    with a unit."""
     order = {name: place for place, name in enumerate(quantities)}
-    tags = sorted(unit.tags, key=lambda tag: order.get(tag.name, len(order)))
-    measured = [tag for tag in tags if tag.unit and not tag.sample_interval_us]
-    rest = [tag for tag in tags if tag not in measured]
-    return [*measured, *rest][:SHOWN_VALUES]
+    known = sorted((tag for tag in unit.tags if tag.name in order), key=lambda t: order[t.name])
+    others = [tag for tag in unit.tags if tag.name not in order]
+    measured = [tag for tag in others if tag.unit and not tag.sample_interval_us]
+    rest = [tag for tag in others if tag not in measured]
+    return [*known, *measured, *rest][:SHOWN_VALUES]
 
 
 def tag_title(view: TagView, texts: Texts) -> str:

@@ -14,6 +14,7 @@ window.hr = (() => {
     if (v === null || v === undefined || Number.isNaN(v)) return "–";
     const a = Math.abs(v);
     if (a !== 0 && (a >= 1e9 || a < 1e-4)) return v.toExponential(3);
+    if (Number.isInteger(v) && a < 10000) return String(v); // grouped from five digits on (ISO 80000-1)
     if (Number.isInteger(v)) return v.toLocaleString("en-US").replaceAll(",", "\u202f");
     const whole = a < 1 ? 1 : Math.floor(Math.log10(a)) + 1;
     const text = v.toFixed(Math.max(0, Math.min(4, digits - whole - 1)));
