@@ -221,7 +221,9 @@ def _banner(url: str, password: str | None, folder: DataFolder) -> Panel:
     if password is not None:
         lines.append(f"Sign in   user [bold]admin[/], one-time password [bold]{password}[/]")
     else:
-        lines.append("Sign in   as before (forgotten? headrace user reset admin)")
+        lines.append(
+            f"Sign in   as before (forgotten? headrace user reset admin --data {folder.root})"
+        )
     lines.append(f"Data      {folder.root}")
     lines.append("Stop      Ctrl-C")
     return Panel("\n".join(lines), title="Headrace runs", expand=False, border_style="green")
