@@ -335,4 +335,6 @@ def test_no_page_scrolls_sideways_on_a_phone(
         expect(page.locator("h1")).to_be_visible()
         width = page.evaluate("() => document.documentElement.scrollWidth")
         assert width <= 390, (path, width)
+    page.goto(f"{demo.url}/equipment/{PUMP}")
+    expect(page.locator(".hr-tree a.on")).to_be_in_viewport()  # the tree is a low box there
     context.close()

@@ -22,6 +22,12 @@ from headrace.console.widgets.units import shown_unit
 
 ROWS_MAX = 500
 TREE_REFRESH_S = 1.0
+# On a phone the tree is a low box above the values: what is chosen shall be in it.
+_SHOW_CHOSEN = (
+    "const tree = document.querySelector('.hr-tree'), on = tree && tree.querySelector('a.on');"
+    " if (on) tree.scrollTop += on.getBoundingClientRect().top - tree.getBoundingClientRect().top"
+    " - tree.clientHeight / 2;"
+)
 
 
 def show(visit: Visit) -> None:
@@ -82,6 +88,7 @@ def _tree(visit: Visit, chosen: str) -> None:
 
     refresh()
     ui.timer(TREE_REFRESH_S, refresh)
+    ui.timer(0.05, lambda: ui.run_javascript(_SHOW_CHOSEN), once=True)
 
 
 def _tree_markup(visit: Visit, chosen: str) -> Markup:
