@@ -55,6 +55,8 @@ bench: $(VENV)/.test  ## Figures, each as a ratio to a peer in the same run
 	@for bench in bench/[a-z]*.py; do case $$bench in */peers.py) ;; *) $(BIN)/python $$bench || exit 1;; esac; done
 
 lock: $(VENV)/.test  ## Renew the locks from pyproject.toml
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "!!  Some libraries are needed by Python 3.11 only: make the locks with it (make clean; make PYTHON=python3.11 lock)"; exit 1; }
 	@$(BIN)/pip-compile -q --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 		--no-emit-trusted-host --extra demo -o requirements.lock pyproject.toml
 	@$(BIN)/pip-compile -q --strip-extras --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
