@@ -105,7 +105,10 @@ def node_red() -> dict[str, object]:
         )
         try:
             time.sleep(10)
-            return measure(process.pid, 5)["node"] | {"version": NODE_RED}
+            # It gives its process a title of its own, so there is no name to look for.
+            parts = measure(process.pid, 5).values()
+            total = {key: sum(part[key] for part in parts) for key in ("rss_mb", "pss_mb")}
+            return total | {"version": NODE_RED}
         finally:
             process.kill()
             process.wait()

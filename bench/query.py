@@ -3,7 +3,7 @@
 The table is filled by the historian's own commits and compacted as the historian would; each peer holds the
 same samples, clustered by tag and time. Prints one JSON line; times are medians in milliseconds.
 
-    python bench/query.py --tags 1000 --days 30 --step-s 60
+    python bench/query.py --tags 500 --days 30 --step-s 60
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def run(tags: int, days: float, step_s: int) -> dict[str, object]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tags", type=int, default=1_000)
+    parser.add_argument("--tags", type=int, default=500)
     parser.add_argument("--days", type=float, default=30)
     parser.add_argument("--step-s", type=int, default=60)
     arguments = parser.parse_args()

@@ -49,6 +49,11 @@ class Bus:
         self.client = client
         self.stream = stream
 
+    @property
+    def reconnects(self) -> int:
+        """How often the connection came back; what the broker holds may be another state then."""
+        return int(self.client.stats["reconnects"])
+
     async def publish_frame(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
         """Publish one batch and wait until the log has it on disk; gives its stream sequence.
 

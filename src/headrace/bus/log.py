@@ -82,6 +82,23 @@ async def log_info(bus: Bus, stream: str = subjects.SAMPLES_STREAM) -> LogInfo:
     )
 
 
+async def stored_at_us(
+    bus: Bus, sequence: int, stream: str = subjects.SAMPLES_STREAM
+) -> int | None:
+    """The broker's time of storing a message; None when the log does not hold it.
+
+    Raises:
+        Transient: BUS-1030 when the broker does not answer.
+    """
+    try:
+        message = await bus.stream.get_msg(stream, sequence)
+    except nats.js.errors.NotFoundError:
+        return None
+    except _BUS_ERRORS as error:
+        raise Transient("BUS-1030", f"the broker does not tell about the log {stream}") from error
+    return to_us(message.time) if message.time else None
+
+
 async def purge_log(bus: Bus, up_to_sequence: int, stream: str = subjects.SAMPLES_STREAM) -> None:
     """Remove messages up to and including ``up_to_sequence``.
 

@@ -32,6 +32,8 @@ from headrace.model.time import Clock
 
 CHECK_FILES_MAX: Final = 64
 RECENT_FILES: Final = 16
+LOG_AT_US: Final = "log_at_us"
+"""Kept with each commit: the broker's time of the last message, by which a restored log is known."""
 _CONTENT: Final = ("value", "text", "status", "received_timestamp")
 QUARANTINE_FILES_MAX: Final = 2_000
 QUARANTINE_BYTES_MAX: Final = 256 << 20
@@ -39,7 +41,7 @@ QUARANTINE_BYTES_MAX: Final = 256 << 20
 
 @dataclass
 class Chunk:
-    """What one commit will hold: everything of the log up to ``sequence``."""
+    """What one commit will hold: everything of the log up to ``sequence``, stored there at ``at_us``."""
 
     sequence: int
     batches: list[pl.DataFrame] = field(default_factory=list)
@@ -47,20 +49,24 @@ class Chunk:
     rows: int = 0
     bytes: int = 0
     since_s: float | None = None
+    at_us: int = 0
 
-    def take(self, sequence: int, batch: pl.DataFrame, size: int, now_s: float) -> None:
+    def take(
+        self, sequence: int, batch: pl.DataFrame, size: int, now_s: float, at_us: int = 0
+    ) -> None:
         """Take in one message's batch."""
-        self._count(sequence, size, now_s)
+        self._count(sequence, size, now_s, at_us)
         if batch.height:
             self.batches.append(batch)
             self.rows += batch.height
 
     def take_corrupt(self, message: LogMessage, reason: str, now_s: float) -> None:
         """Take in one message that is no batch."""
-        self._count(message.sequence, len(message.body), now_s)
+        self._count(message.sequence, len(message.body), now_s, message.at_us)
         self.corrupt.append((message, reason))
 
-    def _count(self, sequence: int, size: int, now_s: float) -> None:
+    def _count(self, sequence: int, size: int, now_s: float, at_us: int) -> None:
+        self.at_us = at_us
         self.sequence = sequence
         self.bytes += size
         self.since_s = now_s if self.since_s is None else self.since_s
@@ -118,6 +124,7 @@ class Committer:
             counters={
                 "samples_total": totals.get("samples_total", 0) + rows.height,
                 "duplicates_total": totals.get("duplicates_total", 0) + duplicates,
+                LOG_AT_US: chunk.at_us,
             },
         )
         self._marks.advance(*identity(rows))

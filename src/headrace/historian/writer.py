@@ -23,9 +23,16 @@ from typing import Final, Literal
 
 from headrace.bus import envelope
 from headrace.bus.client import Bus
-from headrace.bus.log import LogInfo, LogMessage, LogReader, log_info, purge_log
+from headrace.bus.log import (
+    LogInfo,
+    LogMessage,
+    LogReader,
+    log_info,
+    purge_log,
+    stored_at_us,
+)
 from headrace.bus.subjects import SAMPLES_STREAM
-from headrace.historian.commit import Chunk, Committed, Committer
+from headrace.historian.commit import LOG_AT_US, Chunk, Committed, Committer
 from headrace.historian.layout import app_id
 from headrace.historian.table import Table
 from headrace.model.desired import HistorianConfig
@@ -41,6 +48,7 @@ RETRY_S: Final = 1.0
 LOOK_S: Final = 1.0
 WAIT_S: Final = 0.2
 TAKE_MAX: Final = 8
+TIME_TOLERANCE_US: Final = 1_000
 PURGE_S: Final = 10.0
 LOG_FILL_MAX: Final = 0.5
 _log = logging.getLogger(__name__)
@@ -100,6 +108,7 @@ class Writer:
         self._purged_at_s = float("-inf")
         self._recent: deque[tuple[float, int]] = deque(maxlen=10_000)
         self._purged = 0
+        self._reconnects = 0
         self._log_full = False
         self.state = HistorianState(
             state="waiting", at_us=clock.now_us(), started_us=clock.now_us()
@@ -122,7 +131,8 @@ class Writer:
         """Follow one stream for as long as it is the same one."""
         info = await log_info(self._bus)
         self._app = app_id(SAMPLES_STREAM, info.created_us)
-        position = self._start(info)
+        self._reconnects = self._bus.reconnects
+        position = await self._start(info)
         log = LogReader(self._bus, position)
         self._pending, self._in_flight = Chunk(position), None  # the log gives again what failed
         self._recent.clear()
@@ -139,22 +149,31 @@ class Writer:
             await self._settle()
             await log.close()
 
-    def _start(self, info: LogInfo) -> int:
+    async def _start(self, info: LogInfo) -> int:
         """The sequence after which to begin."""
         committed = self._table.committed(self._app)
         if committed is None:
             return max(info.first_sequence - 1, 0)
-        if committed > info.last_sequence:
+        if await self._is_restored(info, committed):
             self._report(
                 "error",
                 "HIST-1020",
-                f"the log ends at {info.last_sequence}, before the table's position {committed}: "
-                "it was restored to an older state",
+                f"the log, which ends at {info.last_sequence}, does not hold what was stored from it "
+                f"up to {committed}: it was restored to an older state",
                 "Nothing to do: the log is taken from its start and copies are dropped.",
             )
             return max(info.first_sequence - 1, 0)
         self.state.committed_sequence = committed
         return committed
+
+    async def _is_restored(self, info: LogInfo, committed: int) -> bool:
+        """Whether the log is not the one that was stored: shorter, or with another message in the place
+        of the last one. New messages may have reached the numbers of those that a restore took away."""
+        if committed > info.last_sequence:
+            return True
+        known_us = self._table.counters.get(LOG_AT_US, 0)
+        found_us = await stored_at_us(self._bus, committed) if known_us else None
+        return found_us is not None and abs(found_us - known_us) > TIME_TOLERANCE_US
 
     async def _step(self, log: LogReader, stop: asyncio.Event) -> None:
         if self._is_full(self._pending):
@@ -181,7 +200,7 @@ class Writer:
                 "It is kept in the quarantine folder with the reason; see what publishes it.",
             )
             return
-        self._pending.take(message.sequence, batch, len(message.body), now_s)
+        self._pending.take(message.sequence, batch, len(message.body), now_s, message.at_us)
 
     def _report_lost(self, log: LogReader) -> None:
         for first, last in log.lost:
@@ -280,6 +299,8 @@ class Writer:
         self.state.last_sequence = info.last_sequence
         if info.created_us != known.created_us or info.last_sequence < self._pending.sequence:
             return False
+        if self._bus.reconnects != self._reconnects:
+            return False  # it may have been restored meanwhile: begin as at a start
         await self._purge(info, now_s)
         return True
 
