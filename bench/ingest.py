@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -34,11 +36,27 @@ from headrace.historian.layout import sort_unique, write_file
 from headrace.historian.table import open_table
 from headrace.model.folder import DataFolder
 from headrace.model.time import ManualClock, SystemClock
-from peers import FRAME_ROWS, ChDb, Duck, folder_bytes, frames, optional, rounded, timed
+from peers import (
+    FRAME_ROWS,
+    LINE_SERVERS,
+    ChDb,
+    Duck,
+    LineServer,
+    folder_bytes,
+    frames,
+    lines,
+    optional,
+    optional_program,
+    rounded,
+    timed,
+)
 
 SUBJECTS = Subjects("bench", "ingest")
 IN_FLIGHT = 32
+STEP = timedelta(seconds=1)
 BATCH_ROWS = 1_000_000
+LINE_SAMPLES = 4_000_000
+CYCLE_FRAMES = 200
 HISTORIAN = """
 import asyncio, json, pathlib, sys
 from headrace.bus.broker import BrokerAddress
@@ -143,6 +161,95 @@ def peer(kind: type[Duck] | type[ChDb], module: str, work: Path, tags: int, samp
     return {"samples_per_s": samples / spent, "bytes_per_sample": size / samples}
 
 
+def line_peer(name: str, work: Path, tags: int, samples: int) -> dict[str, object]:
+    """A server with the line protocol; it is sent the text ready-made, only the answers are timed."""
+    program = optional_program(*LINE_SERVERS[name])
+    if isinstance(program, str):
+        return {"skipped": program}
+    server = LineServer(name, program, work / name)
+    try:
+        spent = 0.0
+        for batch in batches(tags, samples):
+            requests = lines(batch)
+            spent += timed(lambda r=requests: server.insert(r))
+        size = server.settled_bytes()
+    finally:
+        server.close()
+    return {"samples_per_s": samples / spent, "bytes_per_sample": size / samples}
+
+
+async def keep_publishing(address: BrokerAddress, tags: int, seconds: float) -> int:
+    """Publish as fast as the log takes it; gives the samples. The same waves, later each cycle."""
+    pool = list(frames(tags, CYCLE_FRAMES * FRAME_ROWS))
+    step = pool[-1]["source_timestamp"].max() - pool[0]["source_timestamp"].min()
+    end_s = time.perf_counter() + seconds
+    sent = sequence = 0
+    async with open_bus(address, "bench") as bus:
+        limit = asyncio.Semaphore(IN_FLIGHT)
+        subject = SUBJECTS.batch("edge", "bench")
+
+        async def send(body: bytes, headers: dict[str, str]) -> None:
+            try:
+                await bus.publish_frame(subject, body, headers)
+            finally:
+                limit.release()
+
+        tasks = set()
+        while time.perf_counter() < end_s:
+            cycle, at = divmod(sequence, len(pool))
+            times = pl.col("source_timestamp", "received_timestamp") + (step + STEP) * cycle
+            batch = pool[at].with_columns(times)
+            sequence += 1
+            body = envelope.encode(batch)
+            await limit.acquire()
+            headers = envelope.headers("edge", "bench", 1, sequence, batch.height)
+            task = asyncio.create_task(send(body, headers))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            sent += batch.height
+        await asyncio.gather(*tasks)
+    return sent
+
+
+def sustained(tags: int, seconds: float) -> dict[str, object]:
+    """Publisher, broker and historian at once: what is in the table when the publisher stops."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = DataFolder(Path(temporary) / "data")
+        address = prepare_address(folder)
+        broker = start_broker(folder, address)
+        command = [sys.executable, "-c", HISTORIAN, str(folder.root), json.dumps(asdict(address))]
+        process = subprocess.Popen(command)
+        index = TableIndex(folder.table)
+        try:
+            asyncio.run(make_streams(address))
+            while not (folder.table / "_delta_log").exists():
+                time.sleep(0.005)
+            begin_s = time.perf_counter()
+            sent = asyncio.run(keep_publishing(address, tags, seconds))
+            published_s = time.perf_counter() - begin_s
+            at_end = index.refresh().rows
+            # The last samples wait for a fuller commit, for at most 20 s; that is not slowness.
+            while (stored := index.refresh().rows) < sent - BATCH_ROWS:
+                time.sleep(0.01)
+            stored_s = time.perf_counter() - begin_s
+        finally:
+            process.terminate()
+            process.wait()
+            stop_broker(broker)
+    return {
+        "seconds": published_s,
+        "published_per_s": sent / published_s,
+        "stored_per_s": stored / stored_s,
+        "behind_at_end_s": stored_s - published_s,
+        "stored_at_end_per_s": at_end / published_s,
+    }
+
+
+async def make_streams(address: BrokerAddress) -> None:
+    async with open_bus(address, "bench") as bus:
+        await ensure_streams(bus)
+
+
 def run(tags: int, samples: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -165,6 +272,10 @@ def run(tags: int, samples: int) -> dict[str, object]:
             "sorted_parquet_no_log": sorted_parquet(work, tags, samples),
             "duckdb": peer(Duck, "duckdb", work, tags, samples),
             "chdb": peer(ChDb, "chdb", work, tags, samples),
+            **{
+                name: line_peer(name, work, tags, min(samples, LINE_SAMPLES))
+                for name in LINE_SERVERS
+            },
         }
     rates = {name: p["samples_per_s"] for name, p in peers.items() if "samples_per_s" in p}
     return {
@@ -182,7 +293,13 @@ def run(tags: int, samples: int) -> dict[str, object]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=20_000_000)
+    parser.add_argument("--samples", type=int, default=10_000_000)
     parser.add_argument("--tags", type=int, default=2_000)
+    parser.add_argument(
+        "--sustained", type=float, default=20, help="seconds with a publisher beside"
+    )
     arguments = parser.parse_args()
-    print(json.dumps(run(arguments.tags, arguments.samples)))
+    load = os.getloadavg()[0]
+    line = run(arguments.tags, arguments.samples)
+    line["sustained"] = rounded(sustained(arguments.tags, arguments.sustained))
+    print(json.dumps(line | {"load_before": round(load, 1)}))

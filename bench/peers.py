@@ -1,12 +1,21 @@
 """What the historian's benches share: the data, and peers that take the same data in the same run.
 
-Peers are optional installs (``pip install duckdb chdb``); one that is missing is left out with the reason.
+A peer that is missing is installed into ``~/.cache/headrace-bench`` when a registry is reachable
+(Python packages with pip, servers as unpacked Debian packages); else it is left out with the reason.
+Nothing is installed into the system or into Headrace's own environment.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
+import socket
+import subprocess
+import sys
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +25,8 @@ import polars as pl
 
 from headrace.model.sample import make_batch
 
+CACHE = Path.home() / ".cache" / "headrace-bench"
+INSTALL_S = 240
 FRAME_ROWS = 10_000
 START_US = 1_760_000_000_000_000
 STEP_US = 1_000_000
@@ -71,11 +82,48 @@ def timed(work: Callable[[], Any], repeats: int = 1) -> float:
 
 
 def optional(name: str) -> Any | str:
-    """The module, or why it is left out."""
+    """The module, installed into the cache folder when it is missing; or why it is left out."""
+    folder = CACHE / "python"
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # at the end: our own libraries go first
     try:
         return importlib.import_module(name)
-    except ImportError as error:
-        return f"not installed: {error}"
+    except ImportError:
+        command = [sys.executable, "-m", "pip", "install", "-q", "--target", str(folder), name]
+    try:
+        subprocess.run(command, capture_output=True, check=True, timeout=INSTALL_S)
+        importlib.invalidate_caches()
+        return importlib.import_module(name)
+    except (subprocess.SubprocessError, OSError, ImportError) as error:
+        return f"not installed, and pip cannot install it here: {type(error).__name__}"
+
+
+def optional_program(package: str, program: str) -> Path | str:
+    """A server's program out of its Debian package, unpacked into the cache folder; or why not."""
+    folder = CACHE / "deb"
+    path = folder / "usr" / "bin" / program
+    if path.exists():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        subprocess.run(
+            ["apt-get", "download", package],
+            cwd=folder,
+            capture_output=True,
+            check=True,
+            timeout=INSTALL_S,
+        )
+        for archive in folder.glob(f"{package}_*.deb"):
+            subprocess.run(["dpkg", "-x", str(archive), str(folder)], check=True, timeout=60)
+    except (subprocess.SubprocessError, OSError) as error:
+        return f"apt-get cannot download {package} here: {type(error).__name__}"
+    return path if path.exists() else f"the package {package} has no {program}"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def rounded(value: object) -> object:
@@ -103,7 +151,7 @@ class Duck:
         )
 
     def insert(self, batch: pl.DataFrame) -> None:
-        self._connection.register("batch", batch.to_arrow(compat_level=pl.CompatLevel.oldest()))
+        self._connection.register("batch", optional("pyarrow").table(batch))
         self._connection.execute("INSERT INTO s SELECT * FROM batch")
         self._connection.unregister("batch")
 
@@ -151,3 +199,98 @@ class ChDb:
     def close(self) -> None:
         self._session.close()
         self._parquet.unlink(missing_ok=True)
+
+
+def lines(batch: pl.DataFrame) -> list[bytes]:
+    """A batch in the line protocol, 100,000 samples a request: the value alone, no status, no receive time."""
+    text = batch.select(
+        pl.concat_str(
+            pl.lit("s,tag="),
+            pl.col("tag_id").cast(pl.String),
+            pl.lit(" v="),
+            pl.col("value").cast(pl.String),
+            pl.lit(" "),
+            (pl.col("source_timestamp").to_physical() * 1_000).cast(pl.String),
+        )
+    ).to_series()
+    starts = range(0, len(text), 100_000)
+    return ["\n".join(text.slice(at, 100_000).to_list()).encode() for at in starts]
+
+
+class LineServer:
+    """A server that takes the line protocol over HTTP: VictoriaMetrics or InfluxDB 1."""
+
+    def __init__(self, name: str, program: Path, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self.name = name
+        self.folder = folder
+        port = free_port()
+        self._url = f"http://127.0.0.1:{port}"
+        environment = dict(os.environ)
+        command = [str(program)]
+        if name == "victoriametrics":
+            command += [f"-storageDataPath={folder}", f"-httpListenAddr=127.0.0.1:{port}",
+                        "-retentionPeriod=100y", "-loggerLevel=ERROR"]  # fmt: skip
+        else:
+            environment |= {
+                "INFLUXDB_DATA_DIR": f"{folder}/data",
+                "INFLUXDB_DATA_WAL_DIR": f"{folder}/wal",
+                "INFLUXDB_META_DIR": f"{folder}/meta",
+                "INFLUXDB_HTTP_BIND_ADDRESS": f"127.0.0.1:{port}",
+                "INFLUXDB_BIND_ADDRESS": f"127.0.0.1:{free_port()}",
+                "INFLUXDB_REPORTING_DISABLED": "true",
+                "INFLUXDB_HTTP_LOG_ENABLED": "false",
+                "INFLUXDB_MONITOR_STORE_ENABLED": "false",
+            }
+        self._process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self._wait()
+        if name != "victoriametrics":
+            self._ask("/query", b"q=" + urllib.parse.quote("CREATE DATABASE peer").encode())
+
+    def _wait(self) -> None:
+        end_s = time.monotonic() + 20
+        while True:
+            try:
+                self._ask("/ping" if self.name != "victoriametrics" else "/health")
+                return
+            except (urllib.error.URLError, ConnectionError):
+                if time.monotonic() > end_s or self._process.poll() is not None:
+                    self.close()
+                    raise
+                time.sleep(0.05)
+
+    def _ask(self, path: str, body: bytes | None = None) -> bytes:
+        with urllib.request.urlopen(self._url + path, data=body, timeout=120) as answer:
+            return bytes(answer.read())
+
+    def insert(self, requests: list[bytes]) -> None:
+        for body in requests:
+            self._ask("/write?db=peer&precision=ns", body)
+
+    def query(self, path: str) -> bytes:
+        return self._ask(path)
+
+    def settled_bytes(self) -> int:
+        """Bytes on disk once everything is merged."""
+        if self.name == "victoriametrics":
+            self._ask("/internal/force_flush")
+            self._ask("/internal/force_merge")
+            folder, before = self.folder / "data", -1
+            end_s = time.monotonic() + 20
+            while folder_bytes(folder) != before and time.monotonic() < end_s:
+                before = folder_bytes(folder)
+                time.sleep(1.0)
+            return folder_bytes(folder)
+        return folder_bytes(self.folder)
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+LINE_SERVERS = {
+    "victoriametrics": ("victoria-metrics", "victoria-metrics"),
+    "influxdb_1": ("influxdb", "influxd"),
+}

@@ -1,29 +1,20 @@
 """Makes the virtual environment and installs a lock into it, with one moving line of progress.
 
 ``python3 scripts/environment.py .venv requirements.lock``. Standard library only, since it is the first
-thing that runs. Where Python comes without ``ensurepip`` (Debian keeps it in a package of its own), pip is
-fetched from the package index and checked against the sum below.
+thing that runs. Where Python comes without ``ensurepip`` (Debian keeps it in a package of its own), that
+package is installed, or named to whoever may install it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import html
-import json
+import importlib.util
 import os
-import re
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.request
-import venv
 from pathlib import Path
-from urllib.parse import urljoin
 
-PIP_WHEEL = "pip-26.3-py3-none-any.whl"
-PIP_SHA256 = "f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
-INDEX = ""
 SHOWN_ON_ERROR = 15
 
 
@@ -33,13 +24,10 @@ def make_environment(place: Path) -> None:
     if python.exists() and _has_pip(python):
         return
     say(f"Making the virtual environment {place} (Python {sys.version.split()[0]})")
-    try:
-        import ensurepip  # noqa: F401 # only whether it is there
-    except ImportError:
-        venv.create(place, with_pip=False, clear=True)
-        _fetch_pip(python)
-    else:
-        venv.create(place, with_pip=True, clear=True)
+    if importlib.util.find_spec("ensurepip") is None:
+        _install_ensurepip()
+    # In a process of its own: this one may have begun without ensurepip.
+    subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
 
 
 def _has_pip(python: Path) -> bool:
@@ -47,43 +35,25 @@ def _has_pip(python: Path) -> bool:
     return asked.returncode == 0
 
 
-def _fetch_pip(python: Path) -> None:
-    index = os.environ.get("PIP_INDEX_URL", INDEX).rstrip("/")
-    say(f"This Python comes without ensurepip: fetching {PIP_WHEEL} from {index}")
-    try:
-        wheel = _download(f"{index}/pip/")
-    except (OSError, ValueError, LookupError) as error:
+def _install_ensurepip() -> None:
+    """Debian and Ubuntu keep ensurepip in a package of its own; take it where we may."""
+    package = f"python{sys.version_info.major}.{sys.version_info.minor}-venv"
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
         raise SystemExit(
-            f"!!  pip could not be fetched: {error}\n"
-            "!!  On Debian or Ubuntu this is enough: apt-get install python3-venv"
-        ) from error
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / PIP_WHEEL
-        path.write_bytes(wheel)
-        command = [python, f"{path}/pip", "install", "--quiet", "--no-index", str(path)]
-        subprocess.run(command, check=True)
-
-
-def _download(page: str) -> bytes:
-    accept = {"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.1"}
-    with urllib.request.urlopen(urllib.request.Request(page, headers=accept), timeout=60) as answer:
-        url = _link(answer.read().decode("utf-8"))
-    if url is None:
-        raise LookupError(f"{page} has no {PIP_WHEEL}")
-    with urllib.request.urlopen(urljoin(page, url), timeout=60) as answer:
-        wheel = bytes(answer.read())
-    if hashlib.sha256(wheel).hexdigest() != PIP_SHA256:
-        raise ValueError(f"{PIP_WHEEL} from {page} is not the file it should be")
-    return wheel
-
-
-def _link(listing: str) -> str | None:
-    """Where the wheel is, by PEP 691 (JSON) or PEP 503 (HTML, from mirrors and caches)."""
-    if listing.lstrip().startswith("{"):
-        files = json.loads(listing)["files"]
-        return next((file["url"] for file in files if file["filename"] == PIP_WHEEL), None)
-    found = re.search(rf'href="([^"#]+)[^"]*"[^>]*>\s*{re.escape(PIP_WHEEL)}\s*<', listing)
-    return html.unescape(found.group(1)) if found else None
+            f"!!  This Python comes without ensurepip. On Debian or Ubuntu: sudo apt-get install {package}"
+        )
+    say(f"This Python comes without ensurepip: installing the system package {package}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (["update"], ["install", "-y", "--no-install-recommends", package]):
+        done = subprocess.run(
+            ["apt-get", "-qq", *command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"{done.stdout}{done.stderr}!!  {package} could not be installed")
 
 
 def install(place: Path, lock: Path) -> None:
@@ -93,6 +63,8 @@ def install(place: Path, lock: Path) -> None:
     say(f"Installing the {total} libraries of {lock.name}")
     _pip(place, ["-r", str(lock)], total)
     _pip(place, ["--no-deps", "--editable", "."], 0)
+    # Compiled now, not by five processes at once in the first start.
+    subprocess.run([place / "bin" / "python", "-m", "compileall", "-q", "src"], check=True)
     say(f"Installed in {time.monotonic() - start_s:.0f} s")
 
 

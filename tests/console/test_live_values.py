@@ -15,7 +15,7 @@ from headrace.console.live import LiveValues
 from headrace.console.site_view import TagView, build_view, roll_up
 from headrace.historian.downsample import bucket_edges, downsample
 from headrace.model.sample import make_batch
-from headrace.model.status import BAD_SENSOR_FAILURE, UNCERTAIN
+from headrace.model.status import BAD_NO_COMMUNICATION, BAD_SENSOR_FAILURE, UNCERTAIN
 from headrace.model.time import US_PER_S
 
 samples = st.lists(
@@ -161,6 +161,14 @@ def test_a_gap_breaks_the_line_and_bad_samples_are_shaded() -> None:
     assert found["v"] == [0.0, 1.0, None, 4.0, 5.0]
     assert found["bad"] == [[2_000.0, 4_000.0, 2]]
     assert screen([])["v"] == []
+
+
+def test_a_lost_connection_is_shaded_until_it_returns() -> None:
+    times = np.array([0, 1, 2, 3, 60, 61], np.int64) * US_PER_S
+    status = np.array([0, 0, 0, BAD_NO_COMMUNICATION, 0, 0], np.uint32)
+    values = np.arange(6.0)
+    batch = make_batch(np.ones(6, np.int64), times, values, status=status, received_timestamp_us=0)
+    assert for_screen(batch, 1_000)["bad"] == [[3_000.0, 60_000.0, 2]]
 
 
 def test_a_gap_and_a_bad_time_show_in_reduced_data_too() -> None:

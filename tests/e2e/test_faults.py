@@ -231,7 +231,7 @@ def test_a_restarted_device_comes_back_by_itself(demo: Installation, seen: Obser
 
 def test_a_slow_device_slows_no_other_and_is_said(demo: Installation, seen: Observer):
     start_us = CLOCK.now_us()
-    with fault(demo, "slow_device", "pumping_plc", "delay_s=0.7"):
+    with fault(demo, "slow_device", "pumping_plc", "delay_s=0.4"):
         until_sync(lambda: seen.is_in("pumping_plc", "degraded"), 30, "it is said")
         slow = seen.connection("pumping_plc")
         assert slow is not None and slow.last_error_code == "EDGE-1018"
@@ -245,16 +245,16 @@ def test_a_slow_device_slows_no_other_and_is_said(demo: Installation, seen: Obse
 
 def test_a_stepped_clock_is_shown_and_collection_goes_on(demo: Installation, seen: Observer):
     path = ONE_OF_EACH["cnc_3"]
-    with fault(demo, "clock_step", "cnc_3", "offset_s=600") as start_us:
+    with fault(demo, "clock_step", "cnc_3", "offset_s=-600") as start_us:
 
         def offset_s() -> float:
             state = seen.connection("cnc_3")
             return (state.device_clock_offset_us or 0) / US_PER_S if state else 0.0
 
-        until_sync(lambda: abs(offset_s() - 600) < 10, 20, "the offset is known")
+        until_sync(lambda: abs(offset_s() + 600) < 10, 20, "the offset is known")
         stepped = seen.received(path, start_us)
         ahead = (stepped["source_timestamp"] - stepped["received_timestamp"]).dt.total_seconds()
-        assert ahead.max() == pytest.approx(600, abs=10), "source times are kept as told"
+        assert ahead.min() == pytest.approx(-600, abs=10), "source times are kept as told"
         assert seen.is_in("cnc_3", "connected")
         others_go_on(seen, start_us, "cnc_3")
     until_sync(lambda: abs(offset_s()) < 10, 20, "the right time again")

@@ -54,7 +54,7 @@ def kill_at_random(installation: Installation, replays: list[Replay], seed: int)
     return victims
 
 
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_ten_kills_lose_nothing_and_double_nothing(installation: Installation, seed: int) -> None:
     ten_kills(installation, seed)
 

@@ -15,6 +15,7 @@ from headrace.bus.broker import BrokerAddress, prepare_address, start_broker, st
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.subjects import SAMPLES_STREAM, Subjects
 from headrace.edge import agent as agent_module
+from headrace.edge import host as host_module
 from headrace.edge.agent import Agent
 from headrace.edge.calls import Calls, WriteCall
 from headrace.model import status as st
@@ -90,6 +91,37 @@ async def test_a_lost_device_is_marked_and_comes_back(agent, bus, device):
     state = connection(agent)
     assert (state.state, state.reconnects, state.last_error_code) == ("connected", 1, "EDGE-9001")
     assert device.closes == 1
+
+
+async def test_a_tag_lost_by_a_change_of_settings_is_marked(agent, bus, device):
+    await agent.apply(config(tag(1)))
+    device.give([1], 1_000, 5.0)
+    await until(lambda: device.acknowledged == [1_000])
+    device.connect_error = Transient("EDGE-9001", "nobody answers there")
+    await agent.apply(config(tag(1), options={"port": 1}))
+    await until(lambda: connection(agent).published == 2)
+    assert connection(agent).state == "waiting"
+    assert await stored(bus) == [(1, 5.0, 0), (1, None, st.BAD_NO_COMMUNICATION)]
+
+
+@pytest.mark.parametrize("start_up_us", [host_module.START_UP_US, 0])
+async def test_what_passes_while_all_starts_is_no_event(agent, device, monkeypatch, start_up_us):
+    monkeypatch.setattr(host_module, "START_UP_US", start_up_us)
+    told = []
+    agent.report = told.append
+    device.connect_error = Transient("EDGE-9001", "not there yet", retry_after_s=0.01)
+    await agent.apply(config(tag(1)))
+    await until(lambda: connection(agent).last_error_code == "EDGE-9001")
+    await until(lambda: device.connects > 2)
+    device.connect_error = None
+    device.give([1], 1_000, 5.0)
+    await until(lambda: device.acknowledged == [1_000])
+    codes = [event.code for event in told]
+    if start_up_us:
+        assert codes == ["EDGE-1010"] and connection(agent).last_error_code == ""
+    else:
+        assert codes == ["EDGE-9001", "EDGE-1010"], "said once"
+        assert connection(agent).last_error_code == "EDGE-9001"
 
 
 async def test_a_connectors_bug_does_not_stop_the_edge(agent, device):

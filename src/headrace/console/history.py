@@ -170,8 +170,8 @@ def _bad_spans(times: Int64Array, status: npt.NDArray[np.uint32], gap_us: int) -
     spans: list[list[float]] = []
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         if severity[start] and len(spans) < 500:
+            # What was said last holds until something else is said, however long that takes.
             until = times[end] if end < len(times) else times[end - 1] + gap_us // GAP_INTERVALS
-            until = min(int(until), int(times[end - 1]) + gap_us)
             begin = float(times[start]) / US_PER_MS
-            spans.append([begin, until / US_PER_MS, int(severity[start])])
+            spans.append([begin, float(until) / US_PER_MS, int(severity[start])])
     return spans

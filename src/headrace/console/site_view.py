@@ -112,6 +112,23 @@ class SiteView:
         prefix = f"{path}/" if path else ""
         return [tag for tag in self.tags if tag.path.startswith(prefix)]
 
+    def in_type_order(self, tags: list[TagView]) -> list[TagView]:
+        """Tags by equipment; those of an asset in the order of its type's quantities, others after."""
+        place = {
+            (kind, name): number
+            for kind, names in self.quantities.items()
+            for number, name in enumerate(names)
+        }
+        last = len(place)
+        return sorted(
+            tags,
+            key=lambda tag: (
+                tag.unit_path,
+                place.get((tag.asset_type, tag.name), last),
+                tag.path,
+            ),
+        )
+
     def title_of(self, path: str, language: str) -> str:
         """Title of equipment, or its name made readable."""
         english, chinese = self.titles.get(path, ("", ""))

@@ -22,6 +22,7 @@ from headrace.edge.catalog import connector_type
 from headrace.edge.contract import ConnectorContext
 from headrace.edge.host import ConnectionHost
 from headrace.edge.marks import Marks
+from headrace.edge.pipeline import Counts
 from headrace.edge.publisher import Lane
 from headrace.edge.secrets import resolve_secret
 from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
@@ -76,6 +77,7 @@ class Agent:
         self._epoch = clock.now_us()
         self._running: dict[str, _Running] = {}
         self._broken: dict[str, ConnectionState] = {}
+        self._counts: dict[str, Counts] = {}
         self._config = EdgeConfig(enterprise="", site="", edge=edge)
         self._events: deque[Event] = deque(maxlen=EVENTS_WAITING_MAX)
         self._has_events = asyncio.Event()
@@ -95,6 +97,7 @@ class Agent:
             await self._stop(name)
             touched.append(name)
         self._broken = {name: state for name, state in self._broken.items() if name in wanted}
+        self._counts = {name: counts for name, counts in self._counts.items() if name in wanted}
         for name, connection in wanted.items():
             running = self._running.get(name)
             if running is not None and running.host.config == connection:
@@ -105,7 +108,7 @@ class Agent:
                 continue
             if running is not None:
                 await self._stop(name)
-            self._start(connection)
+            self._start(connection, running.host if running is not None else None)
         self._config = config
         return touched
 
@@ -202,9 +205,10 @@ class Agent:
     async def _keep_mark(self, name: str, lane: Lane) -> None:
         # The broker may be away: the next turn notes it, and a stop does not wait for it.
         with contextlib.suppress(Transient, TimeoutError):
-            await asyncio.wait_for(self._marks.keep(name, lane.durable_us), MARK_WAIT_S)
+            async with asyncio.timeout(MARK_WAIT_S):
+                await self._marks.keep(name, lane.durable_us)
 
-    def _start(self, connection: ConnectionConfig) -> None:
+    def _start(self, connection: ConnectionConfig, earlier: ConnectionHost | None) -> None:
         name = connection.name
         self._broken.pop(name, None)
         try:
@@ -229,7 +233,10 @@ class Agent:
             clock=self._clock,
             report=self.report,
             edge=self._edge,
+            counts=self._counts.pop(name, None),
         )
+        if earlier is not None:
+            host.continue_from(earlier)
         tasks = [asyncio.create_task(lane.run()), asyncio.create_task(host.run())]
         self._running[name] = _Running(host, lane, tasks)
 
@@ -239,10 +246,28 @@ class Agent:
         host_task.cancel()
         await asyncio.gather(host_task, return_exceptions=True)
         left = await running.lane.drain(DRAIN_S)
-        running.host.pipeline.counts.dropped += left
+        counts = running.host.pipeline.counts
+        counts.dropped += left
+        counts.published += running.lane.published
+        self._counts[name] = counts
+        if left:
+            self._tell_dropped(name, left)
         await self._keep_mark(name, running.lane)
         lane_task.cancel()
         await asyncio.gather(lane_task, return_exceptions=True)
+
+    def _tell_dropped(self, name: str, samples: int) -> None:
+        self.report(
+            Event(
+                at_us=self._clock.now_us(),
+                severity="error",
+                code="EDGE-1018",
+                source=f"edge/{self._edge}/{name}",
+                text=f"{samples} samples were read and are not in the log: the connection was "
+                f"stopped and the log did not take them in {DRAIN_S:.0f} s",
+                remedy="See whether the broker runs: headrace status",
+            )
+        )
 
     def _lane_trouble(self, name: str, error: HeadraceError | None) -> None:
         if error is None:

@@ -27,10 +27,17 @@ from headrace.edge.contract import (
     Reading,
     ScanGroup,
 )
-from headrace.edge.pipeline import Pipeline
+from headrace.edge.pipeline import Counts, Pipeline
 from headrace.edge.publisher import Lane
 from headrace.model.desired import ConnectionConfig, TagConfig
-from headrace.model.errors import HeadraceError, Misconfigured, Refused, Terminal, Transient
+from headrace.model.errors import (
+    Corrupt,
+    HeadraceError,
+    Misconfigured,
+    Refused,
+    Terminal,
+    Transient,
+)
 from headrace.model.health import ConnectionState, ConnectionStateName, Event
 from headrace.model.time import US_PER_S, Clock
 
@@ -59,6 +66,7 @@ class ConnectionHost:
         clock: time.
         report: takes events; must not block.
         edge: name of this edge, for states and events.
+        counts: of this connection before its settings changed, to go on from.
     """
 
     def __init__(
@@ -71,9 +79,10 @@ class ConnectionHost:
         clock: Clock,
         report: Report,
         edge: str,
+        counts: Counts | None = None,
     ) -> None:
         self.config = config
-        self.pipeline = Pipeline(config.tags)
+        self.pipeline = Pipeline(config.tags, counts)
         self._kind = kind
         self._context = context
         self._lane = lane
@@ -89,6 +98,7 @@ class ConnectionHost:
         self._began_us = clock.now_us()
         self._untold = False
         self._pace = Pace()
+        self._away_since_s: float | None = None
         self._state = ConnectionState(
             connection=config.name,
             protocol=config.protocol,
@@ -103,8 +113,10 @@ class ConnectionHost:
         counts = self.pipeline.counts
         state = self._state
         state.expected, state.read, state.bad = counts.expected, counts.read, counts.bad
+        state.missed, state.marked = counts.missed, counts.marked
         state.filtered, state.dropped = counts.filtered, counts.dropped
-        state.published, state.buffered = self._lane.published, self._lane.buffered
+        state.published = counts.published + self._lane.published
+        state.buffered = self._lane.buffered
         state.tags, state.tags_bad = len(self.config.tags), self.pipeline.tags_bad
         state.reconnects = max(0, self._sessions - 1)
         state.tag_errors = {
@@ -113,6 +125,14 @@ class ConnectionHost:
             if tag_id in self._paths
         }
         return state
+
+    def continue_from(self, earlier: ConnectionHost) -> None:
+        """Know the last values that a host of the same connection read before its settings changed;
+        so a tag that is lost by the change gets its mark."""
+        counts = self.pipeline.counts
+        self.pipeline = earlier.pipeline
+        self.pipeline.counts = counts
+        self.pipeline.retag(self.config.tags)
 
     def retag(self, config: ConnectionConfig) -> None:
         """Take over changes that need no new session: units, scale, dead-band, envelopes, paths."""
@@ -174,13 +194,18 @@ class ConnectionHost:
         connector = self._kind.open(self.config, context)
         try:
             try:
-                await asyncio.wait_for(connector.connect(), CONNECT_TIMEOUT_S)
+                # Not wait_for: in Python 3.11 it may swallow the cancel that stops this connection.
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await connector.connect()
             except TimeoutError as error:
                 raise Transient(
                     "EDGE-1013", f"{self.config.name} did not connect in {CONNECT_TIMEOUT_S:.0f} s"
                 ) from error
             self._connector = connector
             self._sessions += 1
+            if self._away_since_s is not None:
+                self._miss_polls(self._clock.monotonic_s() - self._away_since_s)
+                self._away_since_s = None
             self._enter("connected")
             self._tell("info", "EDGE-1010", f"connected to {self.config.endpoint}")
             if self._kind.mode == "poll":
@@ -190,7 +215,8 @@ class ConnectionHost:
         finally:
             self._connector = None
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(connector.close(), CLOSE_TIMEOUT_S)
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await connector.close()
 
     async def _follow(self, connector: Connector) -> None:
         group = ScanGroup(0, self.config.tags)
@@ -211,7 +237,13 @@ class ConnectionHost:
             await asyncio.sleep(max(0.0, due_s[at] - self._clock.monotonic_s()))
             await self._lane.room()
             async with self._one_call:
-                reading = await connector.read(group)
+                try:
+                    reading = await connector.read(group)
+                except EndOfInput:
+                    raise
+                except Exception:
+                    self._miss(len(group.tags))
+                    raise
             self._take(reading)
             if reading.waits and not await self._lane.drain(HANDSHAKE_S):
                 # It was acknowledged: the device's next record may be there already.
@@ -222,7 +254,7 @@ class ConnectionHost:
             missed = int(max(0.0, self._clock.monotonic_s() - due_s[at]) / interval_s)
             if missed:
                 # A slow device: polls that could not be made are expected samples that never came.
-                self.pipeline.counts.expected += missed * len(group.tags)
+                self._miss(missed * len(group.tags))
                 due_s[at] += missed * interval_s
             self._note_pace(group, missed)
 
@@ -232,6 +264,7 @@ class ConnectionHost:
         self._pace.note(missed)
         if self._pace.slow == was_slow:
             return
+        self._enter("degraded" if self._errors or self._pace.slow else "connected")
         interval = f"its scan interval of {group.scan_interval_ms} ms"
         if not self._pace.slow:
             self._tell("info", "EDGE-1019", f"{self.config.name} keeps {interval} again")
@@ -249,8 +282,11 @@ class ConnectionHost:
 
     def _take(self, reading: Reading) -> None:
         now_us = self._clock.now_us()
-        self.pipeline.counts.expected += reading.expected
-        batch = self.pipeline.process(reading.batch)
+        try:
+            batch = self.pipeline.process(reading.batch, reading.expected)
+        except Corrupt:
+            self._miss(max(reading.expected, reading.batch.height))
+            raise
         self._lane.offer(
             batch, reading.acknowledge, waits=reading.waits, resume_us=reading.resume_us
         )
@@ -267,6 +303,16 @@ class ConnectionHost:
             self._state.device_clock_offset_us = reading.device_time_us - now_us
         self._enter("degraded" if self._errors or self._pace.slow else "connected")
 
+    def _miss(self, samples: int) -> None:
+        self.pipeline.counts.take(samples, 0)
+
+    def _miss_polls(self, away_s: float) -> None:
+        """Polls that were due while there was no session."""
+        if self._kind.mode == "poll":
+            for group in scan_groups(self.config):
+                polls = int(away_s * 1000 / group.scan_interval_ms)
+                self._miss(polls * len(group.tags))
+
     def _note_tag_errors(self, errors: dict[int, str]) -> None:
         for tag_id in [known for known in self._errors if not self.pipeline.is_bad(known)]:
             if tag_id not in errors:
@@ -279,6 +325,8 @@ class ConnectionHost:
 
     def _fail(self, failure: HeadraceError, back_off_s: float) -> float:
         now_us = self._clock.now_us()
+        if self._away_since_s is None:
+            self._away_since_s = self._clock.monotonic_s()
         needs_person = isinstance(failure, (Refused, Misconfigured, Terminal))
         wait_s = REFUSED_WAIT_S if needs_person else back_off_s
         if isinstance(failure, Transient) and failure.retry_after_s is not None:

@@ -7,15 +7,21 @@ Steps, each over whole columns:
    at most :data:`SILENCE_MAX_US`, so that a quiet tag still shows that it is alive;
 3. bookkeeping: last value and status of every tag, and counts.
 
+A sample older than the newest of its tag (history, a stored message) passes as it is: it neither is
+the last value nor meets or moves the dead-band. When nothing but older samples came for
+:data:`STEP_BACK_US`, the device's clock was set back, and they are the newest.
+
 Nothing here knows time except what the samples carry. A change of status always passes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from headrace.model import status as st
@@ -24,18 +30,33 @@ from headrace.model.errors import Corrupt
 from headrace.model.sample import Int64Array, empty_batch, make_batch
 
 SILENCE_MAX_US: Final = 60_000_000
+STEP_BACK_US: Final = 10_000_000
+_NEVER: Final = np.iinfo(np.int64).min
 
 
 @dataclass
 class Counts:
-    """Samples since the edge started: ``read = bad + good``, ``read = filtered + passed``."""
+    """Samples since the edge started; the books close at all times.
+
+    ``expected = read + missed`` and ``read + marked = filtered + published + buffered + dropped``,
+    where ``marked`` are samples of our own that say that a device is lost or a value is old, and
+    ``buffered`` is what waits for the log. ``published`` here is what earlier lanes published.
+    """
 
     expected: int = 0
     read: int = 0
+    missed: int = 0
     bad: int = 0
+    marked: int = 0
     filtered: int = 0
     published: int = 0
     dropped: int = 0
+
+    def take(self, due: int, came: int) -> None:
+        """Count a reading of ``came`` samples when ``due`` were expected."""
+        self.read += came
+        self.expected += max(due, came)
+        self.missed += max(due - came, 0)
 
 
 class Pipeline:
@@ -43,6 +64,7 @@ class Pipeline:
 
     Args:
         tags: the connection's tags; their order does not matter.
+        counts: what was counted before, to go on from.
 
     Example:
         >>> pipeline = Pipeline((TagConfig(tag_id=7, path="a/b", address="x", scale=0.1),))
@@ -51,12 +73,13 @@ class Pipeline:
         [21.5]
     """
 
-    def __init__(self, tags: tuple[TagConfig, ...]) -> None:
-        self.counts = Counts()
+    def __init__(self, tags: tuple[TagConfig, ...], counts: Counts | None = None) -> None:
+        self.counts = counts or Counts()
         self._ids: Int64Array = np.empty(0, np.int64)
         self._last_value = np.empty(0)
         self._last_status = np.empty(0, np.uint32)
         self._last_us: Int64Array = np.empty(0, np.int64)
+        self._older_since_us: Int64Array = np.empty(0, np.int64)
         self._published_value = np.empty(0)
         self._published_us: Int64Array = np.empty(0, np.int64)
         self._published_status = np.empty(0, np.uint32)
@@ -72,14 +95,15 @@ class Pipeline:
         kept = np.isin(ids, old_ids)
         source = np.searchsorted(old_ids, ids[kept])
 
-        def carry(old: np.ndarray, fill: float) -> np.ndarray:
+        def carry(old: np.ndarray, fill: float | int) -> np.ndarray:
             new = np.full(n, fill, old.dtype)
             new[kept] = old[source]
             return new
 
         self._last_value = carry(self._last_value, np.nan)
         self._last_status = carry(self._last_status, st.BAD_WAITING_FOR_INITIAL_DATA)
-        self._last_us = carry(self._last_us, 0)
+        self._last_us = carry(self._last_us, _NEVER)
+        self._older_since_us = carry(self._older_since_us, _NEVER)
         self._published_value = carry(self._published_value, np.nan)
         self._published_us = carry(self._published_us, 0)
         self._published_status = carry(self._published_status, st.BAD_WAITING_FOR_INITIAL_DATA)
@@ -103,29 +127,36 @@ class Pipeline:
             return False
         return st.is_bad(int(self._last_status[at]))
 
-    def process(self, raw: pl.DataFrame) -> pl.DataFrame:
+    def process(self, raw: pl.DataFrame, expected: int = 0) -> pl.DataFrame:
         """Samples to publish out of a raw batch, in the same order.
+
+        Args:
+            raw: what the connector gave.
+            expected: samples that were due; what did not come counts as missed.
 
         Raises:
             Corrupt: EDGE-1005 when the batch has a tag that the connection does not have.
         """
         if raw.height == 0:
+            self.counts.take(expected, 0)
             return raw
         at = self._index(raw)
         batch = self._scale_batch(raw, at) if self._scaled else raw
         value = batch["value"].fill_null(np.nan).to_numpy()
         status = batch["status"].to_numpy()
         source_us = batch["source_timestamp"].to_physical().to_numpy()
-        self.counts.read += batch.height
+        received_us = batch["received_timestamp"].to_physical().to_numpy()
+        self.counts.take(expected, batch.height)
         self.counts.bad += int(np.count_nonzero(status >> 30 >= 2))
+        fresh = self._fresh(at, source_us, received_us)
         # With repeated indices numpy keeps the last assignment, which is the newest sample.
-        self._last_value[at] = value
-        self._last_status[at] = status
-        self._last_us[at] = source_us
-        self._seen[at] = True
+        tag = at[fresh]
+        self._last_value[tag] = value[fresh]
+        self._last_status[tag] = status[fresh]
+        self._seen[tag] = True
         if not self._banded:
             return batch
-        keep = self._outside_band(at, value, status, source_us)
+        keep = self._outside_band(at, value, status, source_us, fresh)
         self.counts.filtered += int(np.count_nonzero(~keep))
         return batch if keep.all() else batch.filter(pl.Series(keep))
 
@@ -157,6 +188,7 @@ class Pipeline:
         values = np.full(len(at), np.nan) if value is None else value
         self._last_status[at] = status
         self._published_status[at] = status
+        self.counts.marked += len(at)
         return make_batch(
             self._ids[at],
             np.full(len(at), now_us, np.int64),
@@ -187,24 +219,45 @@ class Pipeline:
             pl.when(plain | pl.col("value").is_null()).then(pl.col("text")).alias("text"),
         )
 
+    def _fresh(
+        self, at: Int64Array, source_us: Int64Array, received_us: Int64Array
+    ) -> npt.NDArray[np.bool_]:
+        """Which samples are the newest of their tag when they come; the others only pass through."""
+        fresh = np.ones(len(at), np.bool_)
+        doubtful = source_us < self._last_us[at]
+        if np.any(source_us[1:] < source_us[:-1]):
+            order = np.argsort(at, kind="stable")
+            back = (np.diff(source_us[order]) < 0) & (np.diff(at[order]) == 0)
+            doubtful[order[1:][back]] = True
+        if not doubtful.any():
+            self._older_since_us[at] = _NEVER
+            self._last_us[at] = (
+                source_us  # within a tag in order: the last assignment is the newest
+            )
+            return fresh
+        for row in _rounds(at, np.arange(len(at))):
+            tag = at[row]
+            older = source_us[row] < self._last_us[tag]
+            begins = older & (self._older_since_us[tag] == _NEVER)
+            self._older_since_us[tag[begins]] = received_us[row[begins]]
+            waited_us = received_us[row] - np.where(older, self._older_since_us[tag], 0)
+            fresh[row] = ~older | (waited_us >= STEP_BACK_US)
+            new = fresh[row]
+            self._older_since_us[tag[new]] = _NEVER
+            self._last_us[tag[new]] = source_us[row[new]]
+        return fresh
+
     def _outside_band(
         self,
         at: Int64Array,
         value: np.ndarray,
         status: np.ndarray,
         source_us: Int64Array,
+        fresh: npt.NDArray[np.bool_],
     ) -> np.ndarray:
-        """Which samples pass the dead-band. Sequential per tag, vectorised over tags: round k takes the
-        k-th sample of every tag, so a poll needs one round and a waveform as many as it has elements."""
+        """Which samples pass the dead-band; those that are not fresh do."""
         keep = np.ones(len(at), np.bool_)
-        rows = np.flatnonzero(self._deadband[at] > 0.0)
-        if len(rows) == 0:
-            return keep
-        order = rows[np.argsort(at[rows], kind="stable")]
-        starts = np.flatnonzero(np.r_[True, np.diff(at[order]) != 0])
-        rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
-        for k in range(int(rank.max()) + 1):
-            row = order[rank == k]
+        for row in _rounds(at, np.flatnonzero((self._deadband[at] > 0.0) & fresh)):
             tag = at[row]
             moved = np.abs(value[row] - self._published_value[tag]) > self._deadband[tag]
             unsure = np.isnan(value[row]) | np.isnan(self._published_value[tag])
@@ -217,3 +270,18 @@ class Pipeline:
             self._published_us[tag] = source_us[row]
             self._published_status[tag] = status[row]
         return keep
+
+
+def _rounds(at: Int64Array, rows: Int64Array) -> Iterator[Int64Array]:
+    """Rows for a rule that is sequential per tag, vectorised over tags: round k has the k-th of these
+    rows of every tag, so a poll needs one round and a waveform as many as it has elements."""
+    if len(rows) == 0:
+        return
+    order = rows[np.argsort(at[rows], kind="stable")]
+    starts = np.flatnonzero(np.r_[True, np.diff(at[order]) != 0])
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.r_[starts, len(order)]))
+    by_rank = order[np.argsort(rank, kind="stable")]
+    begin = 0
+    for end in np.cumsum(np.bincount(rank)).tolist():
+        yield by_rank[begin:end]
+        begin = end

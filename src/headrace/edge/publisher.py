@@ -1,6 +1,7 @@
 """From the edge to the log: frames, sequence, retry, acknowledgement; all of it bounded.
 
-Each connection has a lane. A lane collects batches for at most 100 ms or 10,000 samples, gives the
+Each connection has a lane. A lane publishes at once after a quiet 100 ms, else it collects batches for
+at most 100 ms or 10,000 samples; it gives the
 frame the next sequence number, and publishes it under one id until the log has it on disk. Then, and
 only then, it acknowledges to the source. One frame is in flight per lane, so a lane keeps its order;
 lanes do not wait for each other.
@@ -24,6 +25,7 @@ from headrace.model.errors import HeadraceError, Refused, Transient
 from headrace.model.sample import concat_batches
 
 FRAME_WAIT_S: Final = 0.1
+GATHER_S: Final = 0.005
 LANE_ROWS_MAX: Final = 500_000
 LANE_BATCHES_MAX: Final = 20_000
 RETRY_FIRST_S: Final = 0.1
@@ -74,6 +76,7 @@ class Lane:
         self._epoch = epoch
         self._on_trouble = on_trouble
         self._sequence = 0
+        self._framed_s = float("-inf")
         self._waiting: deque[_Offer] = deque()  # bounded by room()
         self._rows = 0
         self._in_flight = 0
@@ -126,25 +129,34 @@ class Lane:
         while True:
             await self._filled.wait()
             try:
-                await asyncio.wait_for(self._full_frame.wait(), FRAME_WAIT_S)
+                # Not wait_for: in Python 3.11 it may swallow the cancel that stops this lane.
+                async with asyncio.timeout(self._gather_s()):
+                    await self._full_frame.wait()
             except TimeoutError:
                 pass
+            self._framed_s = asyncio.get_running_loop().time()
             offers = self._next_frame()
             batch = concat_batches([offer.batch for offer in offers if offer.batch.height])
             if batch.height:
                 await self._publish(batch, _resume_us(offers) or self.durable_us)
             await self._acknowledge([o.acknowledge for o in offers if o.acknowledge is not None])
-            self._in_flight = 0
             if not self._waiting:
                 self._empty.set()
 
     async def drain(self, timeout_s: float) -> int:
         """Wait until the log has everything, at most ``timeout_s``; gives what was left over."""
         try:
-            await asyncio.wait_for(self._empty.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
         except TimeoutError:
             pass
         return self.buffered
+
+    def _gather_s(self) -> float:
+        """How long to wait for a fuller frame: hardly, when the lane was quiet, so that a single value
+        is live; else until :data:`FRAME_WAIT_S` after the last frame, since each one is a disk sync."""
+        passed_s = asyncio.get_running_loop().time() - self._framed_s
+        return max(FRAME_WAIT_S - passed_s, GATHER_S)
 
     def _fits(self) -> bool:
         return self._rows < LANE_ROWS_MAX and len(self._waiting) < LANE_BATCHES_MAX
@@ -200,6 +212,7 @@ class Lane:
         if in_trouble:
             self._on_trouble(None)
         self.published += batch.height
+        self._in_flight = 0
         self.durable_us = resume_us
 
 

@@ -4,8 +4,10 @@ Each takes the :class:`~headrace.historian.intervals.Raw` of one tag and gives o
 interval. Good values are what most work on; Uncertain and Bad ones show in the StatusCode, whose low bits say
 Calculated, Interpolated, Partial and MultipleValues. Durations are milliseconds, totals are per second.
 
-Checked against the examples of Annex A (the 1.05.07 CSV, and 1.04 tables where the CSV has none). Two places
-where the examples contradict the text follow the text, see ``tests/historian/test_aggregates.py``.
+Checked against the examples of Annex A (the 1.05.07 CSV, and 1.04 tables where the CSV has none); where an
+example contradicts the text, the text wins. For Range, Delta, Total, NumberOfTransitions, WorstQuality and
+EndBound we found no example: they are checked against the words of their clauses. See the tests
+``test_aggregates.py`` and ``test_aggregate_clauses.py`` in ``tests/historian``.
 """
 
 from __future__ import annotations
@@ -296,8 +298,8 @@ def _worst_quality(raw: Raw) -> Result:
 # ---- bounds and time -------------------------------------------------------------------------
 
 
-def _bound_result(raw: Raw, bound: Bound) -> Result:
-    return _finish(raw, bound.value, bound.status, bits=0)
+def _bound_result(raw: Raw, bound: Bound, bits: int) -> Result:
+    return _finish(raw, bound.value, bound.status, bits=bits)
 
 
 def _interpolative(raw: Raw) -> Result:
@@ -307,14 +309,15 @@ def _interpolative(raw: Raw) -> Result:
 
 
 def _start_bound(raw: Raw) -> Result:
-    result = _bound_result(raw, raw.simple(raw.starts))
+    result = _bound_result(raw, raw.simple(raw.starts), 0)
     before = raw.has_data & raw.is_partial & (result.status == BAD_NO_DATA)
     status = np.where(before, BAD_NO_DATA | HISTORIAN_PARTIAL, result.status)
     return Result(result.at_us, result.value, status.astype(np.uint32))
 
 
 def _end_bound(raw: Raw) -> Result:
-    return _bound_result(raw, raw.simple(raw.ends))
+    """The value at the end, told at the start: Calculated is always set (5.4.3.29)."""
+    return _bound_result(raw, raw.simple(raw.ends), HISTORIAN_CALCULATED)
 
 
 def _time_average(raw: Raw) -> Result:

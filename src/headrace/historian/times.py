@@ -14,11 +14,12 @@ UNITS_US: Final = {
     "ms": 1_000,
     "s": US_PER_S,
     "m": 60 * US_PER_S,
+    "min": 60 * US_PER_S,
     "h": 3_600 * US_PER_S,
     "d": 86_400 * US_PER_S,
     "w": 7 * 86_400 * US_PER_S,
 }
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d|w)")
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(us|ms|min|s|m|h|d|w)")
 
 
 def parse_duration(text: str) -> int:
@@ -37,7 +38,7 @@ def parse_duration(text: str) -> int:
         raise Misconfigured(
             "HIST-1070",
             f"{text!r} is no duration",
-            "Write a number and us, ms, s, m, h, d or w, for example 10s or 1h30m.",
+            "Write a number and us, ms, s, m (or min), h, d or w, for example 10s or 1h30m.",
         )
     return total
 

@@ -144,7 +144,8 @@ def demo_devices(plant: Plant) -> tuple[DemoDevice, ...]:
             "pumping_plc",
             "modbus",
             tuple(_modbus_tags((units["pump_1"], units["pump_2"]), _pump_type)),
-            {"unit_id": 1},
+            # The pumps' inputs lie 100 apart, and the device has nothing in between.
+            {"unit_id": 1, "bits_max": 64},
         ),
         DemoDevice(
             "compressor_plc",

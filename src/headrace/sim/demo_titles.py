@@ -32,7 +32,7 @@ TYPES: Final[dict[str, Title]] = {
 }
 METERS: Final[dict[str, Title]] = {
     "meter_1": ("Meter 1: machining", "电能表 1：机加工"),
-    "meter_2": ("Meter 2: pumps, cooling", "电能表 2：泵与冷却"),
+    "meter_2": ("Meter 2: cooling", "电能表 2：冷却"),
     "meter_3": ("Meter 3: compressor", "电能表 3：空压机"),
     "meter_4": ("Meter 4: whole site", "电能表 4：全厂"),
 }

@@ -177,12 +177,16 @@ async def run(
     ports = prepare_ports(folder, demo_devices(Plant(seed)))
     simulation = Simulation(folder, emulator_maker(ports, address), seed)
     simulation.catch_up(used.now_us())
-    await build_standard_nodes()
-    workers = [asyncio.create_task(device.run()) for device in simulation.devices.values()]
+    devices = list(simulation.devices.values())
+    # Clients of the broker begin at once. Servers wait until building the OPC UA address space no
+    # longer holds up the loop: nobody shall ask a server that cannot answer.
+    workers = [asyncio.create_task(d.run()) for d in devices if not d.device.has_port]
     try:
         async with open_bus(address, "sim") as bus:
             await answer_calls(bus, subjects, simulation)
             ticking = asyncio.create_task(_tick(simulation, used, stop))
+            await build_standard_nodes()
+            workers += [asyncio.create_task(d.run()) for d in devices if d.device.has_port]
             # A worker ends only by a programmer's error: then the role ends with it.
             done, _ = await asyncio.wait([ticking, *workers], return_when="FIRST_COMPLETED")
             ticking.cancel()

@@ -28,7 +28,7 @@ def show(visit: Visit) -> None:
     """Draw the page for the equipment path in the URL; "" is the whole site."""
     texts, site = visit.texts, visit.site
     path = str(visit.request.path_params.get("path", "")).strip("/")
-    tags = site.below(path)
+    tags = site.in_type_order(site.below(path))
     title = site.title_of(path, texts.language) if path else texts("asset.all_site")
     crumbs = _crumbs(visit, path)
     with frame(

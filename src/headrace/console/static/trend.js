@@ -2,7 +2,7 @@
 "use strict";
 hr.trend = (() => {
   let chart = null, tags = [], lines = [], view = null, live = true, holder = null;
-  let loaded = null, timer = 0, asked = 0, pointers = new Map(), settings = {};
+  let loaded = null, drawn = false, timer = 0, asked = 0, pointers = new Map(), settings = {};
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue("--hr-" + name).trim();
   const span = () => view.end - view.start;
 
@@ -88,7 +88,8 @@ hr.trend = (() => {
     if (loaded && (view.start < loaded.start || lines.some((l) => l.t.length > 12000))) load(0);
   }
 
-  function axis() { chart.setOption({ xAxis: { min: view.start, max: view.end } }, { lazyUpdate: true }); }
+  // Before the first whole drawing there is no axis that could move.
+  function axis() { if (drawn) chart.setOption({ xAxis: { min: view.start, max: view.end } }, { lazyUpdate: true }); }
 
   function moved(delay) {
     if (live) { live = false; }
@@ -138,11 +139,12 @@ hr.trend = (() => {
         show: !narrow || k < 2,
         type: "value", scale: true, name: unit, position: k % 2 ? "right" : "left", offset: (k >> 1) * 56,
         nameTextStyle: { color: units.length > 1 ? css("series-" + Math.max(0, mine)) : text, fontSize: 12, align: k % 2 ? "right" : "left" },
-        axisLabel: { color: text, fontSize: 11, hideOverlap: true, formatter: (v) => hr.format(v, 4) },
+        axisLabel: { color: text, fontSize: 11, hideOverlap: true, formatter: (v) => Math.abs(v) < 1e6 ? String(Number(v.toPrecision(8))) : hr.format(v, 4) },
         axisLine: { show: units.length > 1, lineStyle: { color: css("series-" + Math.max(0, mine)) } },
         splitLine: { show: k === 0, lineStyle: { color: grid } },
       };
     });
+    drawn = true;
     const sides = narrow ? [1, units.length > 1 ? 1 : 0] : [Math.ceil(units.length / 2), Math.floor(units.length / 2)];
     chart.setOption({
       animation: false, useUTC: false,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -124,7 +125,7 @@ class OpcUaEmulator:
             Misconfigured: SIM-2000 when an address is no node id.
             OSError: the port is taken.
         """
-        server = EmulatorServer(self._users, lambda: self.delay_s)
+        server = EmulatorServer(self._users, lambda: self.delay_s, self._now)
         server.set_server_name("Headrace emulator")
         await server.init()
         await server.set_application_uri(APPLICATION_URI)
@@ -160,7 +161,7 @@ class OpcUaEmulator:
                 type cannot hold; nothing is set then.
         """
         at = utc(source_timestamp_us + self.clock_offset_us)
-        now = utc(self._clock.now_us() + self.clock_offset_us)
+        now = self._now()
         codes = status or {}
         changes: list[tuple[str, _Shown, ua.DataValue]] = []
         for address in (*values, *(a for a in codes if a not in values)):
@@ -201,6 +202,9 @@ class OpcUaEmulator:
     def monitored(self) -> int:
         """Monitored items of all clients; a replay begins once there are some."""
         return monitored_items(self._server) if self._server is not None else 0
+
+    def _now(self) -> datetime:
+        return utc(self._clock.now_us() + self.clock_offset_us)
 
     async def stop(self) -> None:
         """Cut the power: sockets are reset, sessions are lost, values and ids are kept."""
@@ -267,7 +271,7 @@ class OpcUaEmulator:
             # What was never measured is not a measurement: no client may store it as Good.
             code = ua.StatusCode(ua.StatusCodes.UncertainInitialValue)
             first = attribute.value.Value if attribute.value else None
-            now = utc(self._clock.now_us() + self.clock_offset_us)
+            now = self._now()
             attribute.value = ua.DataValue(first, code, now, now)
         return _Shown(point, node_id, attribute)
 
@@ -289,7 +293,7 @@ class OpcUaEmulator:
 
     def _answer_current_time(self, server: EmulatorServer) -> None:
         def now(_node: ua.NodeId, _attribute: ua.AttributeIds) -> ua.DataValue:
-            at = utc(self._clock.now_us() + self.clock_offset_us)
+            at = self._now()
             return ua.DataValue(ua.Variant(at, ua.VariantType.DateTime), ua.StatusCode(), at, at)
 
         server.iserver.aspace.set_attribute_value_callback(

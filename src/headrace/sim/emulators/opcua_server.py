@@ -12,7 +12,7 @@ import asyncio
 import logging
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -153,9 +153,14 @@ class _BinaryServer(BinaryServer):  # type: ignore[misc] # asyncua is untyped
 class EmulatorServer(Server):  # type: ignore[misc] # asyncua is untyped
     """asyncua's server with delay, quick start and hard stop."""
 
-    def __init__(self, users: dict[str, str], delay: Callable[[], float]) -> None:
+    def __init__(
+        self, users: dict[str, str], delay: Callable[[], float], now: Callable[[], datetime]
+    ) -> None:
         super().__init__(iserver=_InternalServer(user_manager=Users(users)))
         self._delay = delay
+        self._now = now
+        service = self.iserver.subscription_service
+        service.create_subscription = self._telling_time(service.create_subscription)
         # Its clock task needs a second to stop; CurrentTime is answered by a callback instead.
         self.disable_clock()
         if users:
@@ -170,6 +175,20 @@ class EmulatorServer(Server):  # type: ignore[misc] # asyncua is untyped
         self.bserver.delay = self._delay
         self.bserver.set_policies(self._policies)
         await self.bserver.start()
+
+    def _telling_time(self, create: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        """Notifications tell the emulator's clock, which may be wrong, and not the machine's."""
+
+        async def telling(
+            params: Any, callback: Callable[..., Awaitable[None]], *rest: Any, **more: Any
+        ) -> Any:
+            async def publish(result: ua.PublishResult, *request: Any) -> None:
+                result.NotificationMessage.PublishTime = self._now()
+                await callback(result, *request)
+
+            return await create(params, publish, *rest, **more)
+
+        return telling
 
     async def abort(self) -> None:
         """Stop as a power cut does: sockets are reset, nobody is told."""

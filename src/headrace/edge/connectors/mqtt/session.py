@@ -329,7 +329,8 @@ class MqttSession:
             if self._client.want_write():
                 self._watch_write()
                 try:
-                    await asyncio.wait_for(self._writable.wait(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await self._writable.wait()
                 except TimeoutError:
                     pass
         self.abort()

@@ -379,8 +379,10 @@ class HostSession:
             text = f"the NBIRTH of {node.title} has no valid seq; it was not used"
             self._out.notices.append(("EDGE-4201", text))
             return
-        again = "again " if node.online else ""
-        self._out.notices.append(("EDGE-4203", f"{node.title} was born {again}(bdSeq {bd_seq})"))
+        if node.bd_seq is not None:  # the first birth is nothing to tell
+            again = "again " if node.online else ""
+            text = f"{node.title} was born {again}(bdSeq {bd_seq})"
+            self._out.notices.append(("EDGE-4203", text))
         node.online, node.bd_seq = True, bd_seq
         node.next_seq = (payload.seq + 1) % SEQ_COUNT
         for late in node.reorder.values():
