@@ -45,6 +45,14 @@ def node_modules() -> Path:
             pytest.skip("npm install node-opcua did not end in 120 s")
         if done.returncode:
             pytest.skip(f"npm cannot install node-opcua: {done.stderr.decode()[-300:]}")
+    loaded = subprocess.run(
+        ["node", "-e", 'require("node-opcua")'],
+        env={**os.environ, "NODE_PATH": str(modules)},
+        capture_output=True,
+        timeout=120,
+    )
+    if b"ERR_REQUIRE_ESM" in loaded.stderr:
+        pytest.skip("this node is too old for node-opcua; 20.19 or newer can load it")
     return modules
 
 
