@@ -25,7 +25,7 @@ from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
 
 USER, PASSWORD = "device", "no-default-password"
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 class MqttBroker:

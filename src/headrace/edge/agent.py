@@ -261,7 +261,7 @@ class Agent:
             Event(
                 at_us=self._clock.now_us(),
                 severity="error",
-                code="EDGE-1018",
+                code="EDGE-1016",
                 source=f"edge/{self._edge}/{name}",
                 text=f"{samples} samples were read and are not in the log: the connection was "
                 f"stopped and the log did not take them in {DRAIN_S:.0f} s",

@@ -165,10 +165,11 @@ async def test_foreign_death_certificate_of_ours_is_corrected(broker: MqttBroker
         Observer(broker, "spBv1.0/STATE/scada") as observer,
         connected(make(CONNECTOR, broker, (), **HOST)),
     ):
-        await observer.until(lambda seen: len(seen) == 1)
+        await observer.until(lambda seen: len(seen) >= 1)
         await observer.session.publish("spBv1.0/STATE/scada", lie, qos=1, retain=True)
-        await observer.until(lambda seen: len(seen) == 3)
-        assert json.loads(observer.seen[2].payload)["online"] is True
+        # A busy broker may give a message twice (QoS 1), so what follows the lie decides.
+        await observer.until(lambda seen: lie in [each.payload for each in seen[:-1]])
+        assert json.loads(observer.seen[-1].payload)["online"] is True
 
 
 async def test_write_is_echoed(broker: MqttBroker) -> None:
@@ -268,7 +269,7 @@ async def test_kills_lose_nothing(platform: PlatformBroker, victim: str) -> None
             else:
                 await platform.stop()
                 await platform.start()
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         await reading
     assert seen == {float(count) for count in range(total)}
     assert emulator.dropped == 0
