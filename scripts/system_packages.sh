@@ -15,6 +15,8 @@ for command in "${!package[@]}"; do
   PATH="$PATH:/usr/sbin" command -v "$command" >/dev/null || missing+=("${package[$command]}")
 done
 [ -e /usr/include/modbus/modbus.h ] || missing+=(libmodbus-dev)
+# gcc only recommends the C library's headers.
+[ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then

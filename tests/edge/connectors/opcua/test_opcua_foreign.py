@@ -21,7 +21,8 @@ from headrace.model.desired import TagConfig
 from headrace.model.errors import Refused, Transient
 from headrace.security import certificates
 
-pytestmark = pytest.mark.foreign
+# One worker: two would install node-opcua into one folder at once.
+pytestmark = [pytest.mark.foreign, pytest.mark.xdist_group("node-opcua")]
 
 SCRIPT = Path(__file__).with_name("node_server.js")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
