@@ -2,8 +2,9 @@
 
 Each value says which metric it is of (metric * 1,000,000 + count). Births deal the aliases anew. A
 message may overtake others except those on its own topic, as MQTT promises (3.1.1, 4.6). Any message
-may be lost but an NBIRTH: when one is lost and the next sequence number happens to fit the births
-before it, no host can see it, so the protocol itself gives no such promise.
+may be lost but an NBIRTH, and none may overtake an NBIRTH: when a message arrives without the NBIRTH
+before it, and its sequence number happens to fit the births before that, no host can see it. The
+protocol itself gives no such promise.
 """
 
 from __future__ import annotations
@@ -103,7 +104,8 @@ class SparkplugMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.wire)
     @rule(pick=st.integers(0, 5))
     def deliver(self, pick: int) -> None:
-        index = min(pick, len(self.wire) - 1)
+        births = [i for i, (each, _) in enumerate(self.wire) if "/NBIRTH/" in each]
+        index = min(pick, births[0] if births else len(self.wire) - 1)
         topic = self.wire[index][0]
         first = next(i for i, (each, _) in enumerate(self.wire) if each == topic)
         self.take(*self.wire.pop(first))
