@@ -2,9 +2,9 @@
 
 Each value says which metric it is of (metric * 1,000,000 + count). Births deal the aliases anew. A
 message may overtake others except those on its own topic, as MQTT promises (3.1.1, 4.6). Any message
-may be lost but an NBIRTH, and none may overtake an NBIRTH: when a message arrives without the NBIRTH
-before it, and its sequence number happens to fit the births before that, no host can see it. The
-protocol itself gives no such promise.
+may be lost but an NBIRTH; none may overtake an NBIRTH, and an NBIRTH none but an NDEATH (a will is the
+broker's message, and may come late). For when a message meets births that are not its own, and its
+sequence number happens to fit them, no host can see it: the protocol gives no such promise.
 """
 
 from __future__ import annotations
@@ -104,11 +104,18 @@ class SparkplugMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.wire)
     @rule(pick=st.integers(0, 5))
     def deliver(self, pick: int) -> None:
-        births = [i for i, (each, _) in enumerate(self.wire) if "/NBIRTH/" in each]
-        index = min(pick, births[0] if births else len(self.wire) - 1)
+        index = min(pick, self.last_free())
         topic = self.wire[index][0]
         first = next(i for i, (each, _) in enumerate(self.wire) if each == topic)
         self.take(*self.wire.pop(first))
+
+    def last_free(self) -> int:
+        """The last place on the wire that may be delivered next."""
+        kinds = [topic.split("/")[2] for topic, _ in self.wire]
+        if "NBIRTH" not in kinds:
+            return len(kinds) - 1
+        birth = kinds.index("NBIRTH")
+        return birth if set(kinds[:birth]) <= {"NDEATH"} else birth - 1
 
     @precondition(lambda self: self.wire)
     @rule()
