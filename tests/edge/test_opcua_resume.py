@@ -17,7 +17,7 @@ import pytest
 from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
-from headrace.bus.subjects import DESIRED_BUCKET, SAMPLES_STREAM
+from headrace.bus.subjects import DESIRED_BUCKET, SAMPLES_STREAM, Subjects
 from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
 from headrace.model.folder import DataFolder
 from headrace.sim.emulators import Point
@@ -97,7 +97,14 @@ async def test_history_since_the_first_subscription_is_read(
             for value in cnc._history._values.values():  # type: ignore[union-attr] # history=True
                 for each in value:
                     each.ServerTimestamp = each.SourceTimestamp
+        heard = asyncio.Event()
+
+        async def hear(_: object) -> None:
+            heard.set()
+
+        await bus.subscribe(Subjects("acme", "mill").edge_health("local"), hear)
         with running_edge(folder, broker):
+            await asyncio.wait_for(heard.wait(), 30)  # it has made sure of the streams' bounds
             await set_bound(bus, 1)  # the log takes nothing
             await bus.put(DESIRED_BUCKET, "edge.local", desired(cnc.endpoint))
             await until(lambda: cnc.monitored() == 1)

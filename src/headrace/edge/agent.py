@@ -28,6 +28,7 @@ from headrace.edge.secrets import resolve_secret
 from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
 from headrace.model.errors import HeadraceError, Refused, Transient
 from headrace.model.health import ConnectionState, EdgeState, Event
+from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
 
 EVENTS_WAITING_MAX: Final = 1_000
@@ -243,8 +244,7 @@ class Agent:
     async def _stop(self, name: str) -> None:
         running = self._running.pop(name)
         lane_task, host_task = running.tasks
-        host_task.cancel()
-        await asyncio.gather(host_task, return_exceptions=True)
+        await end_tasks(host_task)
         left = await running.lane.drain(DRAIN_S)
         counts = running.host.pipeline.counts
         counts.dropped += left
@@ -253,8 +253,7 @@ class Agent:
         if left:
             self._tell_dropped(name, left)
         await self._keep_mark(name, running.lane)
-        lane_task.cancel()
-        await asyncio.gather(lane_task, return_exceptions=True)
+        await end_tasks(lane_task)
 
     def _tell_dropped(self, name: str, samples: int) -> None:
         self.report(

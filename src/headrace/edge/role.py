@@ -10,6 +10,7 @@ from headrace.bus.subjects import Subjects
 from headrace.edge.agent import Agent, follow_desired
 from headrace.edge.calls import Calls
 from headrace.model.folder import DataFolder
+from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
 
 
@@ -42,5 +43,4 @@ async def run(
             ]
             await stop.wait()
             await agent.stop()
-            for task in running:
-                task.cancel()
+            await end_tasks(*running)

@@ -28,6 +28,7 @@ from headrace.historian.index import TableIndex
 from headrace.historian.layout import app_id, sort_unique
 from headrace.historian.scan import matching
 from headrace.model.errors import Corrupt, HeadraceError, Transient
+from headrace.model.tasks import end_tasks
 
 ROWS_MAX: Final = 2_000_000
 SPILL_ROWS_MAX: Final = 200_000_000
@@ -90,8 +91,7 @@ class Tail:
     async def close(self) -> None:
         """Stop following and forget everything."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+            await end_tasks(self._task)
             self._task = None
         with self._lock:
             self._segments = []

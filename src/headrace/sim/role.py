@@ -19,6 +19,7 @@ from headrace.bus.client import Bus, open_bus
 from headrace.bus.subjects import Subjects
 from headrace.model.errors import Corrupt, Misconfigured
 from headrace.model.folder import DataFolder
+from headrace.model.tasks import end_tasks
 from headrace.model.time import US_PER_S, Clock, SystemClock
 from headrace.sim.demo import prepare_ports
 from headrace.sim.demo_devices import demo_devices
@@ -193,9 +194,7 @@ async def run(
             for task in done:
                 task.result()
     finally:
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        await end_tasks(*workers)
         simulation.save()
 
 

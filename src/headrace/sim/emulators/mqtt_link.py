@@ -8,6 +8,7 @@ from typing import Final
 
 from headrace.edge.connectors.mqtt.session import Message, MqttSession, MqttSettings
 from headrace.model.errors import Refused, Transient
+from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
 
 _RETRY_S: Final = 0.1
@@ -89,8 +90,7 @@ class BrokerLink:
     async def stop(self) -> None:
         """Drop the socket without a goodbye."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_tasks(self._task)
             self._task = None
         if self.session is not None:
             self.session.abort()

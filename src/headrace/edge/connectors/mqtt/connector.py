@@ -19,6 +19,7 @@ from headrace.edge.contract import BrowseItem, ConnectorContext, Reading, ScanGr
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.sample import EXACT_INTEGER_MAX, concat_batches
+from headrace.model.tasks import end_tasks
 
 _TICK_S: Final = 0.25
 _ROWS_MAX: Final = 50_000
@@ -123,10 +124,7 @@ class Pump:
 
     async def stop(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            if not self._task.cancelled():
-                self._task.exception()
+            await end_tasks(self._task)
 
 
 class MqttConnector:

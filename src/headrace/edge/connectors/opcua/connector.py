@@ -20,6 +20,7 @@ from headrace.edge.connectors.opcua.write import write
 from headrace.edge.contract import BrowseItem, ConnectorContext, Reading, ScanGroup
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.sample import concat_batches, empty_batch, make_batch
+from headrace.model.tasks import end_tasks
 
 HELD_MAX: Final = 1_000_000
 """Live values held back while history is read; beyond this they stay in the server's queue."""
@@ -68,8 +69,7 @@ class OpcUaConnector:
     async def close(self) -> None:
         """End the session; works on one that is dead or was never opened."""
         if self._following is not None:
-            self._following.cancel()
-            await asyncio.gather(self._following, return_exceptions=True)
+            await end_tasks(self._following)
         if self._subscription is not None:
             await self._subscription.close()
         await self._session.close()

@@ -21,6 +21,7 @@ from headrace.edge.connectors.opcua.samples import TagTable, Target
 from headrace.edge.connectors.opcua.session import DRIVER_ERRORS, Session, status_name
 from headrace.model.desired import TagConfig
 from headrace.model.errors import Transient
+from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
 
 ITEMS_PER_CALL_MAX: Final = 1000
@@ -232,9 +233,7 @@ class Subscription:
 
     async def close(self) -> None:
         """Stop waiting for notifications; the session's end deletes the subscription."""
-        for task in self._publishes:
-            task.cancel()
-        await asyncio.gather(*self._publishes, return_exceptions=True)
+        await end_tasks(*self._publishes)
 
     def _send_publishes(self) -> None:
         while len(self._publishes) < self._publishes_max:
