@@ -32,7 +32,7 @@ from headrace.bus.broker import write_private
 from headrace.model import status as codes
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.time import Clock
-from headrace.sim.emulators import Value
+from headrace.sim.emulators import Emulator, Value
 from headrace.sim.emulators.modbus import ModbusEmulator
 from headrace.sim.emulators.mqtt import MqttJsonEmulator
 from headrace.sim.emulators.opcua import OpcUaEmulator
@@ -45,6 +45,8 @@ SAVE_EVERY_S: Final = 0.25
 ACKNOWLEDGE_S: Final = 1.0
 UNPUBLISHED_ROWS_MAX: Final = 500
 SETTLED_S: Final = 1.0
+CONNECT_S: Final = 20.0
+CONNECT_AGAIN_S: Final = 0.5
 FINISH_QUIET_S: Final = 2.0
 POLL_S: Final = 0.01
 MARKS_MAX: Final = 1_000
@@ -235,6 +237,24 @@ async def _wait_while(busy: Callable[[], bool], poll_s: float = POLL_S) -> None:
         await asyncio.sleep(poll_s)
 
 
+async def _connect(emulator: Emulator) -> None:
+    """Start a publisher; as a device does, it tries again while its broker is away, for a while.
+
+    Raises:
+        Transient: the broker did not come within ``CONNECT_S``.
+    """
+    tries = int(CONNECT_S / CONNECT_AGAIN_S)
+    for left in reversed(range(tries)):
+        try:
+            await emulator.start()
+            return
+        except Transient:
+            if not left:
+                raise
+            await emulator.stop()
+            await asyncio.sleep(CONNECT_AGAIN_S)
+
+
 class ModbusFlow:
     """Record handshake; an empty field answers as a failed sensor would.
 
@@ -340,9 +360,9 @@ class JsonFlow:
         self._emulator = emulator
 
     async def begin(self, first_row: int) -> None:
-        """Connect to the broker."""
+        """Connect to the broker, which may be starting itself."""
         del first_row
-        await self._emulator.start()
+        await _connect(self._emulator)
 
     async def show(self, values: dict[str, Value], empty: list[str], at_us: int) -> None:
         """Publish one row; an empty field is left out."""
@@ -367,9 +387,9 @@ class SparkplugFlow:
         self.certain_after_s = history_s
 
     async def begin(self, first_row: int) -> None:
-        """Connect to the broker."""
+        """Connect to the broker, which may be starting itself."""
         del first_row
-        await self._emulator.start()
+        await _connect(self._emulator)
 
     async def show(self, values: dict[str, Value], empty: list[str], at_us: int) -> None:
         """Publish one row; an empty field is left out."""
