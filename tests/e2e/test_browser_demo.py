@@ -27,23 +27,6 @@ FAULTS_ZH = (
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    installation = Installation(tmp_path_factory.mktemp("browser") / "data", "--demo")
-    try:
-        yield installation.start()
-    finally:
-        installation.stop()
-
-
-@pytest.fixture(scope="module")
-def seen(demo: Installation) -> Iterator[Observer]:
-    observer = Observer(demo.folder)
-    until_sync(lambda: not observer.not_good(), 60, "every tag Good")
-    yield observer
-    observer.close()
-
-
-@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:

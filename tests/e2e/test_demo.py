@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -21,15 +20,6 @@ from headrace.site.registry import Registry
 from waiting import until_sync
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(600), pytest.mark.xdist_group("demo")]
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    installation = Installation(tmp_path_factory.mktemp("demo") / "data", "--demo")
-    try:
-        yield installation.start()
-    finally:
-        installation.stop()
 
 
 def tag_ids(folder: DataFolder) -> dict[str, int]:

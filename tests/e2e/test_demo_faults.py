@@ -51,23 +51,6 @@ ONE_OF_EACH = {
 GAP_MAX_S = 3.5
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    installation = Installation(tmp_path_factory.mktemp("faults") / "data", "--demo")
-    try:
-        yield installation.start()
-    finally:
-        installation.stop()
-
-
-@pytest.fixture(scope="module")
-def seen(demo: Installation) -> Iterator[Observer]:
-    observer = Observer(demo.folder)
-    until_sync(lambda: not observer.not_good(), 60, "every tag Good")
-    yield observer
-    observer.close()
-
-
 @pytest.fixture(autouse=True)
 def all_good_again(demo: Installation, seen: Observer) -> Iterator[None]:
     """After each fault every tag of the site is Good and every connection connected again."""
