@@ -51,9 +51,10 @@ class MqttBroker:
         while True:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
+                    break
             assert self.process.poll() is None, "the broker ended at once"
             assert time.monotonic() < deadline, "the broker does not listen"
+        assert self.process.poll() is None, "another program listens on the broker's port"
 
     def kill(self) -> None:
         """kill -9."""

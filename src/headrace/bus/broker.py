@@ -25,6 +25,8 @@ from headrace.model.errors import Corrupt, Terminal, Transient
 from headrace.model.folder import DataFolder
 
 LEFTOVER_STOP_S: Final = 5.0
+_PORTS: Final = range(15_000, 32_000)
+_PORT_TRIES_MAX: Final = 200
 
 _TEMPLATE = """\
 # Written by headrace at each start; edits are lost.
@@ -86,10 +88,23 @@ class BrokerAddress:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback that nobody listens on at this moment.
+
+    It lies below the range from which the system takes the ports of outgoing connections: one of
+    those, of any program, could otherwise hold the port at the moment its owner starts again.
+
+    Raises:
+        Transient: BUS-1013 when none is free.
+    """
+    for _ in range(_PORT_TRIES_MAX):
+        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+        if _is_free(port):
+            return port
+    raise Transient(
+        "BUS-1013",
+        f"no free TCP port between {_PORTS.start} and {_PORTS.stop} in {_PORT_TRIES_MAX} tries",
+        "Stop programs that listen on this machine, then start again.",
+    )
 
 
 def _is_free(port: int) -> bool:

@@ -21,6 +21,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType as PymodbusType
 from pymodbus.simulator import SimData, SimDevice
 
+from headrace.bus.broker import free_port
 from headrace.edge.connectors.modbus import parse_endpoint
 from headrace.edge.connectors.modbus.address import (
     BIT_TABLES,
@@ -136,7 +137,9 @@ class ModbusEmulator:
         """
         assert self._server is None, "start and stop alternate"
         host, port = (
-            parse_endpoint(self.endpoint, "emulator") if self.endpoint else ("127.0.0.1", 0)
+            parse_endpoint(self.endpoint, "emulator")
+            if self.endpoint
+            else ("127.0.0.1", free_port())
         )
         unused = SimDevice(0, SimData(0, datatype=PymodbusType.REGISTERS))
         framer = FramerType.RTU if self._framing == "rtu_over_tcp" else FramerType.SOCKET

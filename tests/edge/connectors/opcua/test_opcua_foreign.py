@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from headrace.bus.broker import free_port
 from headrace.model import status as codes
 from headrace.model.desired import TagConfig
 from headrace.model.errors import Refused, Transient
@@ -85,10 +85,7 @@ class Foreign:
 
 @asynccontextmanager
 async def foreign(modules: Path, folder: Path, mode: str, port: int = 0) -> AsyncIterator[Foreign]:
-    if not port:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    port = port or free_port()
     process = await asyncio.create_subprocess_exec(
         "node",
         str(SCRIPT),
