@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -30,7 +31,7 @@ _PORT_TRIES_MAX: Final = 200
 
 _TEMPLATE = """\
 # Written by headrace at each start; edits are lost.
-server_name: headrace
+server_name: {server_name}
 listen: "127.0.0.1:{port}"
 http: "127.0.0.1:{monitor_port}"
 pid_file: "{run}/broker.pid"
@@ -43,7 +44,7 @@ jetstream {{
   store_dir: "{store}"
   max_mem: 64MB
   max_file: {store_bytes_max}
-  sync_interval: {sync_interval}
+  sync_interval: {sync_interval}{domain}
 }}
 mqtt {{
   listen: "127.0.0.1:{mqtt_port}"
@@ -58,6 +59,7 @@ authorization {{
         subscribe: {{ deny: ["v1.>", "$JS.>", "$KV.>", "$SYS.>"] }} }} }}
   ]
 }}
+{sections}
 """
 
 
@@ -224,12 +226,18 @@ def start_broker(
     *,
     sync_interval: str = "always",
     store_bytes_max: int = 32 << 30,
+    server_name: str = "headrace",
+    domain: str = "",
+    sections: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start nats-server on the data folder and give its process; it is not waited for.
 
     Args:
         sync_interval: ``always`` acknowledges after the disk; a duration such as ``2m`` does not.
         store_bytes_max: upper bound of the JetStream store in bytes.
+        server_name: unique among servers that know each other.
+        domain: of its JetStream, where servers with stores of their own are connected; empty: none.
+        sections: more top-level sections of its configuration, such as ``leafnodes { ... }``.
     """
     store = folder.broker / "jetstream"
     for path in (store, folder.run, folder.logs):
@@ -242,6 +250,9 @@ def start_broker(
         store=store,
         sync_interval=f'"{sync_interval}"',
         store_bytes_max=store_bytes_max,
+        server_name=server_name,
+        domain=f'\n  domain: "{domain}"' if domain else "",
+        sections="\n".join(sections),
     )
     write_private(config, text)
     return subprocess.Popen(
