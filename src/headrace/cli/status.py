@@ -18,6 +18,7 @@ from headrace.cli.run import DATA, site_subjects
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, HistorianState
+from headrace.model.historians import together
 
 _COLOURS = {"connected": "green", "degraded": "yellow", "waiting": "red", "refused": "red"}
 
@@ -103,4 +104,5 @@ async def _listen(
         await bus.subscribe(subjects.every_edge_health(), take_edge)
         await bus.subscribe(subjects.historian_health(), take_historian)
         await asyncio.sleep(wait_s)
-    return edges, historians[-1] if historians else None
+    newest = {state.partition: state for state in historians}
+    return edges, together(list(newest.values()))

@@ -98,7 +98,8 @@ class Supervisor:
     Args:
         folder: its data folder.
         address: its broker.
-        roles: role name -> extra arguments of ``headrace run ROLE``.
+        roles: role name -> extra arguments of ``headrace run ROLE``; ``historian-0`` and
+            ``historian-1`` are two of one role.
         notify: told in one line what happens.
     """
 
@@ -150,7 +151,8 @@ class Supervisor:
         write_private(self.folder.run / f"{child.name}.pid", str(child.process.pid))
 
     def _start_role(self, role: str, arguments: list[str]) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "headrace", "run", role, "--data", str(self.folder.root)]
+        kind = role.partition("-")[0]
+        command = [sys.executable, "-m", "headrace", "run", kind, "--data", str(self.folder.root)]
         with open_log(self.folder.logs / f"{role}.log") as log:
             return subprocess.Popen(
                 [*command, *arguments],

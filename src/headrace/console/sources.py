@@ -23,6 +23,7 @@ from headrace.console.site_view import SiteView, TagView, build_view
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import ConnectionState, EdgeState, Event, HistorianState
+from headrace.model.historians import together
 from headrace.model.time import US_PER_S, Clock
 from headrace.site.keeper import ERRORS_KEY
 from headrace.site.model import Problem
@@ -31,6 +32,7 @@ EVENTS_KEPT: Final = 2_000
 HEALTH_SILENT_US: Final = 5 * US_PER_S
 SITE_REFRESH_S: Final = 1.0
 EDGES_MAX: Final = 1_000
+HISTORIANS_MAX: Final = 64
 
 
 class SiteSource(Protocol):
@@ -64,7 +66,7 @@ class Health:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._edges: dict[str, tuple[EdgeState, int]] = {}
-        self._historian: tuple[HistorianState, int] | None = None
+        self._historians: dict[str, tuple[HistorianState, int]] = {}
         self.version = 0
 
     def take(self, subject: str, body: bytes) -> None:
@@ -72,7 +74,12 @@ class Health:
         now_us = self._clock.now_us()
         try:
             if subject.endswith(".health.historian"):
-                self._historian = (msgspec.json.decode(body, type=HistorianState), now_us)
+                historian = msgspec.json.decode(body, type=HistorianState)
+                if (
+                    len(self._historians) < HISTORIANS_MAX
+                    or historian.partition in self._historians
+                ):
+                    self._historians[historian.partition] = (historian, now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
@@ -82,10 +89,12 @@ class Health:
 
     @property
     def historian(self) -> HistorianState | None:
-        """The historian's newest state; None before the first or when it has been silent for 5 s."""
-        if self._historian is None or self._silent(self._historian[1]):
-            return None
-        return self._historian[0]
+        """The newest state of the historian, or of all of them together; None before the first or when
+        it has been silent for 5 s."""
+        heard = [state for state, at_us in self._historians.values() if not self._silent(at_us)]
+        newest = max((state.started_us for state in heard), default=0)
+        count = next((_count(s) for s in heard if s.started_us == newest), "")
+        return together([state for state in heard if _count(state) == count])
 
     def edges(self) -> list[tuple[EdgeState, bool]]:
         """Each edge's newest state, and whether it has been silent for 5 s; by name."""
@@ -106,6 +115,11 @@ class Health:
 
     def _silent(self, at_us: int) -> bool:
         return self._clock.now_us() - at_us > HEALTH_SILENT_US
+
+
+def _count(state: HistorianState) -> str:
+    """How many historians there were when this one started."""
+    return state.partition.partition("/")[2]
 
 
 class Sources:

@@ -65,6 +65,10 @@ class Chunk:
         self._count(message.sequence, len(message.body), now_s, message.at_us)
         self.corrupt.append((message, reason))
 
+    def pass_by(self, sequence: int, now_s: float, at_us: int) -> None:
+        """Everything up to ``sequence`` is for others."""
+        self._count(sequence, 0, now_s, at_us)
+
     def _count(self, sequence: int, size: int, now_s: float, at_us: int) -> None:
         self.at_us = at_us
         self.sequence = sequence

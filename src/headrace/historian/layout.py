@@ -123,6 +123,16 @@ def is_rewritten(name: str) -> bool:
     return "-c" in name or is_closed(name)
 
 
+def may_come_late(name: str) -> bool:
+    """True where other writers share the table: such a file may appear after one with a higher ordinal.
+
+    Example:
+        >>> may_come_late(file_name(7, 0, "w0x1f")), may_come_late(file_name(7, 0))
+        (True, False)
+    """
+    return "x" in name
+
+
 def app_id(stream: str, created_us: int) -> str:
     """The Delta ``txn`` application of one stream; a stream that is made again is another one.
 

@@ -22,7 +22,7 @@ from headrace.historian.aggregates import STATUS_AGGREGATES, calculate, check_na
 from headrace.historian.downsample import bucket_edges, downsample, empty_buckets
 from headrace.historian.index import Snapshot, TableIndex
 from headrace.historian.intervals import AggregateConfiguration, Raw, interval_edges
-from headrace.historian.layout import DataFile, sort_unique
+from headrace.historian.layout import DataFile, may_come_late, sort_unique
 from headrace.historian.scan import US_MAX, US_MIN, matching, read_files, scan_files
 from headrace.historian.storage import Place, Storage, answering, open_storage, storage_of
 from headrace.historian.tail import Segment, Tail
@@ -338,6 +338,7 @@ class _LastValues:
         self.tags: set[int] = set()
         self.rows = empty_batch()
         self._ordinal = -1
+        self._late: set[str] = set()
         self._sequence = -1
         self._app = ""
 
@@ -347,7 +348,13 @@ class _LastValues:
 
     def take_files(self, table: Storage, snapshot: Snapshot) -> None:
         newest = max((file.ordinal for file in snapshot.files), default=-1)
-        fresh = [file for file in snapshot.files if file.ordinal > self._ordinal]
+        fresh = [
+            file
+            for file in snapshot.files
+            if file.ordinal > self._ordinal
+            or (may_come_late(file.path) and file.path not in self._late)
+        ]
+        self._late = {file.path for file in snapshot.files if may_come_late(file.path)}
         if fresh and self.tags:
             self._fold(read_files(table, fresh, sorted(self.tags), US_MIN, US_MAX))
         self._ordinal = newest
