@@ -31,8 +31,7 @@ import numpy as np
 from pymodbus.client import AsyncModbusTcpClient
 
 from headrace.edge.connectors.modbus import CONNECTOR
-from headrace.edge.connectors.modbus.protocol import read_request
-from headrace.edge.connectors.modbus.session import Request
+from headrace.edge.connectors.modbus.protocol import Request, read_request
 from headrace.edge.contract import ConnectorContext, ScanGroup
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.time import SystemClock

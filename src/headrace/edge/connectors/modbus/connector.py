@@ -34,8 +34,7 @@ from headrace.edge.connectors.modbus.groupplan import (
 from headrace.edge.connectors.modbus.line import Line
 from headrace.edge.connectors.modbus.pipelining import Refusals
 from headrace.edge.connectors.modbus.poll import SILENT, Polled, answered_us
-from headrace.edge.connectors.modbus.protocol import read_request
-from headrace.edge.connectors.modbus.session import Request
+from headrace.edge.connectors.modbus.protocol import Request, read_request
 from headrace.edge.connectors.modbus.statuses import DEVICE_FAILURE, meaning
 from headrace.edge.connectors.modbus.write import RegisterWriter
 from headrace.edge.contract import BrowseItem, ConnectorContext, Reading, ScanGroup

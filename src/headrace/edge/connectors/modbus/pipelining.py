@@ -21,8 +21,8 @@ from typing import Final
 
 from headrace.edge.connectors.modbus.address import BIT_TABLES
 from headrace.edge.connectors.modbus.plan import Block
-from headrace.edge.connectors.modbus.protocol import EXCEPTION_FLAG, read_request
-from headrace.edge.connectors.modbus.session import Answer, ModbusSession, Request
+from headrace.edge.connectors.modbus.protocol import EXCEPTION_FLAG, Request, read_request
+from headrace.edge.connectors.modbus.session import Answer, ModbusSession
 from headrace.model.errors import Transient
 
 IN_FLIGHT_MAX: Final = 16

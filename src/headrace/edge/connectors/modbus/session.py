@@ -23,19 +23,13 @@ from headrace.edge.connectors.modbus.protocol import (
     EXCEPTION_FLAG,
     Frame,
     FrameError,
+    Request,
     RtuFramer,
     TcpFramer,
     rtu_frame,
     tcp_frame,
 )
 from headrace.model.errors import Transient
-
-
-class Request(NamedTuple):
-    """One request to a unit."""
-
-    unit: int
-    pdu: bytes
 
 
 class Answer(NamedTuple):
