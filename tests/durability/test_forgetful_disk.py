@@ -96,9 +96,9 @@ def test_removing_and_linking_wait_for_the_folder_too(disk: ForgetfulDisk) -> No
     other = disk.root / "other"
     os.link(file, other)
     file.unlink()
-    assert os.listdir(disk.root) == ["other"]
+    assert [each.name for each in disk.root.iterdir()] == ["other"]
     disk.power_cut([])
-    assert os.listdir(disk.root) == ["file"]
+    assert [each.name for each in disk.root.iterdir()] == ["file"]
     os.link(file, other)
     file.unlink()
     sync(disk.root)
@@ -144,7 +144,11 @@ def test_torn_names_arrive_in_their_order(disk: ForgetfulDisk) -> None:
         for n in range(5):
             (disk.root / f"{seed}-{n}").touch()
         disk.power_cut([], "torn", seed)
-        names = sorted(name for name in os.listdir(disk.root) if name.startswith(f"{seed}-"))
+        names = sorted(
+            name
+            for name in [each.name for each in disk.root.iterdir()]
+            if name.startswith(f"{seed}-")
+        )
         assert names == [f"{seed}-{n}" for n in range(len(names))]
         counts.add(len(names))
     assert len(counts) > 2
