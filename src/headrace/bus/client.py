@@ -7,6 +7,7 @@ raises, and the caller decides what waits.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -45,9 +46,10 @@ class Bus:
     historian's writer).
     """
 
-    def __init__(self, client: Client, stream: JetStreamContext) -> None:
+    def __init__(self, client: Client, stream: JetStreamContext, replicas: int = 1) -> None:
         self.client = client
         self.stream = stream
+        self.replicas = replicas
 
     @property
     def reconnects(self) -> int:
@@ -64,6 +66,8 @@ class Bus:
         """
         try:
             answer = await self.stream.publish(subject, body, timeout=5, headers=headers)
+        except nats.js.errors.ServiceUnavailableError as error:
+            raise no_majority(subject) from error
         except nats.js.errors.APIError as error:
             raise Refused(
                 "BUS-1021",
@@ -71,6 +75,8 @@ class Bus:
                 "Free disk space; the log takes batches again by itself.",
             ) from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
+            if self.replicas > 1 and self.client.is_connected:
+                raise no_majority(subject) from error
             raise Transient("BUS-1020", f"no acknowledgement for a batch on {subject}") from error
         return int(answer.seq)
 
@@ -142,7 +148,9 @@ class Bus:
         try:
             return await self.stream.key_value(bucket)
         except nats.js.errors.NotFoundError:
-            return await self.stream.create_key_value(bucket=bucket, history=history)
+            return await self.stream.create_key_value(
+                bucket=bucket, history=history, replicas=self.replicas
+            )
 
     async def get(self, bucket: str, key: str) -> bytes | None:
         """The value of a key, or None.
@@ -224,6 +232,15 @@ class Bus:
             await self.client.close()
 
 
+def no_majority(name: str) -> Transient:
+    """A broker answers, and the nodes that keep this stream do not."""
+    return Transient(
+        "BUS-1202",
+        f"the cluster does not take {name}: too few of its nodes are together",
+        "Start the nodes that are down; it goes on by itself when more than half are up.",
+    )
+
+
 def _pack(value: bytes) -> bytes:
     """A value as it is stored. The mark cannot begin a JSON text, which all values are."""
     return PACKED_MARK + zlib.compress(value, 1) if len(value) > PACK_BYTES_MIN else value
@@ -251,6 +268,7 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
             max_bytes=bytes_max,
             duplicate_window=600,
             allow_direct=True,
+            num_replicas=bus.replicas,
         ),
         StreamConfig(
             name=subjects.EVENTS_STREAM,
@@ -260,6 +278,7 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
             max_msgs=EVENTS_MAX,
             max_bytes=256 << 20,
             allow_direct=True,
+            num_replicas=bus.replicas,
         ),
     ]
     for config in configs:
@@ -289,10 +308,11 @@ async def open_bus(
         await client.close()
         raise Transient(
             "BUS-1025",
-            f"the broker at {address.url} does not answer",
+            f"the broker at {' and '.join(address.urls)} does not answer",
             "See whether headrace runs here, and logs/broker.log.",
         ) from error
-    bus = Bus(client, client.jetstream(timeout=5, publish_async_max_pending=256))
+    stream = client.jetstream(timeout=5, publish_async_max_pending=256)
+    bus = Bus(client, stream, address.replicas)
     try:
         yield bus
     finally:
@@ -300,11 +320,15 @@ async def open_bus(
 
 
 async def _connect(client: Client, address: BrokerAddress, name: str) -> None:
+    tls = (
+        ssl.create_default_context(cadata=address.authority_pem) if address.authority_pem else None
+    )
     while True:
         try:
             # Without a bound on attempts the client itself retries until it is cancelled.
             await client.connect(
-                address.url,
+                address.urls,
+                tls=tls,
                 user=address.platform_user,
                 password=address.platform_password,
                 name=name,

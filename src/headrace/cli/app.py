@@ -23,6 +23,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "trust",
     "user",
     "run",
+    "cluster",
 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ from rich.table import Table
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
 from headrace.cli.run import DATA, site_subjects
+from headrace.cli.sharing import reach
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, HistorianState
@@ -76,7 +76,7 @@ def _require_broker(folder: DataFolder) -> None:
     """Answer at once when nothing runs, instead of waiting for a broker that does not come."""
     address = load_address(folder)
     try:
-        socket.create_connection(("127.0.0.1", address.port), timeout=1.0).close()
+        reach(address.urls)
     except OSError as error:
         demo = " --demo" if folder.root.name == "demo" else ""
         raise Transient(

@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from headrace.bus.broker import free_port, prepare_address, server_binary
+from headrace.cli.sharing import share
 from headrace.cli.startup import startup
 from headrace.cli.supervisor import Supervisor, installation_lock
 from headrace.model.errors import Misconfigured, Refused
@@ -58,10 +59,17 @@ def register(app: typer.Typer) -> None:
         historians: int = typer.Option(
             0, min=0, max=16, help="Writers of the table; 0: as headrace.toml says, else one."
         ),
+        bus: Path | None = typer.Option(
+            None, "--bus", help="client.json of a cluster; none: a broker of its own."
+        ),
+        metadata: str = typer.Option(
+            "", "--metadata", help="URL of a shared metadata database, postgresql+psycopg://..."
+        ),
     ) -> None:
         """Start broker, edge, historian and console here, and keep them running until Ctrl-C."""
         root = data if data is not None else Path("data/demo" if demo else "data")
         folder = DataFolder(root.resolve())
+        share(bus, metadata)
         stopping = _stop_on_signal()
         with _said_plainly(folder), installation_lock(folder):
             _up(folder, stopping, demo=demo, host=host, port=port, seed=seed, historians=historians)
