@@ -31,7 +31,7 @@ FRAME_ROWS = 10_000
 START_US = 1_760_000_000_000_000
 STEP_US = 1_000_000
 CHDB_TABLE = """
-CREATE TABLE {name} (
+CREATE TABLE IF NOT EXISTS {name} (
     tag_id Int64 CODEC(DoubleDelta, ZSTD(1)),
     source_timestamp DateTime64(6, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
     value Nullable(Float64) CODEC(Gorilla, ZSTD(1)),
@@ -146,7 +146,7 @@ class Duck:
         self._connection = module.connect(str(self._path))
         self._connection.execute("SET threads = 2")
         self._connection.execute(
-            "CREATE TABLE s (tag_id BIGINT, source_timestamp TIMESTAMPTZ, value DOUBLE, "
+            "CREATE TABLE IF NOT EXISTS s (tag_id BIGINT, source_timestamp TIMESTAMPTZ, value DOUBLE, "
             "text VARCHAR, status UINTEGER, received_timestamp TIMESTAMPTZ)"
         )
 
@@ -221,7 +221,7 @@ class LineServer:
     """A server that takes the line protocol over HTTP: VictoriaMetrics or InfluxDB 1."""
 
     def __init__(self, name: str, program: Path, folder: Path) -> None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.folder = folder
         port = free_port()
