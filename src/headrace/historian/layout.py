@@ -84,7 +84,17 @@ class DataFile:
     @property
     def ordinal(self) -> int:
         """Age of content; see the module."""
-        return int(self.path.split("-")[1])
+        return ordinal_of(self.path)
+
+
+def ordinal_of(name: str) -> int:
+    """Age of content of a data file.
+
+    Example:
+        >>> ordinal_of(file_name(7, 1, "c9"))
+        7
+    """
+    return int(name.split("-")[1])
 
 
 def file_name(ordinal: int, part: int, rewritten: str = "") -> str:

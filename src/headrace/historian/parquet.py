@@ -10,10 +10,10 @@
 Any reader of Parquet reads them: nothing but PLAIN, RLE_DICTIONARY, BYTE_STREAM_SPLIT, DELTA_BINARY_PACKED and
 zstd is used. Polars, which writes the files of the fast path, leaves no choice of encoding.
 
-How it is chosen: times compete as byte planes and as differences, whole chunks against each other. Values are
-tried tag by tag (tags of few samples together): a dictionary for set-points and coarse readings, byte planes
-for full-precision signals, plain doubles where zstd finds whole values again; then all of that together competes
-with one plain page. Byte planes beat differences for times that many tags share, since zstd finds them again.
+How it is chosen: times compete as byte planes and as differences, whole chunks against each other; byte planes
+win where many tags share their times, since zstd finds them again. Values are tried tag by tag (tags of few
+samples together): a dictionary for set-points and coarse readings, byte planes for full-precision signals,
+plain doubles where zstd finds whole values again; then all of that together competes with one plain page.
 
 Source: Apache Parquet, ``README.md``, ``Encodings.md`` and ``parquet.thrift`` of parquet-format 2.11.
 """
