@@ -15,9 +15,8 @@ import json
 import os
 from typing import Any
 
-from rig import Meter, modbus_devices, register_tags, running_edge, until
-
 from headrace.model.desired import ConnectionConfig
+from rig import Meter, modbus_devices, register_tags, running_edge, until
 
 WARM_UP_S = 5.0
 
@@ -70,9 +69,7 @@ async def measure(registers: int, interval_ms: int, seconds: float) -> dict[str,
                 "bad": end.bad - begin.bad,
                 "samples_in_log": edge.rows,
                 "rss_mb": round(peak_mb, 1),
-                "cpu_s_per_million": round(
-                    used["edge"].cpu_s / (end.read - begin.read) * 1e6, 3
-                ),
+                "cpu_s_per_million": round(used["edge"].cpu_s / (end.read - begin.read) * 1e6, 3),
                 "cores_of_the_others": {
                     name: round(used[name].cores, 3) for name in ("broker", "device")
                 },

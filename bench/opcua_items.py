@@ -20,9 +20,8 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-from rig import Meter, running_edge, until
-
 from headrace.model.desired import ConnectionConfig, TagConfig
+from rig import Meter, running_edge, until
 
 SLICES = 10
 """Parts of a round: a plant's values do not all change in the same millisecond."""

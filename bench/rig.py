@@ -164,6 +164,11 @@ class Edge:
         return sum(self.logged.values())
 
 
+def _start_edge(folder: DataFolder) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "headrace", "run", "edge", "--data", str(folder.root)]
+    return subprocess.Popen(command)
+
+
 @contextlib.asynccontextmanager
 async def running_edge() -> AsyncIterator[Edge]:
     """A broker and an edge on an empty folder, each in its own process."""
@@ -176,8 +181,7 @@ async def running_edge() -> AsyncIterator[Edge]:
         try:
             async with open_bus(address, "bench") as bus:
                 await ensure_streams(bus)
-                command = [sys.executable, "-m", "headrace", "run", "edge", "--data"]
-                process = subprocess.Popen([*command, str(folder.root)])
+                process = _start_edge(folder)
                 edge = Edge(bus, process.pid, broker.pid, folder, address)
                 await _follow(edge)
                 yield edge
