@@ -153,10 +153,10 @@ async def cut_many_times(hub: Hub, count: int, seed: int) -> None:
         await hub.check(f"after cut {turn} of seed {seed}")
         hub.start_historian()
         await hub.publish_and_cut(
-            chance.randrange(100, 1_000),
+            chance.randrange(50, 500),
             chance.choice(["lost", "torn"]),
             chance.randrange(1 << 30),
-            forgotten=chance.randrange(1_000),
+            forgotten=chance.randrange(300),
         )
     hub.start_log()
     await hub.check(f"after cut {count} of seed {seed}")
@@ -170,7 +170,7 @@ async def cut_many_times(hub: Hub, count: int, seed: int) -> None:
 
 async def test_power_cuts_lose_nothing_and_double_nothing(journal_disk: ForgetfulDisk) -> None:
     with running(Hub(journal_disk)) as hub:
-        await cut_many_times(hub, 4, 1)
+        await cut_many_times(hub, 3, 1)
 
 
 @pytest.mark.soak
