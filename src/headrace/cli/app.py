@@ -16,6 +16,7 @@ from headrace.model.errors import HeadraceError
 GROUPS: Final[tuple[str, ...]] = (
     "up",
     "status",
+    "ledger",
     "site",
     "query",
     "sim",

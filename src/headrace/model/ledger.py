@@ -156,6 +156,13 @@ class LedgerPage(msgspec.Struct, kw_only=True, omit_defaults=True):
     cells: list[PageCell] = []
 
 
+class WriterPage(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What the historian tells of its side on the bus: cells that changed, with their totals."""
+
+    at_us: int
+    cells: list[tuple[CellKey, WriterCounts]] = []
+
+
 KEY: Final = CellKey._fields
 KEY_SCHEMA: Final[dict[str, Any]] = {
     "edge": pl.String(),
