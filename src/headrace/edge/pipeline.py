@@ -76,6 +76,11 @@ class Counts:
         self.expected += max(due, came)
         self.missed += max(due - came, 0)
 
+    def miss(self, samples: int) -> None:
+        """Count samples that were due and did not come."""
+        self.expected += samples
+        self.missed += samples
+
 
 class Pipeline:
     """State of one connection's tags between readings.
