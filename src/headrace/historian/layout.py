@@ -31,14 +31,13 @@ import polars as pl
 from deltalake import Field, Schema
 from deltalake.schema import PrimitiveType
 
+from headrace.historian.parquet import encode
 from headrace.historian.storage import Place, storage_of
 from headrace.model.sample import COLUMNS, SCHEMA, TIMESTAMP
 
 FILE_ROWS: Final = 1_000_000
 ROW_GROUP_ROWS: Final = 65_536
 COMPRESSION_LEVEL: Final = 1
-CLOSED_ROW_GROUP_ROWS: Final = 131_072
-CLOSED_COMPRESSION_LEVEL: Final = 3
 APP_PREFIX: Final = "headrace/"
 
 DELTA_SCHEMA: Final = Schema(
@@ -85,7 +84,17 @@ class DataFile:
     @property
     def ordinal(self) -> int:
         """Age of content; see the module."""
-        return int(self.path.split("-")[1])
+        return ordinal_of(self.path)
+
+
+def ordinal_of(name: str) -> int:
+    """Age of content of a data file.
+
+    Example:
+        >>> ordinal_of(file_name(7, 1, "c9"))
+        7
+    """
+    return int(name.split("-")[1])
 
 
 def file_name(ordinal: int, part: int, rewritten: str = "") -> str:
@@ -121,16 +130,6 @@ def is_rewritten(name: str) -> bool:
         (True, False)
     """
     return "-c" in name or is_closed(name)
-
-
-def may_come_late(name: str) -> bool:
-    """True where other writers share the table: such a file may appear after one with a higher ordinal.
-
-    Example:
-        >>> may_come_late(file_name(7, 0, "w0x1f")), may_come_late(file_name(7, 0))
-        (True, False)
-    """
-    return "x" in name
 
 
 def app_id(stream: str, created_us: int) -> str:
@@ -179,15 +178,21 @@ def sort_unique(batch: pl.DataFrame) -> pl.DataFrame:
         >>> sort_unique(two)["value"].to_list()
         [1.0]
     """
+    order = unique_order(batch)
+    return batch if order is None else batch[order]
+
+
+def unique_order(batch: pl.DataFrame) -> np.ndarray | None:
+    """The rows that :func:`sort_unique` takes, in its order; None when the batch is so already."""
     tag_id, at_us = identity(batch)
     if is_sorted_unique(tag_id, at_us):
-        return batch
+        return None
     received_us = batch["received_timestamp"].to_physical().to_numpy()
     order = np.lexsort((received_us, at_us, tag_id))
     tag_id, at_us = tag_id[order], at_us[order]
     last = np.ones(len(order), np.bool_)
     last[:-1] = (tag_id[1:] != tag_id[:-1]) | (at_us[1:] != at_us[:-1])
-    return batch[order[last]]
+    return np.asarray(order[last])
 
 
 def identity(batch: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -209,18 +214,20 @@ def is_sorted_unique(tag_id: np.ndarray, at_us: np.ndarray) -> bool:
 def write_file(table: Place, name: str, rows: pl.DataFrame, modified_ms: int) -> DataFile:
     """Write sorted rows as one Parquet file, durably; its name in a folder is synced by the commit.
 
-    zstd over Polars' own encodings; closed files, which are written once and read for ever, get larger row
-    groups and a higher level: see docs/adr/0005 for what was measured.
+    Polars writes what will be rewritten soon; closed files, which are written once and read for ever, get
+    encodings by trial (:mod:`headrace.historian.parquet`).
     """
-    closed = is_closed(name)
     with storage_of(table).write(name) as handle:
-        to_stored(rows).write_parquet(
-            handle,
-            compression="zstd",
-            compression_level=CLOSED_COMPRESSION_LEVEL if closed else COMPRESSION_LEVEL,
-            row_group_size=CLOSED_ROW_GROUP_ROWS if closed else ROW_GROUP_ROWS,
-            statistics=True,
-        )
+        if is_closed(name):
+            handle.write(encode(to_stored(rows)))
+        else:
+            to_stored(rows).write_parquet(
+                handle,
+                compression="zstd",
+                compression_level=COMPRESSION_LEVEL,
+                row_group_size=ROW_GROUP_ROWS,
+                statistics=True,
+            )
         size = handle.seek(0, io.SEEK_END)
     tag_id, at_us = identity(rows)
     return DataFile(

@@ -22,6 +22,8 @@ from headrace.bus.desired import read_desired
 from headrace.bus.subjects import Subjects
 from headrace.historian.care import Care
 from headrace.historian.commit import Committer
+from headrace.historian.ledger_keeper import LedgerKeeper
+from headrace.historian.ledger_store import LedgerStore, open_ledger
 from headrace.historian.partition import WHOLE, Partition
 from headrace.historian.storage import open_storage
 from headrace.historian.table import Table, open_table
@@ -63,12 +65,16 @@ async def run(
     with _one_at_a_time(folder.table, partition):
         storage = await asyncio.to_thread(open_storage, folder)
         table = await asyncio.to_thread(open_table, storage, used_clock, partition)
+        ledger = await asyncio.to_thread(open_ledger, folder.ledger_file, used_clock)
         committer = await asyncio.to_thread(
-            Committer, table, folder.root / "quarantine", used_clock
+            Committer, table, folder.root / "quarantine", used_clock, ledger
         )
-        async with open_bus(address, "historian", wait_s=BROKER_WAIT_S) as bus:
-            role = _Role(bus, subjects, table, committer, used_clock, settings)
-            await role.run(stop)
+        try:
+            async with open_bus(address, "historian", wait_s=BROKER_WAIT_S) as bus:
+                role = _Role(bus, subjects, table, committer, ledger, used_clock, settings)
+                await role.run(stop)
+        finally:
+            ledger.close()
 
 
 class _Role:
@@ -78,6 +84,7 @@ class _Role:
         subjects: Subjects,
         table: Table,
         committer: Committer,
+        ledger: LedgerStore,
         clock: Clock,
         settings: WriterSettings | None,
     ) -> None:
@@ -88,6 +95,7 @@ class _Role:
         self._config = HistorianConfig()
         self._cares = table.partition.cares
         self._care = Care(table, clock, lambda: self._config)
+        self._ledger = LedgerKeeper(bus, subjects, ledger, clock, report=self._report)
         self._writer = Writer(
             bus,
             table,
@@ -103,11 +111,16 @@ class _Role:
         await self._read_config()
         done = asyncio.Event()
         tasks = [asyncio.create_task(self._tell(done))]
+        kept = asyncio.Event()
+        books = []
         if self._cares:
             tasks.append(asyncio.create_task(self._care.run(done)))
+            books.append(asyncio.create_task(self._ledger.run(kept)))
         try:
             await self._writer.run(stop)
         finally:
+            kept.set()
+            await asyncio.gather(*books)
             done.set()
             await asyncio.gather(*tasks)
 
