@@ -228,7 +228,7 @@ def _end_leftover(folder: DataFolder) -> None:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only this user may read, whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as handle:
         handle.write(text)

@@ -89,6 +89,7 @@ def site_subjects(folder: DataFolder) -> Subjects:
 
 def keep_site(folder: DataFolder, enterprise: str, site: str) -> None:
     """From now on the roles of this folder use these names."""
+    folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(folder.run / "site.json", json.dumps([enterprise, site]))
 
 
