@@ -29,6 +29,7 @@ from headrace.historian.layout import (
     write_file,
 )
 from headrace.historian.ledger_store import LedgerStore
+from headrace.historian.partition import Partition
 from headrace.historian.scan import read_files, scan_files
 from headrace.historian.storage import sync_path
 from headrace.historian.table import OvertakenError, Table
@@ -198,9 +199,12 @@ class Committer:
         )
 
     def _committed_of(self, book: str) -> int | None:
-        """The table's position of a place in the ledger that is this writer's."""
+        """The table's position of a place in the ledger, this writer's or one of another number."""
         stream, _, created = book.rpartition("/")
-        return self._table.committed(f"{stream.partition('.')[0]}/{created}")
+        stream, _, part = stream.partition(".")
+        index, _, count = (part or "0of1").partition("of")
+        slots = Partition(int(index), int(count)).slots
+        return self._table.snapshot.committed(f"{stream}/{created}", slots)
 
     def _find_new(self, rows: pl.DataFrame, suspect: BoolArray) -> BoolArray | None:
         """Which rows are no exact copies and not older than what the table has received of the same

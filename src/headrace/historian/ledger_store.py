@@ -207,19 +207,19 @@ class LedgerStore:
                 another number, which nobody moves any more, are forgotten.
         """
         count = part.partition("of")[2]
-        for (app,) in self._read("SELECT app FROM committed UNION SELECT app FROM pending"):
-            if _part_of(app).partition("of")[2] != count:
-                with self._transaction() as db:
-                    db.execute("DELETE FROM committed WHERE app = ?", (app,))
-                    db.execute("DELETE FROM pending WHERE app = ?", (app,))
         for app, sequence in self._read("SELECT app, sequence FROM pending"):
-            if _part_of(app) != part:
+            place = _part_of(app)
+            if place != part and place.partition("of")[2] == count:
                 continue
             if committed(app) == sequence:
                 self.settle(app, sequence)
             else:
                 with self._transaction() as db:
                     db.execute("DELETE FROM pending WHERE app = ?", (app,))
+        for (app,) in self._read("SELECT app FROM committed"):
+            if _part_of(app).partition("of")[2] != count:
+                with self._transaction() as db:
+                    db.execute("DELETE FROM committed WHERE app = ?", (app,))
 
     # The edges' counts.
 
