@@ -7,6 +7,7 @@ raises, and the caller decides what waits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -231,9 +232,10 @@ class Bus:
         if self.client.is_connected:
             try:
                 await asyncio.wait_for(self.client.drain(), 2)
+                return
             except (nats.errors.Error, TimeoutError):
-                await self.client.close()
-        else:
+                pass
+        with contextlib.suppress(OSError):  # a broker that went meanwhile needs no farewell
             await self.client.close()
 
 

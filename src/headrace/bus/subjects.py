@@ -8,8 +8,9 @@
     v1.<enterprise>.<site>.ledger.historian              WriterPage after each commit (stream LEDGER)
     v1.<enterprise>.<site>.health.edge.<edge>            EdgeState, each second (not stored)
     v1.<enterprise>.<site>.health.historian              HistorianState, each second (not stored)
-    v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, check)
+    v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, why)
     v1.<enterprise>.<site>.call.historian.<verb>         requests to the historian
+    v1.<enterprise>.<site>.call.console.<verb>           requests to the consoles
     v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
 
 Desired state lives in the key-value bucket ``desired`` under ``edge.<edge>`` and ``historian``; the
@@ -72,6 +73,9 @@ class Subjects:
 
     def historian_call(self, verb: str) -> str:
         return f"{self._prefix}.call.historian.{check_name(verb, 'verb')}"
+
+    def console_call(self, verb: str) -> str:
+        return f"{self._prefix}.call.console.{check_name(verb, 'verb')}"
 
     def sim_call(self, verb: str) -> str:
         return f"{self._prefix}.call.sim.{check_name(verb, 'verb')}"

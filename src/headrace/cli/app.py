@@ -16,6 +16,7 @@ from headrace.model.errors import HeadraceError
 GROUPS: Final[tuple[str, ...]] = (
     "up",
     "status",
+    "why",
     "ledger",
     "site",
     "query",

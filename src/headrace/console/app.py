@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
-from headrace.console.api import errors, gate, ledger, live, rest, screen, site_file
+from headrace.console.api import errors, gate, ledger, live, rest, screen, site_file, why
 from headrace.console.pages import (
     add_connection,
     connections,
@@ -47,6 +47,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     rest.make_router,
     ledger.make_router,
     site_file.make_router,
+    why.make_router,
 )
 
 

@@ -21,6 +21,7 @@ from headrace.bus.subjects import Subjects
 from headrace.edge.books import Books
 from headrace.edge.catalog import connector_type
 from headrace.edge.contract import ConnectorContext
+from headrace.edge.events import connection_event
 from headrace.edge.host import ConnectionHost
 from headrace.edge.ledger import LedgerTeller
 from headrace.edge.marks import Marks
@@ -29,9 +30,10 @@ from headrace.edge.publisher import Lane
 from headrace.edge.secrets import resolve_secret
 from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
 from headrace.model.errors import HeadraceError, Refused, Transient
-from headrace.model.health import ConnectionState, EdgeState, Event
+from headrace.model.health import ConnectionState, EdgeState, Event, Severity
 from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
+from headrace.model.why import EdgeFacts
 
 EVENTS_WAITING_MAX: Final = 1_000
 HEALTH_INTERVAL_S: Final = 1.0
@@ -143,6 +145,22 @@ class Agent:
                 if tag.tag_id == tag_id:
                     return running.host, tag
         raise Refused("EDGE-1030", f"edge {self._edge} has no tag {tag_id}", "Check the site file.")
+
+    def why(self, tag_id: int, connection: str) -> EdgeFacts:
+        """What is known here of a tag's way into the log.
+
+        Args:
+            connection: the tag's, as the site file has it; its state is told although it could not
+                be started.
+        """
+        for running in self._running.values():
+            if any(tag.tag_id == tag_id for tag in running.host.config.tags):
+                facts = running.host.why(tag_id)
+                break
+        else:
+            facts = EdgeFacts(at_us=self._clock.now_us(), connection=self._broken.get(connection))
+        facts.config_hash = self._config.content_hash()
+        return facts
 
     def try_now(self, connection: str) -> None:
         """Try a waiting connection at once; "" tries all of them."""
@@ -284,33 +302,23 @@ class Agent:
         await self._keep_mark(name, running.lane)
 
     def _tell_dropped(self, name: str, samples: int) -> None:
-        self.report(
-            Event(
-                at_us=self._clock.now_us(),
-                severity="error",
-                code="EDGE-1016",
-                source=f"edge/{self._edge}/{name}",
-                text=f"{samples} samples were read and are not in the log: the connection was "
-                f"stopped and the log did not take them in {DRAIN_S:.0f} s",
-                remedy="See whether the broker runs: headrace status",
-            )
+        self._tell(
+            name,
+            "error",
+            "EDGE-1016",
+            f"{samples} samples were read and are not in the log: the connection was "
+            f"stopped and the log did not take them in {DRAIN_S:.0f} s",
+            "See whether the broker runs: headrace status",
         )
 
     def _lane_trouble(self, name: str, error: HeadraceError | None) -> None:
         if error is None:
-            text, code, severity, remedy = "the log takes samples again", "EDGE-1017", "info", ""
+            self._tell(name, "info", "EDGE-1017", "the log takes samples again")
         else:
-            text, code, severity, remedy = error.what, error.code, "warning", error.remedy
-        self.report(
-            Event(
-                at_us=self._clock.now_us(),
-                severity=severity,  # type: ignore[arg-type] # one of the literals above
-                code=code,
-                source=f"edge/{self._edge}/{name}",
-                text=text,
-                remedy=remedy,
-            )
-        )
+            self._tell(name, "warning", error.code, error.what, error.remedy)
+
+    def _tell(self, name: str, severity: Severity, code: str, text: str, remedy: str = "") -> None:
+        self.report(connection_event(self._clock, self._edge, name, severity, code, text, remedy))
 
 
 def _needs_session(old: ConnectionConfig, new: ConnectionConfig) -> bool:

@@ -31,6 +31,7 @@ from headrace.edge.contract import (
     Reading,
     ScanGroup,
 )
+from headrace.edge.events import connection_event
 from headrace.edge.pipeline import Counts, Pipeline
 from headrace.edge.publisher import Lane
 from headrace.model.desired import ConnectionConfig, TagConfig
@@ -42,9 +43,10 @@ from headrace.model.errors import (
     Terminal,
     Transient,
 )
-from headrace.model.health import ConnectionState, ConnectionStateName, Event
+from headrace.model.health import ConnectionState, ConnectionStateName, Event, Severity
 from headrace.model.ledger import MARKS, SUBSCRIPTION
 from headrace.model.time import US_PER_S, Clock
+from headrace.model.why import EdgeFacts
 
 BACK_OFF_FIRST_S: Final = 0.5
 BACK_OFF_MAX_S: Final = 30.0
@@ -107,6 +109,7 @@ class ConnectionHost:
         self._untold = False
         self._pace = Pace()
         self._away_since_s: float | None = None
+        self._heard_us = 0
         self._away_polls: dict[int, int] = {}
         self._state = ConnectionState(
             connection=config.name,
@@ -149,6 +152,32 @@ class ConnectionHost:
         self._paths = {tag.tag_id: tag.path for tag in config.tags}
         self.pipeline.retag(config.tags)
 
+    def why(self, tag_id: int) -> EdgeFacts:
+        """What is known here of one tag's way into the log."""
+        now_us, lane, seen = self._clock.now_us(), self._lane.standing(), self.pipeline.seen(tag_id)
+        facts = EdgeFacts(
+            at_us=now_us,
+            has_tag=seen is not None,
+            connection=self.state(),
+            polled=self._kind.mode == "poll",
+            heard_us=self._heard_us,
+            keeps_alive=self._state.device_clock_offset_us is not None,
+            tag_error=self._errors.get(tag_id, ""),
+            buffered=lane.buffered,
+        )
+        if seen is not None:
+            facts.source_us, facts.received_us = seen.source_us, seen.received_us
+            facts.passed_us, facts.passed_source_us = seen.passed_us, seen.passed_source_us
+            facts.status = seen.status
+        if lane.waiting_s is not None:
+            facts.waiting_since_us = now_us - int(lane.waiting_s * US_PER_S)
+        if lane.acknowledged_s is not None:
+            facts.acknowledged_us = now_us - int(lane.acknowledged_s * US_PER_S)
+        if lane.trouble is not None:
+            facts.trouble_code, facts.trouble = lane.trouble.code, lane.trouble.what
+            facts.trouble_remedy = lane.trouble.remedy
+        return facts
+
     def try_now(self) -> None:
         """End the wait before the next try; nothing when there is a session."""
         if self._state.state in ("waiting", "refused"):
@@ -171,6 +200,7 @@ class ConnectionHost:
     async def run(self) -> None:
         """Connect, read, retry; returns only at the end of input."""
         if not self.config.enabled:
+            self._lane.offer(self.pipeline.paused(self._clock.now_us()))
             return
         back_off_s = BACK_OFF_FIRST_S
         while True:
@@ -319,6 +349,8 @@ class ConnectionHost:
             if self._untold:
                 self._forget_error()
             self._state.last_success_us = now_us
+        if reading.batch.height or reading.device_time_us is not None:
+            self._heard_us = now_us
         if reading.device_time_us is not None:
             self._state.device_clock_offset_us = reading.device_time_us - now_us
         self._enter("degraded" if self._errors or self._pace.slow else "connected")
@@ -394,7 +426,7 @@ class ConnectionHost:
         self._untold = self._untold or first
         if self._untold and (needs_person or not starting):
             self._untold = False
-            severity = "error" if needs_person else "warning"
+            severity: Severity = "error" if needs_person else "warning"
             self._tell(severity, failure.code, failure.what, failure.remedy)
         return wait_s
 
@@ -408,17 +440,9 @@ class ConnectionHost:
             self._state.state = name
             self._state.since_us = self._clock.now_us()
 
-    def _tell(self, severity: str, code: str, text: str, remedy: str = "") -> None:
-        self._report(
-            Event(
-                at_us=self._clock.now_us(),
-                severity=severity,  # type: ignore[arg-type] # callers pass the three literals
-                code=code,
-                source=f"edge/{self._edge}/{self.config.name}",
-                text=text,
-                remedy=remedy,
-            )
-        )
+    def _tell(self, severity: Severity, code: str, text: str, remedy: str = "") -> None:
+        place = (self._clock, self._edge, self.config.name)
+        self._report(connection_event(*place, severity, code, text, remedy))
 
 
 def _check_missed(missed: dict[str, int]) -> None:

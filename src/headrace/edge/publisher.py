@@ -42,6 +42,23 @@ Trouble = Callable[[HeadraceError | None], None]
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How a lane does now.
+
+    Attributes:
+        buffered: samples that the log does not have yet.
+        waiting_s: for how long the oldest of them has been; None when there are none.
+        acknowledged_s: how long ago the log took the last frame; None never.
+        trouble: why the log takes nothing now; None when it does.
+    """
+
+    buffered: int
+    waiting_s: float | None
+    acknowledged_s: float | None
+    trouble: HeadraceError | None
+
+
+@dataclass(frozen=True)
 class _Offer:
     batch: pl.DataFrame
     acknowledge: Acknowledge | None
@@ -98,6 +115,20 @@ class Lane:
         self.published = 0
         self.unacknowledged = 0
         self.durable_us = 0
+        self._trouble: HeadraceError | None = None
+        self._acknowledged_s: float | None = None
+        self._waits_since_s: float | None = None
+
+    def standing(self) -> Standing:
+        """How the lane does now."""
+        now_s = asyncio.get_running_loop().time()
+        since_s, acknowledged_s = self._waits_since_s, self._acknowledged_s
+        return Standing(
+            buffered=self.buffered,
+            waiting_s=None if since_s is None else now_s - since_s,
+            acknowledged_s=None if acknowledged_s is None else now_s - acknowledged_s,
+            trouble=self._trouble,
+        )
 
     @property
     def buffered(self) -> int:
@@ -126,6 +157,8 @@ class Lane:
         """
         if batch.height == 0 and acknowledge is None:
             return
+        if self._waits_since_s is None:
+            self._waits_since_s = asyncio.get_running_loop().time()
         self._waiting.append(_Offer(batch, acknowledge, resume_us, cell))
         if cell is not None:
             cell.buffer(batch.height)
@@ -147,13 +180,15 @@ class Lane:
                     await self._full_frame.wait()
             except TimeoutError:
                 pass
-            self._framed_s = asyncio.get_running_loop().time()
+            self._framed_s = now_s = asyncio.get_running_loop().time()
             offers = self._next_frame()
             batch = concat_batches([offer.batch for offer in offers if offer.batch.height])
             if batch.height:
                 runs = self._runs(offers)
                 await self._publish(batch, _resume_us(offers) or self.durable_us, runs)
             await self._acknowledge([o.acknowledge for o in offers if o.acknowledge is not None])
+            # What came while this frame was on its way waits since it was framed, at the longest.
+            self._waits_since_s = now_s if self._waiting else None
             if not self._waiting:
                 self._empty.set()
 
@@ -266,10 +301,12 @@ class Lane:
                 if not in_trouble:
                     self._on_trouble(error)
                     in_trouble = True
+                self._trouble = error
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_MAX_S)
         if in_trouble:
             self._on_trouble(None)
+        self._trouble, self._acknowledged_s = None, asyncio.get_running_loop().time()
         self.published += batch.height
         for cell, rows in self._flying:
             cell.publish(rows, in_log)

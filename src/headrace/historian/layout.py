@@ -32,13 +32,12 @@ import polars as pl
 from deltalake import Field, Schema
 from deltalake.schema import PrimitiveType
 
+from headrace.historian.parquet import encode
 from headrace.model.sample import COLUMNS, SCHEMA, TIMESTAMP
 
 FILE_ROWS: Final = 1_000_000
 ROW_GROUP_ROWS: Final = 65_536
 COMPRESSION_LEVEL: Final = 1
-CLOSED_ROW_GROUP_ROWS: Final = 131_072
-CLOSED_COMPRESSION_LEVEL: Final = 3
 APP_PREFIX: Final = "headrace/"
 
 DELTA_SCHEMA: Final = Schema(
@@ -85,7 +84,17 @@ class DataFile:
     @property
     def ordinal(self) -> int:
         """Age of content; see the module."""
-        return int(self.path.split("-")[1])
+        return ordinal_of(self.path)
+
+
+def ordinal_of(name: str) -> int:
+    """Age of content of a data file.
+
+    Example:
+        >>> ordinal_of(file_name(7, 1, "c9"))
+        7
+    """
+    return int(name.split("-")[1])
 
 
 def file_name(ordinal: int, part: int, rewritten: str = "") -> str:
@@ -185,19 +194,21 @@ def is_sorted_unique(tag_id: np.ndarray, at_us: np.ndarray) -> bool:
 def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> DataFile:
     """Write sorted rows as one Parquet file and sync it; the folder is synced by the commit.
 
-    zstd over Polars' own encodings; closed files, which are written once and read for ever, get larger row
-    groups and a higher level: see docs/adr/0005 for what was measured.
+    Polars writes what will be rewritten soon; closed files, which are written once and read for ever, get
+    encodings by trial (:mod:`headrace.historian.parquet`).
     """
     path = table / name
-    closed = is_closed(name)
     with path.open("wb") as handle:
-        to_stored(rows).write_parquet(
-            handle,
-            compression="zstd",
-            compression_level=CLOSED_COMPRESSION_LEVEL if closed else COMPRESSION_LEVEL,
-            row_group_size=CLOSED_ROW_GROUP_ROWS if closed else ROW_GROUP_ROWS,
-            statistics=True,
-        )
+        if is_closed(name):
+            handle.write(encode(to_stored(rows)))
+        else:
+            to_stored(rows).write_parquet(
+                handle,
+                compression="zstd",
+                compression_level=COMPRESSION_LEVEL,
+                row_group_size=ROW_GROUP_ROWS,
+                statistics=True,
+            )
         handle.flush()
         os.fsync(handle.fileno())
     tag_id, at_us = identity(rows)
