@@ -193,8 +193,9 @@ CAUSES: Final = (
         "duplicate", "historian", "fine",
         ("copy", "重复"),
         (
-            "A copy of a stored sample, or an older one of the same tag and source timestamp.",
-            "已存样本的副本，或同一点位、同一源时间戳的较早样本。",
+            "The table already had a sample of the same tag and source timestamp; the one received "
+            "last counts.",
+            "表中已有同一点位、同一源时间戳的样本；以最后收到的为准。",
         ),
     ),
     Cause(
