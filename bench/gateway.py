@@ -184,13 +184,7 @@ def install_thingsboard() -> Path | str:
     return python
 
 
-def start_thingsboard(
-    python: Path, folder: Path, endpoint: str, registers: int, interval_ms: int, port: int
-) -> subprocess.Popen[bytes]:
-    host, device_port = endpoint.rsplit(":", 1)
-    configs = folder / "config"
-    configs.mkdir()
-    (folder / "logs").mkdir()
+def _thingsboard_settings(port: int) -> dict[str, Any]:
     unlimited = dict.fromkeys(
         (
             "rateLimits",
@@ -202,7 +196,7 @@ def start_thingsboard(
         ),
         "0:0,",
     )
-    general = {
+    return {
         "thingsboard": {
             "host": "127.0.0.1",
             "port": port,
@@ -220,6 +214,15 @@ def start_thingsboard(
         "grpc": {"enabled": False},
         "connectors": [{"type": "modbus", "name": "plc", "configuration": "modbus.json"}],
     }
+
+
+def start_thingsboard(
+    python: Path, folder: Path, endpoint: str, registers: int, interval_ms: int, port: int
+) -> subprocess.Popen[bytes]:
+    host, device_port = endpoint.rsplit(":", 1)
+    configs = folder / "config"
+    configs.mkdir()
+    (folder / "logs").mkdir()
     slave = {
         "host": host,
         "port": int(device_port),
@@ -250,7 +253,7 @@ def start_thingsboard(
         "attributeUpdates": [],
         "rpc": [],
     }
-    (configs / "tb_gateway.json").write_text(json.dumps(general))
+    (configs / "tb_gateway.json").write_text(json.dumps(_thingsboard_settings(port)))
     (configs / "modbus.json").write_text(
         json.dumps({"name": "plc", "logLevel": "ERROR", "master": {"slaves": [slave]}})
     )
