@@ -9,19 +9,19 @@ from headrace.model.tasks import check_cancelled
 
 
 async def test_a_loop_that_checks_ends_at_one_cancel_that_was_swallowed() -> None:
-    turns = 0
+    turns, began = 0, asyncio.Event()
 
     async def loop() -> None:
         nonlocal turns
         while True:
             check_cancelled()
             turns += 1
+            began.set()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(60)
 
     task = asyncio.create_task(loop())
-    while not turns:
-        await asyncio.sleep(0)
+    await began.wait()
     task.cancel()
     await asyncio.wait({task}, timeout=10)
     assert task.cancelled() and turns == 1
