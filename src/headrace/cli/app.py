@@ -17,6 +17,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "up",
     "status",
     "why",
+    "ledger",
     "site",
     "query",
     "sim",

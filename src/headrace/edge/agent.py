@@ -18,10 +18,12 @@ from headrace.bus import subjects as bus_subjects
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
+from headrace.edge.books import Books
 from headrace.edge.catalog import connector_type
 from headrace.edge.contract import ConnectorContext
 from headrace.edge.events import connection_event
 from headrace.edge.host import ConnectionHost
+from headrace.edge.ledger import LedgerTeller
 from headrace.edge.marks import Marks
 from headrace.edge.pipeline import Counts
 from headrace.edge.publisher import Lane
@@ -35,6 +37,7 @@ from headrace.model.why import EdgeFacts
 
 EVENTS_WAITING_MAX: Final = 1_000
 HEALTH_INTERVAL_S: Final = 1.0
+LEDGER_INTERVAL_S: Final = 1.0
 MARK_INTERVAL_S: Final = 10.0
 MARK_WAIT_S: Final = 1.0
 DRAIN_S: Final = 2.0
@@ -78,6 +81,9 @@ class Agent:
         self._clock = clock
         self._marks = Marks(bus, edge)
         self._epoch = clock.now_us()
+        self._books = Books(edge, clock)
+        self._ledger = LedgerTeller(bus, subjects, self._books)
+        self._down_since_us: dict[str, int] = {}
         self._running: dict[str, _Running] = {}
         self._broken: dict[str, ConnectionState] = {}
         self._counts: dict[str, Counts] = {}
@@ -217,9 +223,23 @@ class Agent:
             for name, running in list(self._running.items()):
                 await self._keep_mark(name, running.lane)
 
+    async def begin_ledger(self) -> None:
+        """Open the books of this life of the edge; call before :meth:`apply`."""
+        self._down_since_us = await self._ledger.begin()
+
+    async def keep_ledger(self) -> None:
+        """Tell the books each second for ever."""
+        while True:
+            await asyncio.sleep(LEDGER_INTERVAL_S)
+            await self._ledger.tell([running.host for running in self._running.values()])
+
     async def stop(self) -> None:
         """Stop every connection; what was read is given to the log for at most two seconds."""
         await asyncio.gather(*(self._stop(name) for name in list(self._running)))
+
+    async def end_ledger(self) -> None:
+        """Close the books, after :meth:`stop`."""
+        await self._ledger.end()
 
     async def _keep_mark(self, name: str, lane: Lane) -> None:
         # The broker may be away: the next turn notes it, and a stop does not wait for it.
@@ -253,7 +273,10 @@ class Agent:
             report=self.report,
             edge=self._edge,
             counts=self._counts.pop(name, None),
+            account=self._books.account(name),
         )
+        if name in self._down_since_us:
+            host.count_down(self._down_since_us.pop(name))
         if earlier is not None:
             host.continue_from(earlier)
         tasks = [asyncio.create_task(lane.run()), asyncio.create_task(host.run())]
@@ -263,7 +286,13 @@ class Agent:
         running = self._running.pop(name)
         lane_task, host_task = running.tasks
         await end_tasks(host_task)
-        left = await running.lane.drain(DRAIN_S)
+        running.host.count_away()
+        await running.lane.drain(DRAIN_S)
+        await end_tasks(lane_task)
+        waiting, in_doubt = running.lane.abandon()
+        if in_doubt:
+            running.host.account.doubt()
+        left = waiting + in_doubt
         counts = running.host.pipeline.counts
         counts.dropped += left
         counts.published += running.lane.published
@@ -271,7 +300,6 @@ class Agent:
         if left:
             self._tell_dropped(name, left)
         await self._keep_mark(name, running.lane)
-        await end_tasks(lane_task)
 
     def _tell_dropped(self, name: str, samples: int) -> None:
         self._tell(

@@ -16,9 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
+import polars as pl
+
+from headrace.edge.books import Account, Books, Cell
 from headrace.edge.contract import (
     Connector,
     ConnectorContext,
@@ -40,6 +44,7 @@ from headrace.model.errors import (
     Transient,
 )
 from headrace.model.health import ConnectionState, ConnectionStateName, Event, Severity
+from headrace.model.ledger import MARKS, SUBSCRIPTION
 from headrace.model.time import US_PER_S, Clock
 from headrace.model.why import EdgeFacts
 
@@ -69,6 +74,7 @@ class ConnectionHost:
         report: takes events; must not block.
         edge: name of this edge, for states and events.
         counts: of this connection before its settings changed, to go on from.
+        account: of this connection in the books of its edge; None: it has books of its own.
     """
 
     def __init__(
@@ -82,8 +88,10 @@ class ConnectionHost:
         report: Report,
         edge: str,
         counts: Counts | None = None,
+        account: Account | None = None,
     ) -> None:
         self.config = config
+        self.account = account or Books(edge, clock).account(config.name)
         self.pipeline = Pipeline(config.tags, counts)
         self._kind = kind
         self._context = context
@@ -102,6 +110,7 @@ class ConnectionHost:
         self._pace = Pace()
         self._away_since_s: float | None = None
         self._heard_us = 0
+        self._away_polls: dict[int, int] = {}
         self._state = ConnectionState(
             connection=config.name,
             protocol=config.protocol,
@@ -233,9 +242,8 @@ class ConnectionHost:
                 ) from error
             self._connector = connector
             self._sessions += 1
-            if self._away_since_s is not None:
-                self._miss_polls(self._clock.monotonic_s() - self._away_since_s)
-                self._away_since_s = None
+            self.count_away()
+            self._away_since_s, self._away_polls = None, {}
             self._enter("connected")
             self._tell("info", "EDGE-1010", f"connected to {self.config.endpoint}")
             if self._kind.mode == "poll":
@@ -252,7 +260,7 @@ class ConnectionHost:
         group = ScanGroup(0, self.config.tags)
         while True:
             await self._lane.room()
-            self._take(await connector.read(group))
+            self._take(await connector.read(group), group)
 
     async def _poll(self, connector: Connector) -> None:
         groups = scan_groups(self.config)
@@ -265,16 +273,18 @@ class ConnectionHost:
             at = min(range(len(groups)), key=due_s.__getitem__)
             group = groups[at]
             await asyncio.sleep(max(0.0, due_s[at] - self._clock.monotonic_s()))
+            asked_s = self._clock.monotonic_s()
             await self._lane.room()
+            full_s = self._clock.monotonic_s() - asked_s
             async with self._one_call:
                 try:
                     reading = await connector.read(group)
                 except EndOfInput:
                     raise
                 except Exception:
-                    self._miss(len(group.tags))
+                    self._miss(group, "failed", len(group.tags))
                     raise
-            self._take(reading)
+            self._take(reading, group)
             if reading.waits and not await self._lane.drain(HANDSHAKE_S):
                 # It was acknowledged: the device's next record may be there already.
                 due_s[at] = self._clock.monotonic_s()
@@ -283,8 +293,10 @@ class ConnectionHost:
             due_s[at] += interval_s
             missed = int(max(0.0, self._clock.monotonic_s() - due_s[at]) / interval_s)
             if missed:
-                # A slow device: polls that could not be made are expected samples that never came.
-                self._miss(missed * len(group.tags))
+                # Polls that could not be made are expected samples that never came.
+                waited = min(missed, round(full_s / interval_s))
+                self._miss(group, "overload", waited * len(group.tags))
+                self._miss(group, "slow", (missed - waited) * len(group.tags))
                 due_s[at] += missed * interval_s
             self._note_pace(group, missed)
 
@@ -310,18 +322,26 @@ class ConnectionHost:
         )
         self._tell("warning", "EDGE-1018", state.last_error, state.last_error_remedy)
 
-    def _take(self, reading: Reading) -> None:
+    def _take(self, reading: Reading, group: ScanGroup) -> None:
         now_us = self._clock.now_us()
+        counts = self.pipeline.counts
+        cell, before = self._cell(group), dataclasses.replace(counts)
         try:
+            _check_missed(reading.missed)
             batch = self.pipeline.process(reading.batch, reading.expected)
         except Corrupt:
-            self._miss(max(reading.expected, reading.batch.height))
+            self._miss(group, "foreign", max(reading.expected, reading.batch.height))
             raise
+        cell.take(counts.read - before.read, counts.bad - before.bad)
+        cell.miss("failed", counts.missed - before.missed)
+        cell.counts.filtered += counts.filtered - before.filtered
+        for cause, samples in reading.missed.items():
+            self._miss(group, cause, samples)
         self._lane.offer(
-            batch, reading.acknowledge, waits=reading.waits, resume_us=reading.resume_us
+            batch, reading.acknowledge, waits=reading.waits, resume_us=reading.resume_us, cell=cell
         )
         if reading.stale:
-            self._lane.offer(self.pipeline.stale(reading.stale, now_us))
+            self._mark(self.pipeline.stale(reading.stale, now_us))
         for code, text in reading.notices:
             self._tell("warning", code, text)
         self._note_tag_errors(reading.tag_errors)
@@ -335,15 +355,45 @@ class ConnectionHost:
             self._state.device_clock_offset_us = reading.device_time_us - now_us
         self._enter("degraded" if self._errors or self._pace.slow else "connected")
 
-    def _miss(self, samples: int) -> None:
-        self.pipeline.counts.take(samples, 0)
+    def _cell(self, group: ScanGroup) -> Cell:
+        name = f"{group.scan_interval_ms}ms" if self._kind.mode == "poll" else SUBSCRIPTION
+        return self.account.cell(name)
 
-    def _miss_polls(self, away_s: float) -> None:
-        """Polls that were due while there was no session."""
-        if self._kind.mode == "poll":
+    def _miss(self, group: ScanGroup, cause: str, samples: int) -> None:
+        if samples:
+            self.pipeline.counts.miss(samples)
+            self._cell(group).miss(cause, samples)
+
+    def _mark(self, batch: pl.DataFrame) -> None:
+        """Give samples of our own to the log."""
+        if batch.height:
+            cell = self.account.cell(MARKS)
+            cell.counts.marked += batch.height
+            self._lane.offer(batch, cell=cell)
+
+    def count_away(self) -> None:
+        """Count the polls that were due while there was no session, up to now."""
+        if self._away_since_s is None or self._kind.mode != "poll":
+            return
+        away_s = self._clock.monotonic_s() - self._away_since_s
+        for group in scan_groups(self.config):
+            polls = int(away_s * 1000 / group.scan_interval_ms)
+            counted = self._away_polls.get(group.scan_interval_ms, 0)
+            self._away_polls[group.scan_interval_ms] = max(polls, counted)
+            self._miss(group, "disconnected", max(polls - counted, 0) * len(group.tags))
+
+    def count_down(self, since_us: int) -> None:
+        """Count the polls that were due since this edge was killed."""
+        if self._kind.mode == "poll" and self.config.enabled:
+            down_ms = max(self._clock.now_us() - since_us, 0) // 1000
             for group in scan_groups(self.config):
-                polls = int(away_s * 1000 / group.scan_interval_ms)
-                self._miss(polls * len(group.tags))
+                polls = down_ms // group.scan_interval_ms
+                self._miss(group, "edge_down", polls * len(group.tags))
+
+    @property
+    def is_polled(self) -> bool:
+        """Polls are due, whether or not there is a session."""
+        return self._kind.mode == "poll" and self._state.state != "disabled"
 
     def _note_tag_errors(self, errors: dict[int, str]) -> None:
         for tag_id in [known for known in self._errors if not self.pipeline.is_bad(known)]:
@@ -363,7 +413,7 @@ class ConnectionHost:
         wait_s = REFUSED_WAIT_S if needs_person else back_off_s
         if isinstance(failure, Transient) and failure.retry_after_s is not None:
             wait_s = min(failure.retry_after_s, BACK_OFF_MAX_S)
-        self._lane.offer(self.pipeline.lost(now_us))
+        self._mark(self.pipeline.lost(now_us))
         state = self._state
         first = state.state not in ("waiting", "refused") or state.last_error_code != failure.code
         state.last_error_code, state.last_error = failure.code, failure.what
@@ -393,6 +443,16 @@ class ConnectionHost:
     def _tell(self, severity: Severity, code: str, text: str, remedy: str = "") -> None:
         place = (self._clock, self._edge, self.config.name)
         self._report(connection_event(*place, severity, code, text, remedy))
+
+
+def _check_missed(missed: dict[str, int]) -> None:
+    strange = sorted(missed.keys() - {"device", "gap"})
+    if strange or any(samples < 0 for samples in missed.values()):
+        raise Corrupt(
+            "EDGE-1701",
+            f"a reading says that samples were missed by {strange or missed}",
+            "It is an error of the connector: the causes are device and gap; report it.",
+        )
 
 
 class Pace:

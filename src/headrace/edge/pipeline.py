@@ -27,7 +27,7 @@ import polars as pl
 from headrace.model import status as st
 from headrace.model.desired import TagConfig
 from headrace.model.errors import Corrupt
-from headrace.model.sample import Int64Array, empty_batch, make_batch
+from headrace.model.sample import Int64Array, empty_batch, make_batch, microseconds
 
 SILENCE_MAX_US: Final = 60_000_000
 STEP_BACK_US: Final = 10_000_000
@@ -75,6 +75,11 @@ class Counts:
         self.read += came
         self.expected += max(due, came)
         self.missed += max(due - came, 0)
+
+    def miss(self, samples: int) -> None:
+        """Count samples that were due and did not come."""
+        self.expected += samples
+        self.missed += samples
 
 
 class Pipeline:
@@ -178,10 +183,10 @@ class Pipeline:
             return raw
         at = self._index(raw)
         batch = self._scale_batch(raw, at) if self._scaled else raw
-        value = batch["value"].fill_null(np.nan).to_numpy()
+        value = batch["value"].to_numpy()  # null becomes NaN
         status = batch["status"].to_numpy()
-        source_us = batch["source_timestamp"].to_physical().to_numpy()
-        received_us = batch["received_timestamp"].to_physical().to_numpy()
+        source_us = microseconds(batch["source_timestamp"])
+        received_us = microseconds(batch["received_timestamp"])
         self.counts.take(expected, batch.height)
         self.counts.bad += int(np.count_nonzero(status >> 30 >= 2))
         fresh = self._fresh(at, source_us, received_us)

@@ -28,6 +28,7 @@ from headrace.historian.layout import (
 )
 from headrace.model.errors import Corrupt, Terminal
 from headrace.model.time import Clock, to_datetime
+from headrace.security.files import make_folder
 
 COUNTER_PREFIX: Final = "headrace."
 _log = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ def open_table(path: Path, clock: Clock) -> Table:
     Raises:
         Corrupt: HIST-1002 when it cannot be opened even so.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     put_aside_torn_entries(path)
     try:
         return _open(path, clock)
