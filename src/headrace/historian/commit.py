@@ -133,6 +133,14 @@ class Committer:
         self._clock = clock
         self._marks = _marks_of(table)
 
+    def begin(self, app: str, sequence: int) -> None:
+        """Let the ledger know from where the log is followed.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self._settle(app, sequence)
+
     def commit(self, chunk: Chunk, app: str) -> Committed:
         """Commit a chunk; when this returns everything is on disk.
 

@@ -14,6 +14,7 @@ then nothing more is taken, the log keeps it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections import deque
@@ -133,6 +134,9 @@ class Writer:
         self._app = app_id(SAMPLES_STREAM, info.created_us)
         self._reconnects = self._bus.reconnects
         position = await self._start(info)
+        # A disk that refuses this refuses the next commit too, which says so.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._committer.begin, self._app, position)
         log = LogReader(self._bus, position)
         self._pending, self._in_flight = Chunk(position), None  # the log gives again what failed
         self._recent.clear()
