@@ -145,13 +145,14 @@ def _site(folder: DataFolder) -> dict[str, Any]:
 
 async def watch(folder: DataFolder, url: str, say: Callable[[dict[str, Any]], None]) -> None:
     """Say when the console answers, and what the local edge has; for ever, the parent ends it."""
-    import msgspec
-
     from headrace.bus.client import open_bus
+    from headrace.cli.health import HealthWatch
     from headrace.model.health import EdgeState
+    from headrace.model.time import SystemClock
 
-    async def take(message) -> None:  # type: ignore[no-untyped-def] # nats message
-        state = msgspec.json.decode(message.data, type=EdgeState)
+    def tell(state: EdgeState) -> None:
+        if state.edge != "local":
+            return
         published = sum(connection.published for connection in state.connections)
         say({"connections": len(state.connections), "values": published})
 
@@ -164,7 +165,7 @@ async def watch(folder: DataFolder, url: str, say: Callable[[dict[str, Any]], No
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(console())
         async with open_bus(load_address(folder), "up", wait_s=3_600) as bus:
-            await bus.subscribe(site_subjects(folder).edge_health("local"), take)
+            await HealthWatch(SystemClock(), tell).start(bus, site_subjects(folder))
             await asyncio.Event().wait()
 
 

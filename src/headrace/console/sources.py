@@ -24,6 +24,7 @@ from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import ConnectionState, EdgeState, Event, HistorianState
 from headrace.model.time import US_PER_S, Clock
+from headrace.model.why import WhyTag
 from headrace.site.keeper import ERRORS_KEY
 from headrace.site.model import Problem
 
@@ -42,6 +43,10 @@ class SiteSource(Protocol):
 
     def tags(self) -> list[TagView]:
         """All tags in use."""
+        ...
+
+    def find_tag(self, name: str) -> WhyTag:
+        """One tag, in use or not."""
         ...
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
@@ -86,6 +91,15 @@ class Health:
         if self._historian is None or self._silent(self._historian[1]):
             return None
         return self._historian[0]
+
+    @property
+    def historian_heard(self) -> tuple[HistorianState, int] | None:
+        """The historian's newest state, however old, and when it came."""
+        return self._historian
+
+    def edge_seen_us(self, edge: str) -> int:
+        """When an edge was last heard; 0 never."""
+        return self._edges[edge][1] if edge in self._edges else 0
 
     def edges(self) -> list[tuple[EdgeState, bool]]:
         """Each edge's newest state, and whether it has been silent for 5 s; by name."""
@@ -139,6 +153,7 @@ class Sources:
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.events_version = 0
         self.corrupt_total = 0
+        self.feed_us = 0
         self.site = SiteView()
         self.site_problems: list[Problem] = []
         self._site_source = site_source
@@ -160,6 +175,14 @@ class Sources:
         finally:
             for end in unsubscribe:
                 await end()
+
+    async def find_tag(self, name: str) -> WhyTag:
+        """The tag of a path, an earlier path or an id, also one that left the site file.
+
+        Raises:
+            Misconfigured: SITE-1801 when there is none, or several.
+        """
+        return await asyncio.to_thread(self._site_source.find_tag, name)
 
     async def refresh_site(self) -> None:
         """Take over the site's tags when they changed."""
@@ -195,6 +218,7 @@ class Sources:
         return await self.request(self.subjects.edge_call(edge, verb), message, timeout_s=timeout_s)
 
     async def _take_batch(self, message: Any) -> None:
+        self.feed_us = self.clock.now_us()
         try:
             self.live.update(envelope.decode(message.data))
         except Corrupt:
