@@ -184,13 +184,7 @@ def install_thingsboard() -> Path | str:
     return python
 
 
-def start_thingsboard(
-    python: Path, folder: Path, endpoint: str, registers: int, interval_ms: int, port: int
-) -> subprocess.Popen[bytes]:
-    host, device_port = endpoint.rsplit(":", 1)
-    configs = folder / "config"
-    configs.mkdir()
-    (folder / "logs").mkdir()
+def _thingsboard_settings(port: int) -> dict[str, Any]:
     unlimited = dict.fromkeys(
         (
             "rateLimits",
@@ -202,7 +196,7 @@ def start_thingsboard(
         ),
         "0:0,",
     )
-    general = {
+    return {
         "thingsboard": {
             "host": "127.0.0.1",
             "port": port,
@@ -220,9 +214,12 @@ def start_thingsboard(
         "grpc": {"enabled": False},
         "connectors": [{"type": "modbus", "name": "plc", "configuration": "modbus.json"}],
     }
-    slave = {
+
+
+def _thingsboard_device(host: str, port: int, registers: int, interval_ms: int) -> dict[str, Any]:
+    return {
         "host": host,
-        "port": int(device_port),
+        "port": port,
         "type": "tcp",
         "method": "socket",
         "unitId": 1,
@@ -250,6 +247,17 @@ def start_thingsboard(
         "attributeUpdates": [],
         "rpc": [],
     }
+
+
+def start_thingsboard(
+    python: Path, folder: Path, endpoint: str, registers: int, interval_ms: int, port: int
+) -> subprocess.Popen[bytes]:
+    host, device_port = endpoint.rsplit(":", 1)
+    configs = folder / "config"
+    configs.mkdir()
+    (folder / "logs").mkdir()
+    general = _thingsboard_settings(port)
+    slave = _thingsboard_device(host, int(device_port), registers, interval_ms)
     (configs / "tb_gateway.json").write_text(json.dumps(general))
     (configs / "modbus.json").write_text(
         json.dumps({"name": "plc", "logLevel": "ERROR", "master": {"slaves": [slave]}})
