@@ -24,6 +24,7 @@ from headrace.edge.contract import ConnectorContext
 from headrace.edge.events import connection_event
 from headrace.edge.host import ConnectionHost
 from headrace.edge.ledger import LedgerTeller
+from headrace.edge.load import Load
 from headrace.edge.marks import Marks
 from headrace.edge.pipeline import Counts
 from headrace.edge.publisher import Lane
@@ -82,6 +83,7 @@ class Agent:
         self._marks = Marks(bus, edge)
         self._epoch = clock.now_us()
         self._books = Books(edge, clock)
+        self.load = Load(clock)
         self._ledger = LedgerTeller(bus, subjects, self._books)
         self._down_since_us: dict[str, int] = {}
         self._running: dict[str, _Running] = {}
@@ -274,6 +276,7 @@ class Agent:
             edge=self._edge,
             counts=self._counts.pop(name, None),
             account=self._books.account(name),
+            load=self.load,
         )
         if name in self._down_since_us:
             host.count_down(self._down_since_us.pop(name))

@@ -40,6 +40,7 @@ async def run(
                 tasks.create_task(agent.publish_health()),
                 tasks.create_task(agent.publish_events()),
                 tasks.create_task(agent.keep_marks()),
+                tasks.create_task(agent.load.watch()),
             ]
             await stop.wait()
             await agent.stop()
