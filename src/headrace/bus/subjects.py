@@ -5,10 +5,13 @@
     v1.<enterprise>.<site>.batch.<edge>.<connection>     samples (stream SAMPLES)
     v1.<enterprise>.<site>.event.<role>.<name>           events (stream EVENTS)
     v1.<enterprise>.<site>.health.edge.<edge>            EdgeState, each second (not stored)
+    v1.<enterprise>.<site>.health.hub                    HubState, each second (not stored)
     v1.<enterprise>.<site>.health.historian              HistorianState, each second (not stored)
     v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, check)
     v1.<enterprise>.<site>.call.historian.<verb>         requests to the historian
     v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
+    source.<domain>.>                                    what the hub takes from an edge's own log
+    live.v1.<enterprise>.<site>.batch.>                  what SAMPLES has stored, on a hub (not stored)
 
 Desired state lives in the key-value bucket ``desired`` under ``edge.<edge>`` and ``historian``.
 """
@@ -24,7 +27,9 @@ SAMPLES_STREAM: Final = "SAMPLES"
 EVENTS_STREAM: Final = "EVENTS"
 DESIRED_BUCKET: Final = "desired"
 EDGE_BUCKET: Final = "edge"
+LIVE_PREFIX: Final = "live."
 ALL_BATCHES: Final = "v1.*.*.batch.>"
+LIVE_BATCHES: Final = "live.v1.{{wildcard(1)}}.{{wildcard(2)}}.batch.>"
 ALL_EVENTS: Final = "v1.*.*.event.>"
 ALL_HEALTH: Final = "v1.*.*.health.>"
 
@@ -40,8 +45,17 @@ class Subjects:
     def __init__(self, enterprise: str, site: str) -> None:
         self._prefix = f"v1.{check_name(enterprise, 'enterprise')}.{check_name(site, 'site')}"
 
+    @property
+    def prefix(self) -> str:
+        """What the subjects of the site begin with."""
+        return self._prefix
+
     def batch(self, edge: str, connection: str) -> str:
         return f"{self._prefix}.batch.{check_name(edge, 'edge')}.{check_name(connection, 'connection')}"
+
+    def every_batch(self, edge: str) -> str:
+        """Of all connections of an edge."""
+        return f"{self._prefix}.batch.{check_name(edge, 'edge')}.>"
 
     def event(self, role: str, name: str = "main") -> str:
         return f"{self._prefix}.event.{check_name(role, 'role')}.{check_name(name, 'source')}"
@@ -52,8 +66,14 @@ class Subjects:
     def every_edge_health(self) -> str:
         return f"{self._prefix}.health.edge.*"
 
+    def hub_health(self) -> str:
+        return f"{self._prefix}.health.hub"
+
     def historian_health(self) -> str:
         return f"{self._prefix}.health.historian"
+
+    def every_edge_call(self, edge: str) -> str:
+        return f"{self._prefix}.call.edge.{check_name(edge, 'edge')}.*"
 
     def edge_call(self, edge: str, verb: str) -> str:
         return f"{self._prefix}.call.edge.{check_name(edge, 'edge')}.{check_name(verb, 'verb')}"

@@ -20,6 +20,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "query",
     "sim",
     "replay",
+    "edge",
     "trust",
     "user",
     "run",
