@@ -24,6 +24,7 @@ from typing import Final
 
 from headrace.model.errors import Corrupt, Terminal, Transient
 from headrace.model.folder import DataFolder
+from headrace.security.files import make_folder, write_whole
 
 LEFTOVER_STOP_S: Final = 5.0
 _PORTS: Final = range(15_000, 32_000)
@@ -147,7 +148,7 @@ def prepare_address(folder: DataFolder) -> BrokerAddress:
     Raises:
         Corrupt: BUS-1012 when what was kept is damaged.
     """
-    folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder.run, 0o700)
     _end_leftover(folder)
     path = folder.run / "broker.json"
     try:
@@ -188,14 +189,8 @@ def _end_leftover(folder: DataFolder) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user may read, whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
+    """Write a file that only this user may read, whole or not at all; durable when this returns."""
+    write_whole(path, text.encode(), mode=0o600)
 
 
 def server_binary() -> str:

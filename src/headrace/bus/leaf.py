@@ -34,8 +34,9 @@ PINGS_LOST_MAX: Final = 2
 """Silence of 4 to 6 s ends a connection on which packets vanish."""
 MONITOR_TIMEOUT_S: Final = 2.0
 LOG_BYTES_MAX: Final = 8 << 30
-STORE_BYTES_SPARE: Final = 2 << 30
-"""Beside the samples' log: events, ledger, desired state, MQTT sessions."""
+STORE_BYTES_SPARE: Final = 4 << 30
+"""Beside the samples' log: events, ledger, desired state, MQTT sessions. Each stream has its own bound;
+the broker counts the bound of a stream twice while it is changed."""
 
 OnFull = Literal["stop", "drop_oldest"]
 T = TypeVar("T", bound=msgspec.Struct)
@@ -179,7 +180,7 @@ def broker_options(folder: DataFolder, subjects: Subjects) -> dict[str, Any]:
         return {
             "server_name": own.domain,
             "domain": own.domain,
-            "store_bytes_max": own.log_bytes_max + STORE_BYTES_SPARE,
+            "store_bytes_max": 2 * own.log_bytes_max + STORE_BYTES_SPARE,
             "sections": (_pings(), _remote(folder.edge, own)),
         }
     settings = hub_settings(folder)

@@ -99,6 +99,21 @@ async def stored_at_us(
     return to_us(message.time) if message.time else None
 
 
+async def newest_stored_us(bus: Bus, subject: str, stream: str = subjects.SAMPLES_STREAM) -> int:
+    """The broker's time of storing the newest message of a subject; 0 when the log has none.
+
+    Raises:
+        Transient: BUS-1030 when the broker does not answer.
+    """
+    try:
+        message = await bus.stream.get_last_msg(stream, subject)
+    except nats.js.errors.NotFoundError:
+        return 0
+    except _BUS_ERRORS as error:
+        raise Transient("BUS-1030", f"the broker does not tell about the log {stream}") from error
+    return to_us(message.time) if message.time else 0
+
+
 async def purge_log(bus: Bus, up_to_sequence: int, stream: str = subjects.SAMPLES_STREAM) -> None:
     """Remove messages up to and including ``up_to_sequence``.
 

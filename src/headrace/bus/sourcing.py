@@ -62,6 +62,9 @@ def sourced_streams(subjects: Subjects, edge: str) -> dict[str, str]:
     return {
         names.SAMPLES_STREAM: subjects.every_batch(edge),
         names.EVENTS_STREAM: f"{subjects.prefix}.event.>",
+        names.LEDGER_STREAM: subjects.edge_ledger(edge),
+        # The bucket with the books of the minutes that are still open.
+        f"KV_{names.LEDGER_BUCKET}": f"$KV.{names.LEDGER_BUCKET}.{edge}",
     }
 
 
@@ -76,7 +79,10 @@ async def set_sources(bus: Bus, subjects: Subjects, edges: Sequence[SourcedEdge]
     """
     changed = []
     for stream in sourced_streams(subjects, "any"):
-        config = (await _info(bus, stream))["config"]
+        info = await _info(bus, stream)
+        if info is None:
+            continue  # whoever needs it makes it, and the next call finds it
+        config = info["config"]
         wanted = [_source(subjects, stream, edge) for edge in edges]
         live = {"src": names.ALL_BATCHES, "dest": names.LIVE_BATCHES}
         republish = live if stream == names.SAMPLES_STREAM else config.get("republish")
@@ -93,7 +99,10 @@ async def renew_sources(bus: Bus, subjects: Subjects, edge: SourcedEdge) -> None
         Transient: BUS-1110 when the broker does not answer; the next :func:`set_sources` mends it.
     """
     for stream in sourced_streams(subjects, edge.name):
-        config = (await _info(bus, stream))["config"]
+        info = await _info(bus, stream)
+        if info is None:
+            continue
+        config = info["config"]
         sources = config.get("sources") or []
         own = _source(subjects, stream, edge)
         others = [source for source in sources if _key(source) != _key(own)]
@@ -108,7 +117,7 @@ async def source_states(bus: Bus, stream: str = names.SAMPLES_STREAM) -> dict[st
         Transient: BUS-1110 when the broker does not answer.
     """
     found = {}
-    for source in (await _info(bus, stream)).get("sources") or []:
+    for source in (await _info(bus, stream) or {}).get("sources") or []:
         api = source.get("external", {}).get("api", "")
         active_ns = source.get("active", -1)
         silent_s = active_ns / 1e9 if active_ns >= 0 else None
@@ -183,7 +192,8 @@ def _keys(sources: list[dict[str, Any]] | None) -> list[tuple[str, str]]:
     return sorted(_key(source) for source in sources or [])
 
 
-async def _info(bus: Bus, stream: str) -> dict[str, Any]:
+async def _info(bus: Bus, stream: str) -> dict[str, Any] | None:
+    """What the broker tells of a stream; None when there is none."""
     return await _ask(bus, f"$JS.API.STREAM.INFO.{stream}", {})
 
 
@@ -195,7 +205,7 @@ async def _update(
     await _ask(bus, f"$JS.API.STREAM.UPDATE.{config['name']}", changed)
 
 
-async def _ask(bus: Bus, subject: str, body: dict[str, Any]) -> dict[str, Any]:
+async def _ask(bus: Bus, subject: str, body: dict[str, Any]) -> dict[str, Any] | None:
     try:
         answer = await bus.client.request(subject, json.dumps(body).encode(), timeout=API_TIMEOUT_S)
         told: dict[str, Any] = json.loads(answer.data)
@@ -204,7 +214,7 @@ async def _ask(bus: Bus, subject: str, body: dict[str, Any]) -> dict[str, Any]:
     if "error" in told:
         description = told["error"].get("description", "")
         if told["error"].get("code") == 404:
-            raise Transient("BUS-1110", f"the broker has no such stream yet: {subject}")
+            return None
         raise Refused(
             "BUS-1112",
             f"the broker refused {subject}: {description}",

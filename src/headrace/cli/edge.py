@@ -20,7 +20,7 @@ from headrace.cli.run import DATA, keep_site, site_subjects
 from headrace.cli.status import require_broker
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
-from headrace.model.health import EdgeLink, EdgeLog, EdgeState, HubState
+from headrace.model.health import EdgeState, HubState
 from headrace.model.time import SystemClock, to_datetime
 
 LISTEN_S: Final = 2.5
@@ -69,6 +69,8 @@ def _register_hub_side(group: typer.Typer) -> None:
         as_json: bool = typer.Option(False, "--json", help="As JSON, for programs."),
     ) -> None:
         """On the hub: show the edges that joined, as they are now."""
+        from headrace.site.edges import edge_row
+
         folder = DataFolder(data.resolve())
         require_broker(folder)
         hub, states = asyncio.run(_listen(folder))
@@ -78,7 +80,7 @@ def _register_hub_side(group: typer.Typer) -> None:
                 f"the hub on {folder.root} says nothing",
                 "Start it with: headrace up --hub-listen ADDRESS:PORT; then see logs/hub.log",
             )
-        rows = [_row(link, states.get(link.edge)) for link in hub.edges]
+        rows = [edge_row(link, states.get(link.edge)) for link in hub.edges]
         if as_json:
             Console(soft_wrap=True, highlight=False).print_json(data=rows)
             return
@@ -202,29 +204,6 @@ async def _listen(folder: DataFolder) -> tuple[HubState | None, dict[str, EdgeSt
         await bus.subscribe(subjects.every_edge_health(), take_edge)
         await asyncio.sleep(LISTEN_S)
     return (hubs[-1] if hubs else None), edges
-
-
-def _row(link: EdgeLink, state: EdgeState | None) -> dict[str, Any]:
-    log = (state.log if state is not None else None) or EdgeLog()
-    running = state.config_hash if state is not None else link.running_hash
-    heard = bool(link.heard_us or state)
-    return {
-        "edge": link.edge,
-        "connected_us": link.connected_us,
-        "address": link.address,
-        "rtt": link.rtt,
-        "heard_us": state.at_us if state is not None else link.heard_us,
-        "lag_frames": log.unsent_frames if state is not None else link.lag_frames,
-        "lag_bytes": log.unsent_bytes if state is not None else -1,
-        "oldest_unsent_us": log.oldest_unsent_us,
-        "desired_hash": link.desired_hash,
-        "running_hash": running,
-        "runs_desired": heard and running == link.desired_hash,
-        "version": state.version if state is not None else "",
-        "log_bytes": log.bytes,
-        "log_bytes_max": log.bytes_max,
-        "dropped_samples": log.dropped_samples,
-    }
 
 
 def _print_edges(rows: list[dict[str, Any]]) -> None:

@@ -161,13 +161,14 @@ async def watch(
     Args:
         url: of the console; "" when there is none.
     """
-    import msgspec
-
     from headrace.bus.client import open_bus
+    from headrace.cli.health import HealthWatch
     from headrace.model.health import EdgeState
+    from headrace.model.time import SystemClock
 
-    async def take(message) -> None:  # type: ignore[no-untyped-def] # nats message
-        state = msgspec.json.decode(message.data, type=EdgeState)
+    def tell(state: EdgeState) -> None:
+        if state.edge != edge:
+            return
         published = sum(connection.published for connection in state.connections)
         say({"connections": len(state.connections), "values": published})
 
@@ -181,7 +182,7 @@ async def watch(
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(console())
         async with open_bus(load_address(folder), "up", wait_s=3_600) as bus:
-            await bus.subscribe(site_subjects(folder).edge_health(edge), take)
+            await HealthWatch(SystemClock(), tell).start(bus, site_subjects(folder))
             await asyncio.Event().wait()
 
 

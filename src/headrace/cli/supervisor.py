@@ -32,6 +32,7 @@ from typing import IO, Any, Final
 from headrace.bus.broker import BrokerAddress, start_broker, write_private
 from headrace.model.errors import Refused
 from headrace.model.folder import DataFolder
+from headrace.security.files import make_folder
 
 RESTART_FIRST_S: Final = 0.2
 RESTART_MAX_S: Final = 10.0
@@ -58,7 +59,7 @@ def installation_lock(folder: DataFolder) -> Iterator[None]:
     Raises:
         Refused: CLI-1001 when another one holds it.
     """
-    folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder.run, 0o700)
     with (folder.run / "up.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

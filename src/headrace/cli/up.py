@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
-from headrace.bus.broker import free_port, prepare_address, server_binary
+from headrace.bus.broker import free_port, prepare_address, server_binary, write_private
 from headrace.bus.leaf import Joined, broker_options, joined
 from headrace.cli.run import site_subjects
 from headrace.cli.startup import startup
 from headrace.cli.supervisor import Supervisor, installation_lock
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
+from headrace.security.files import make_folder, write_whole
 
 FIRST_VALUES_S: Final = 60.0
 TEND_S: Final = 0.2
@@ -101,7 +102,7 @@ def _up(
     port = _console_port(folder, host, port, notify)
     address = prepare_address(folder)
     if not demo and not folder.site_file.exists():
-        folder.site_file.write_text(_EMPTY_SITE, encoding="utf-8")
+        write_whole(folder.site_file, _EMPTY_SITE.encode(), mode=0o644)
         out.print(f"Wrote an empty site file: {folder.site_file}")
     prepared = _prepare(
         folder, stopping, [*(["--demo"] if demo else []), *(["--hub", *hub] if hub else [])]
@@ -201,7 +202,7 @@ def _hub_arguments(listen: str, names: list[str]) -> list[str]:
 def _said_plainly(folder: DataFolder) -> Iterator[None]:
     """What the file system refuses becomes an error of ours."""
     try:
-        folder.root.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.root)
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -245,7 +246,7 @@ def _console_port(folder: DataFolder, host: str, port: int, notify: Any) -> int:
         except Refused:
             port, taken = free_port(), port
             notify(f"port {taken} of the last time is taken; the console is on {port} now")
-    kept.write_text(str(port))
+    write_private(kept, str(port))
     return port
 
 

@@ -32,7 +32,7 @@ from headrace.bus.log import (
     stored_at_us,
 )
 from headrace.bus.subjects import SAMPLES_STREAM
-from headrace.historian.commit import LOG_AT_US, Chunk, Committed, Committer
+from headrace.historian.commit import LOG_AT_US, Chunk, Committed, Committer, runs_of
 from headrace.historian.layout import app_id
 from headrace.historian.table import Table
 from headrace.model.desired import HistorianConfig
@@ -200,7 +200,8 @@ class Writer:
                 "It is kept in the quarantine folder with the reason; see what publishes it.",
             )
             return
-        self._pending.take(message.sequence, batch, len(message.body), now_s, message.at_us)
+        runs = runs_of(message, batch.height)
+        self._pending.take(message.sequence, batch, len(message.body), now_s, message.at_us, runs)
 
     def _report_lost(self, log: LogReader) -> None:
         for first, last in log.lost:

@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+Severity = Literal["info", "warning", "error"]
 ConnectionStateName = Literal[
     "disabled", "connecting", "connected", "degraded", "waiting", "refused"
 ]
@@ -141,7 +142,7 @@ class Event(msgspec.Struct, kw_only=True):
     """
 
     at_us: int
-    severity: Literal["info", "warning", "error"]
+    severity: Severity
     code: str
     source: str
     text: str

@@ -26,7 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from headrace.model.errors import Misconfigured
 from headrace.model.time import to_datetime, to_us
-from headrace.security.files import write_whole
+from headrace.security.files import make_folder, move, write_whole
 
 List = Literal["trusted", "rejected", "own"]
 LISTS: Final[tuple[List, ...]] = ("trusted", "rejected", "own")
@@ -275,8 +275,8 @@ def _move(folder: Path, entry: CertificateEntry, to: List) -> CertificateEntry:
         )
     target = folder / to / entry.path.name
     if target != entry.path:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        entry.path.replace(target)
+        make_folder(target.parent)
+        move(entry.path, target)
     return _entry(target, to)
 
 

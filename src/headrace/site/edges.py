@@ -13,7 +13,7 @@ import fcntl
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +21,7 @@ from headrace.bus import leaf
 from headrace.bus.leaf import EdgeBook, HubSettings, JoinedEdge
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
+from headrace.model.health import EdgeLink, EdgeLog, EdgeState
 from headrace.model.ids import check_name
 from headrace.security import authority
 from headrace.security.tokens import new_token, token_hash
@@ -221,3 +222,35 @@ def _changed(folder: DataFolder, now_us: int) -> Iterator[Book]:
             del book.invitations[key]
         yield book
         leaf.save(folder.hub / "edges.json", book)
+
+
+def edge_row(link: EdgeLink, state: EdgeState | None) -> dict[str, Any]:
+    """One edge as the command line and REST show it.
+
+    Args:
+        link: how the hub sees it. state: what it says of itself; None when it is silent.
+
+    Returns:
+        Plain data: ``connected_us``, ``heard_us``, ``oldest_unsent_us`` are UTC microseconds, 0 never
+        or none; ``lag_frames`` and ``lag_bytes`` -1 when unknown; ``runs_desired`` compares the hash of
+        what runs with that of what should.
+    """
+    log = (state.log if state is not None else None) or EdgeLog()
+    running = state.config_hash if state is not None else link.running_hash
+    return {
+        "edge": link.edge,
+        "connected_us": link.connected_us,
+        "address": link.address,
+        "rtt": link.rtt,
+        "heard_us": state.at_us if state is not None else link.heard_us,
+        "lag_frames": log.unsent_frames if state is not None else link.lag_frames,
+        "lag_bytes": log.unsent_bytes if state is not None else -1,
+        "oldest_unsent_us": log.oldest_unsent_us,
+        "desired_hash": link.desired_hash,
+        "running_hash": running,
+        "runs_desired": bool(running) and running == link.desired_hash,
+        "version": state.version if state is not None else "",
+        "log_bytes": log.bytes,
+        "log_bytes_max": log.bytes_max,
+        "dropped_samples": log.dropped_samples,
+    }
