@@ -44,7 +44,7 @@ def chunk(line: int, sequence: int) -> Chunk:
 
 
 def stored(store: LedgerStore) -> dict[str, int]:
-    return {cell.connection: counts.stored for cell, counts in store.changed_since(-1)[0]}
+    return {cell.connection: counts.stored for cell, counts in store.untold()[0]}
 
 
 def places(store: LedgerStore) -> dict[str, int]:

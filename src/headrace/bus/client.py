@@ -40,6 +40,8 @@ REQUEST_BYTES_MAX: Final = 4 << 20
 PACK_BYTES_MIN: Final = 256 << 10
 PACKED_MARK: Final = b"\0zlib\0"
 KEY_VALUE_OVERHEAD_BYTES: Final = 4_096
+_NO_MAJORITY: Final = 10_008
+"""JSClusterNotAvailErr; a full stream is a 503 as well, with another code."""
 
 
 class Bus:
@@ -69,9 +71,9 @@ class Bus:
         """
         try:
             answer = await self.stream.publish(subject, body, timeout=5, headers=headers)
-        except nats.js.errors.ServiceUnavailableError as error:
-            raise no_majority(subject) from error
         except nats.js.errors.APIError as error:
+            if error.err_code == _NO_MAJORITY:
+                raise no_majority(subject) from error
             raise Refused(
                 "BUS-1021",
                 f"the log refused a batch on {subject}: {error.description}",
@@ -344,6 +346,9 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
         try:
             await bus.stream.add_stream(config)
         except nats.js.errors.BadRequestError:
+            # What a hub takes from its edges, and shows of it, is set by bus/sourcing.py.
+            known = (await bus.stream.stream_info(str(config.name))).config
+            config.sources, config.republish = known.sources, known.republish
             await bus.stream.update_stream(config)
 
 
