@@ -60,6 +60,13 @@ def register(app: typer.Typer) -> None:
 
         _run(data, lambda f, a, s, stop: run(f, a, s, stop, host=host, port=port))
 
+    @group.command("hub")
+    def hub(data: Path = DATA) -> None:
+        """Take edges on other machines in, and keep them of one mind with this hub."""
+        from headrace.site.hub import run
+
+        _run(data, run)
+
     @group.command("sim")
     def sim(data: Path = DATA, seed: int = typer.Option(1, help="Same seed, same site.")) -> None:
         """Simulate the demo site's devices."""

@@ -23,6 +23,7 @@ from headrace.historian.layout import (
     DELTA_SCHEMA,
     TABLE_CONFIGURATION,
     DataFile,
+    os_error,
     sync_path,
 )
 from headrace.model.errors import Corrupt, Terminal
@@ -91,7 +92,7 @@ class Table:
                     actions, mode="append", schema=DELTA_SCHEMA, commit_properties=properties
                 )
             except DeltaError as error:
-                raise _conflict(self.path, error) from error
+                raise os_error(error, self.path) or _conflict(self.path, error) from error
             self._handle.update_incremental()
             self.counters = totals
             self.snapshot = make_snapshot(self._handle)
