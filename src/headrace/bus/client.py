@@ -290,6 +290,9 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
         try:
             await bus.stream.add_stream(config)
         except nats.js.errors.BadRequestError:
+            # What a hub takes from its edges, and shows of it, is set by bus/sourcing.py.
+            known = (await bus.stream.stream_info(str(config.name))).config
+            config.sources, config.republish = known.sources, known.republish
             await bus.stream.update_stream(config)
 
 

@@ -132,6 +132,7 @@ class LogReader:
     Args:
         bus: an open bus.
         after_sequence: the last sequence the caller already has.
+        headers_only: leave the bodies where they are.
 
     Attributes:
         next_sequence: the sequence that comes next.
@@ -140,9 +141,15 @@ class LogReader:
     """
 
     def __init__(
-        self, bus: Bus, after_sequence: int, stream: str = subjects.SAMPLES_STREAM
+        self,
+        bus: Bus,
+        after_sequence: int,
+        stream: str = subjects.SAMPLES_STREAM,
+        *,
+        headers_only: bool = False,
     ) -> None:
         self._bus = bus
+        self._headers_only = headers_only
         self._stream = stream
         self.next_sequence = after_sequence + 1
         self.lost: list[tuple[int, int]] = []
@@ -191,6 +198,7 @@ class LogReader:
             inactive_threshold=60,
             mem_storage=True,
             num_replicas=1,
+            headers_only=self._headers_only,
         )
         info = await self._bus.stream.add_consumer(self._stream, config=config)
         self._consumer = info.name

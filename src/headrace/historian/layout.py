@@ -23,6 +23,7 @@ we and foreign engines prune.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -35,6 +36,7 @@ from deltalake.schema import PrimitiveType
 from headrace.historian.parquet import encode
 from headrace.model.sample import COLUMNS, SCHEMA, TIMESTAMP
 
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 FILE_ROWS: Final = 1_000_000
 ROW_GROUP_ROWS: Final = 65_536
 COMPRESSION_LEVEL: Final = 1
@@ -196,19 +198,25 @@ def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> 
 
     Polars writes what will be rewritten soon; closed files, which are written once and read for ever, get
     encodings by trial (:mod:`headrace.historian.parquet`).
+
+    Raises:
+        OSError: the disk refused.
     """
     path = table / name
     with path.open("wb") as handle:
-        if is_closed(name):
-            handle.write(encode(to_stored(rows)))
-        else:
-            to_stored(rows).write_parquet(
-                handle,
-                compression="zstd",
-                compression_level=COMPRESSION_LEVEL,
-                row_group_size=ROW_GROUP_ROWS,
-                statistics=True,
-            )
+        try:
+            if is_closed(name):
+                handle.write(encode(to_stored(rows)))
+            else:
+                to_stored(rows).write_parquet(
+                    handle,
+                    compression="zstd",
+                    compression_level=COMPRESSION_LEVEL,
+                    row_group_size=ROW_GROUP_ROWS,
+                    statistics=True,
+                )
+        except pl.exceptions.ComputeError as error:
+            raise os_error(error, path) or error from error
         handle.flush()
         os.fsync(handle.fileno())
     tag_id, at_us = identity(rows)
@@ -222,6 +230,22 @@ def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> 
         end_us=int(at_us.max()),
         modified_ms=modified_ms,
     )
+
+
+def os_error(error: Exception, path: Path) -> OSError | None:
+    """The refusal of the disk that a library tells in words alone; None when it is another error.
+
+    Example:
+        >>> os_error(ValueError("parquet: underlying IO error: (os error 28)"), Path("a")).errno
+        28
+        >>> os_error(ValueError("no column of this name"), Path("a")) is None
+        True
+    """
+    found = _OS_ERROR.search(str(error))
+    if found is None:
+        return None
+    number = int(found[1])
+    return OSError(number, os.strerror(number), str(path))
 
 
 def sync_path(path: Path) -> None:
