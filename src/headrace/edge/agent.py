@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
 from headrace.edge.catalog import connector_type
-from headrace.edge.contract import ConnectorContext
+from headrace.edge.contract import ConnectorContext, ConnectorType
 from headrace.edge.host import ConnectionHost
 from headrace.edge.marks import Marks
 from headrace.edge.pipeline import Counts
@@ -56,6 +57,7 @@ class Agent:
         edge: its name.
         certificates: folder of certificates.
         clock: time.
+        types: finds a connector by its protocol; None looks among those that are installed.
     """
 
     def __init__(
@@ -67,8 +69,10 @@ class Agent:
         edge: str,
         certificates: Path,
         clock: Clock,
+        types: Callable[[str], ConnectorType] | None = None,
     ) -> None:
         self._bus = bus
+        self._types = types
         self._broker = broker
         self._subjects = subjects
         self._edge = edge
@@ -213,7 +217,7 @@ class Agent:
         name = connection.name
         self._broken.pop(name, None)
         try:
-            kind = connector_type(connection.protocol)
+            kind = (self._types or connector_type)(connection.protocol)
             kind.check_connection(connection)
         except HeadraceError as error:
             self._broken[name] = _broken_state(connection, error, self._edge, self._clock.now_us())

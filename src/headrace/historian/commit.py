@@ -109,7 +109,7 @@ class Committer:
             OSError: the disk refused (full, or gone); nothing is committed, try again later.
             Terminal: HIST-1010 when another process commits to the table.
         """
-        if self._table.committed(app) == chunk.sequence:  # only the last sync failed
+        if self._is_committed(chunk, app):  # only the last sync failed
             self._table.sync()
             return Committed(chunk.sequence, chunk.rows, chunk.rows, 0, len(chunk.corrupt), 0)
         dropped_quarantine = self._put_in_quarantine(chunk.corrupt)
@@ -135,6 +135,13 @@ class Committer:
             duplicates,
             len(chunk.corrupt),
             dropped_quarantine,
+        )
+
+    def _is_committed(self, chunk: Chunk, app: str) -> bool:
+        """The number alone does not tell: a restored log gives the same numbers to other messages."""
+        return (
+            self._table.committed(app) == chunk.sequence
+            and self._table.counters.get(LOG_AT_US, 0) == chunk.at_us
         )
 
     def _without_copies(self, rows: pl.DataFrame) -> pl.DataFrame:

@@ -270,8 +270,8 @@ class Writer:
     async def _await_commit(self, stop: asyncio.Event) -> None:
         if self._commit is not None:
             await asyncio.wait({self._commit}, timeout=WAIT_S)
-        elif self._in_flight is not None:
-            await _wait(stop, WAIT_S)  # a failed one waits for its retry
+        else:
+            await _wait(stop, WAIT_S)  # a failed one waits for its retry, a full disk for room
 
     async def _finish(self) -> None:
         """The last commit of a clean stop."""
