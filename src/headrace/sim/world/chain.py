@@ -1,7 +1,8 @@
 """The chain world: devices, edge, broker, historian and reader, and what goes wrong between them.
 
-Real: agent, connection hosts, pipelines, lanes, the bus client, the log reader, writer, committer, layout, tail and
-reader. Simulated: the devices, the broker behind the client library, time, and the table's log on disk.
+Real: agent, connection hosts, pipelines, lanes, the bus client, the log reader, writer, committer, layout,
+tail and reader. Simulated: the devices, the broker behind the client library, time, and (in small worlds)
+the table's log on disk.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress
@@ -27,12 +28,12 @@ from headrace.model.errors import Corrupt, Terminal, Transient
 from headrace.model.time import US_PER_S
 from headrace.sim.world import checks
 from headrace.sim.world.broker import SimBroker, Stored
-from headrace.sim.world.checks import Facts, Frame, Violation, rows_of
+from headrace.sim.world.checks import Facts, Frame, Row, Violation, rows_of
 from headrace.sim.world.clock import MachineClock
 from headrace.sim.world.devices import Message, SimConnectorType, SimDevice
-from headrace.sim.world.disk import SimDisk, SimIndex, SimLog, SimTable
+from headrace.sim.world.disk import RealStore, SimDisk, SimStore
 from headrace.sim.world.link import SimClient, open_sim_bus
-from headrace.sim.world.loop import Process, VirtualLoop
+from headrace.sim.world.loop import Killed, Process, VirtualLoop
 from headrace.sim.world.plan import Fault, Plan
 from headrace.sim.world.trace import Trace
 
@@ -70,7 +71,9 @@ class ChainWorld:
         self.plan = plan
         self._noise = Random(f"noise/{plan.seed}")
         work = Random(f"work/{plan.seed}")
-        self.loop = VirtualLoop(lambda: (work.uniform(0.0, 0.02), work.uniform(0.0, 0.1)))
+        self.loop = VirtualLoop(  # type: ignore[abstract] # sockets and signals are not of this world
+            lambda: (work.uniform(0.0, 0.02), work.uniform(0.0, 0.1))
+        )
         self.trace = Trace(self.loop)
         self.facts = Facts()
         self.violations: list[Violation] = []
@@ -80,10 +83,14 @@ class ChainWorld:
         }
         self._broker = SimBroker(self.loop, self._clocks["broker"], self.trace, self._accept)
         self._folder = folder
-        table = folder / "table"
-        table.mkdir()
-        self._log = SimLog(table)
+        self._table = folder / "table"
+        self._table.mkdir()
         self._disk = SimDisk(self.trace)
+        self._store = (
+            RealStore(self._table, self._disk, self._clocks["historian"])
+            if plan.real_table
+            else SimStore(self._table, self._disk)
+        )
         self._floor = 0
         self._devices: dict[str, SimDevice] = {}
         self._connections: list[ConnectionConfig] = []
@@ -101,6 +108,7 @@ class ChainWorld:
                 ("historian", self._historian_main),
                 ("reader", self._reader_main),
             )
+            if name != "reader" or plan.reads
         }
         self._disk.on_kill = lambda: self._come_back("historian", RESTART_S)
 
@@ -192,8 +200,8 @@ class ChainWorld:
             task.cancel()
 
     async def _historian_main(self, unit: Unit) -> None:
-        table = cast(Any, SimTable(self._log, self._disk))
         clock = self._clocks["historian"]
+        table = self._store.open(clock)
         committer = Committer(table, self._folder / "quarantine", clock)
         bus = await self._open_bus(unit)
         self._writer = Writer(
@@ -213,10 +221,10 @@ class ChainWorld:
 
     async def _reader_main(self, unit: Unit) -> None:
         bus = await self._open_bus(unit)
-        index = cast(Any, SimIndex(self._log))
+        index = self._store.index()
         tail = Tail(bus, index)
         await tail.start()
-        reader = Reader(self._log.path, tail, index)
+        reader = Reader(self._table, tail, index)
         self._reader = (tail, reader)
         while True:
             await asyncio.sleep(READ_S)
@@ -225,7 +233,7 @@ class ChainWorld:
     async def _open_bus(self, unit: Unit) -> Any:
         noise = Random(f"{unit.name}/{self.plan.seed}/{self.loop.time()}")
         bus, unit.client = open_sim_bus(self.loop, self._broker, self.trace, unit.name, noise)
-        while not unit.client.is_connected:
+        while not unit.client.is_connected:  # noqa: ASYNC110 - as the client library does
             await asyncio.sleep(0.1)
         return bus
 
@@ -246,7 +254,13 @@ class ChainWorld:
         if unit.name == "historian":
             self._disk.process = unit.process
         self.trace.note(unit.name, "starts")
-        self.loop.spawn(unit.process, self._run_unit(unit))
+        task = self.loop.spawn(unit.process, self._run_unit(unit))
+        task.add_done_callback(lambda done: self._note_end(unit.name, done))
+
+    def _note_end(self, name: str, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, Killed):
+            self._complain([Violation("crash", f"{name}: {type(error).__name__}: {error}")])
 
     def _kill(self, unit: Unit) -> None:
         unit.process.kill()
@@ -330,10 +344,9 @@ class ChainWorld:
         for state in self._agent.state().connections if self._agent is not None else ():
             if state.buffered:
                 waits.append(f"{state.buffered} samples wait in the lane of {state.connection}")
-        if not self.facts.restored:
-            missing = self.facts.owed - self.facts.accepted_ids
-            if missing:
-                waits.append(f"{len(missing)} samples wait in their sources")
+        missing = self.facts.owed - self.facts.accepted_ids
+        if missing:
+            waits.append(f"{len(missing)} samples wait in their sources")
         return "; ".join(waits)
 
     # -- checks -----------------------------------------------------------------------------------
@@ -371,9 +384,8 @@ class ChainWorld:
 
     async def _check_end(self) -> None:
         facts = self.facts
-        snapshot = self._log.snapshot()
-        table = rows_of(read_files(self._log.path, snapshot.files, None, US_MIN, US_MAX + 1))
-        read = rows_of(self._read(Reader(self._log.path, None, cast(Any, SimIndex(self._log)))))
+        table = self._rows_of_table()
+        read = rows_of(self._read(Reader(self._table, None, self._store.index())))
         self.trace.note("world", f"{len(table)} rows, {len(facts.accepted)} frames")
         self._complain(checks.check_lost(facts, read, "the table"))
         self._complain(checks.check_owed(facts, read))
@@ -381,9 +393,14 @@ class ChainWorld:
         self._complain(checks.check_doubled(read, "the end's read", by_identity=True))
         self._complain(checks.check_content(facts, table, "the table"))
         self._complain(checks.check_order(facts))
-        self._complain(checks.check_writer_books(facts, dict(self._log.entries[-1].counters)))
+        self._complain(checks.check_writer_books(facts, self._store.counters()))
         if self._reader is not None:
             await self._read_now(*self._reader)
+
+    def _rows_of_table(self) -> list[Row]:
+        """Every row of every file, as it lies there."""
+        files = self._store.index().refresh(force=True).files
+        return rows_of(read_files(self._table, files, None, US_MIN, US_MAX + 1))
 
     # -- faults -----------------------------------------------------------------------------------
 
@@ -425,7 +442,8 @@ class ChainWorld:
         self.loop.run_outside(again, 8.0)
 
     def _link(self, fault: Fault) -> None:
-        client = self._units[fault.target].client
+        unit = self._units.get(fault.target)
+        client = unit.client if unit is not None else None
         if client is None:
             return
         count = int(fault.amount)
@@ -461,7 +479,7 @@ class ChainWorld:
             name = {"away": "away", "refuse": "refuses", "mute": "mute"}[kind]
             setattr(device, name, True)
             device.tell()
-            self._later(fault, lambda: (setattr(device, name, False), device.tell())[0])
+            self._later(fault, lambda: device.recover(name))
 
     def _disk_fault(self, fault: Fault) -> None:
         if fault.kind == "kill_in_commit":
@@ -488,14 +506,7 @@ class ChainWorld:
     def _restore(self, fault: Fault) -> None:
         self._broker.stop()
         gone = self._broker.restore()
-        stored = {
-            row.identity
-            for row in rows_of(
-                read_files(
-                    self._log.path, self._log.snapshot().files, None, US_MIN, US_MAX + 1
-                )
-            )
-        }
+        stored = {row.identity for row in self._rows_of_table()}
         for message in gone:
             try:
                 rows = rows_of(envelope.decode(message.body))

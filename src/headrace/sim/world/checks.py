@@ -62,12 +62,14 @@ class Facts:
     """What the world knows to be true.
 
     Attributes:
-        made: what devices showed. owed: what must be stored in the end.
+        made: what devices showed. confirmed: old values that they showed again, at a later time.
+        owed: what must be stored in the end. polled_tags: of devices that keep nothing.
         accepted: frames in the order of the log. forgiven: what a restore took from the log.
         restored: whether the log was ever set back.
     """
 
     made: dict[Identity, Content] = field(default_factory=dict)
+    confirmed: dict[Identity, Content] = field(default_factory=dict)
     owed: set[Identity] = field(default_factory=set)
     polled_tags: set[int] = field(default_factory=set)
     accepted: list[Frame] = field(default_factory=list)
@@ -120,15 +122,15 @@ def check_content(facts: Facts, rows: Iterable[Row], where: str) -> list[Violati
     for (tag_id, _), said in facts.made.items():
         usable.setdefault(tag_id, set()).add(said.bits)
     for row in rows:
-        said = facts.made.get(row.identity)
-        if said == row.content or _is_mark(row, usable):
+        shown = facts.made.get(row.identity) or facts.confirmed.get(row.identity)
+        if shown == row.content or _is_mark(row, usable):
             continue
         name = f"{where} has {_list([row.identity])} as {row.content}"
-        if said is None:
+        if shown is None:
             return [Violation("invented", f"{name}, which no device showed")]
-        if row.content.status >> 30 < said.status >> 30:
-            return [Violation("quality", f"{name}, better than {said}")]
-        return [Violation("values", f"{name}, not {said}")]
+        if row.content.status >> 30 < shown.status >> 30:
+            return [Violation("quality", f"{name}, better than {shown}")]
+        return [Violation("values", f"{name}, not {shown}")]
     return []
 
 

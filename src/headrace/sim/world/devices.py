@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 
-from headrace.edge.contract import ConnectorContext, Mode, Reading, ScanGroup
+from headrace.edge.contract import Ability, ConnectorContext, Mode, Reading, ScanGroup
 from headrace.model import status as st
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import Transient
@@ -143,9 +143,7 @@ class SimDevice:
             self.made[tag.tag_id, at_us] = said
             if self.keeps:
                 self.owed.add((tag.tag_id, at_us))
-        return Message(
-            number, [tag.tag_id for tag in tags], [at_us] * len(tags), values, statuses
-        )
+        return Message(number, [tag.tag_id for tag in tags], [at_us] * len(tags), values, statuses)
 
     def _sample(self, number: int, place: int) -> tuple[float | None, int]:
         if place < self.bad_tags:
@@ -174,6 +172,11 @@ class SimDevice:
             if not waiter.done():
                 waiter.set_result(None)
 
+    def recover(self, trouble: str) -> None:
+        """One thing is not wrong any more: ``away``, ``refuses`` or ``mute``."""
+        setattr(self, trouble, False)
+        self.tell()
+
     async def change(self) -> None:
         """Wait until something changes."""
         waiter = self.loop.create_future()
@@ -198,9 +201,10 @@ class SimConnectorType:
     """The connector of one simulated device; see :class:`headrace.edge.contract.ConnectorType`."""
 
     title = ("Simulated", "模拟")
-    abilities = frozenset({"read"})
-    options = Options
-    endpoint_example = address_example = "x"
+    abilities: frozenset[Ability] = frozenset({"read"})
+    options: type[msgspec.Struct] = Options
+    endpoint_example = "x"
+    address_example = "x"
 
     def __init__(self, device: SimDevice) -> None:
         self.device = device

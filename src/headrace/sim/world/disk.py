@@ -2,36 +2,31 @@
 
 :class:`SimTable` stands for :class:`headrace.historian.table.Table` and :class:`SimIndex` for
 :class:`headrace.historian.index.TableIndex`: the committer, the compactor, the tail and the reader above them
-are the real ones. The real table takes 7 ms for a commit, this one a hundredth of it. Worlds of the size
-``full`` use the real table instead (:class:`FaultyTable`).
+are the real ones. The real table takes 7 ms for a commit, this one a hundredth of it. Plans with
+``real_table`` use the real table instead (:class:`FaultyTable`).
 """
 
 from __future__ import annotations
 
 import errno
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, cast
 
 import numpy as np
-from deltalake import DeltaTable
 
-from headrace.historian.index import Snapshot
+from headrace.historian.index import Snapshot, TableIndex
 from headrace.historian.layout import DataFile
-from headrace.historian.table import Table
+from headrace.historian.table import Table, open_table
 from headrace.model.errors import Terminal
 from headrace.model.time import Clock
 from headrace.sim.world.loop import Killed, Process
 from headrace.sim.world.trace import Trace
 
-PLACES: Final = ("file", "entry", "synced")
-"""Where a commit can be met: before its files, between files and log entry, after the entry."""
-
 
 class SimDisk:
-    """Decides what happens at each place of a commit.
+    """Decides what happens at each place of a commit; see :data:`headrace.sim.world.plan.PLACES`.
 
     Attributes:
         full_at: the disk is full at this place; "" when it is not.
@@ -89,9 +84,7 @@ class SimLog:
             ],
             np.int64,
         ).reshape(len(entry.files), 4)
-        return Snapshot(
-            len(self.entries) - 1, entry.files, entry.positions.get, bounds.T.copy()
-        )
+        return Snapshot(len(self.entries) - 1, entry.files, entry.positions.get, bounds.T.copy())
 
 
 class SimTable:
@@ -160,18 +153,81 @@ class SimIndex:
         return self.snapshot
 
 
-class FaultyTable(Table):
+class FaultyTable:
     """The real table, met by the faults of a :class:`SimDisk`."""
 
-    def __init__(self, path: Path, handle: DeltaTable, clock: Clock, disk: SimDisk) -> None:
-        super().__init__(path, handle, clock)
+    def __init__(self, table: Table, disk: SimDisk) -> None:
+        self._table = table
         self._disk = disk
-        self._lock = threading.Lock()
+        self.path = table.path
+        self.committed = table.committed
+        self.vacuum = table.vacuum
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """See the real one."""
+        return self._table.snapshot
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """See the real one."""
+        return self._table.counters
 
     def next_ordinal(self) -> int:
+        """See the real one."""
         self._disk.reach("file")
-        return super().next_ordinal()
+        return self._table.next_ordinal()
 
-    def _sync_log(self) -> None:
+    def commit(self, *args: Any, **settings: Any) -> Snapshot:
+        """See the real one."""
+        self._disk.reach("entry")
+        snapshot = self._table.commit(*args, **settings)
         self._disk.reach("synced")
-        super()._sync_log()
+        return snapshot
+
+    def sync(self) -> None:
+        """See the real one."""
+        self._disk.reach("synced")
+        self._table.sync()
+
+
+class SimStore:
+    """What lies on the historian's disk, with a simulated log."""
+
+    def __init__(self, path: Path, disk: SimDisk) -> None:
+        self._log = SimLog(path)
+        self._disk = disk
+
+    def open(self, clock: Clock) -> Table:
+        """The table of a historian that starts."""
+        del clock
+        return cast(Table, SimTable(self._log, self._disk))
+
+    def index(self) -> TableIndex:
+        """The table as a reader sees it."""
+        return cast(TableIndex, SimIndex(self._log))
+
+    def counters(self) -> dict[str, int]:
+        """The totals that the newest entry has."""
+        return dict(self._log.entries[-1].counters)
+
+
+class RealStore:
+    """What lies on the historian's disk: a real Delta table."""
+
+    def __init__(self, path: Path, disk: SimDisk, clock: Clock) -> None:
+        self._path = path
+        self._disk = disk
+        self._clock = clock
+
+    def open(self, clock: Clock) -> Table:
+        """The table of a historian that starts."""
+        return cast(Table, FaultyTable(open_table(self._path, clock), self._disk))
+
+    def index(self) -> TableIndex:
+        """The table as a reader sees it."""
+        return TableIndex(self._path, self._clock)
+
+    def counters(self) -> dict[str, int]:
+        """The totals that the newest entry has."""
+        return open_table(self._path, self._clock).counters

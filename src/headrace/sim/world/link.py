@@ -46,9 +46,7 @@ class SimMessage:
     def metadata(self) -> Any:
         """Where it lies in its stream."""
         timestamp: datetime = to_datetime(self.at_us)
-        return SimpleNamespace(
-            sequence=SimpleNamespace(stream=self.sequence), timestamp=timestamp
-        )
+        return SimpleNamespace(sequence=SimpleNamespace(stream=self.sequence), timestamp=timestamp)
 
 
 class SimSubscription:

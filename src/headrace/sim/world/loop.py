@@ -184,9 +184,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         """Asyncio's timers tell their loop; cancelled ones are dropped when they are due."""
 
-    def _handle(
-        self, when: float, callback: Any, args: Any, context: Context | None
-    ) -> _Handle:
+    def _handle(self, when: float, callback: Any, args: Any, context: Context | None) -> _Handle:
         handle = _Handle(when, callback, args, self, context)
         handle.process = context.get(_PROCESS) if context is not None else _PROCESS.get()
         return handle
