@@ -162,7 +162,8 @@ class Writer:
                 f"up to {committed}: it was restored to an older state",
                 "Nothing to do: the log is taken from its start and copies are dropped.",
             )
-            return max(info.first_sequence - 1, 0)
+            self.state.committed_sequence = max(info.first_sequence - 1, 0)
+            return self.state.committed_sequence
         self.state.committed_sequence = committed
         return committed
 

@@ -14,7 +14,7 @@ from headrace.sim.world.plan import make_plan
 from headrace.sim.world.runner import keep, minimise, run_plan
 
 SCENARIOS = Path(__file__).parents[3] / "scenarios"
-SHORT = {"chain": (400, 50), "sparkplug": (1_600, 400)}
+SHORT = {"chain": (300, 50), "sparkplug": (1_800, 300)}
 """World -> (seeds, seeds in one test)."""
 LONG = {"chain": (20_000, 1_000), "sparkplug": (60_000, 5_000)}
 

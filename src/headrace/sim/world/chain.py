@@ -39,6 +39,7 @@ from headrace.sim.world.trace import Trace
 
 DRAIN_MAX_S: Final = 120.0
 LOOK_S: Final = 1.0
+NOTICE_S: Final = 3.0
 READ_S: Final = 2.5
 RESTART_S: Final = 0.5
 CATCH_UP_S: Final = 5.0
@@ -331,7 +332,10 @@ class ChainWorld:
         end_s = self.loop.time() + DRAIN_MAX_S
         while self.loop.time() < end_s:
             if not self._what_waits():
-                return True
+                # After a restore the writer may not have noticed yet that its place is another one.
+                await asyncio.sleep(NOTICE_S if self.facts.restored else 0.0)
+                if not self._what_waits():
+                    return True
             await asyncio.sleep(0.25)
         return False
 
@@ -493,6 +497,8 @@ class ChainWorld:
 
     def _clock(self, fault: Fault) -> None:
         self._clocks[fault.target].step_us(round(fault.amount * US_PER_S))
+        # The broker knows copies by its clock, so it may store one now; the writer drops it.
+        self.facts.copies_known = self.facts.copies_known and fault.target != "broker"
 
     def _log_fault(self, fault: Fault) -> None:
         if fault.kind == "foreign":

@@ -171,17 +171,22 @@ def _fault(draw: Random, faulty_s: float, sources: tuple[Source, ...]) -> Fault:
     return Fault(kind=kind, at_s=at_s, target="broker", for_s=_span(draw, 3.0))
 
 
-_NODE_TAGS: Final = (1, 2, 3, 4, 4, 5, 6, 90)  # so many are decoded as arrays
+MANY_TAGS: Final = 90
+"""So many metrics of one message are decoded as arrays."""
 _NODE_FAULTS: Final = (
     "lose", "lose", "double", "swap", "late", "kill", "host_cut", "node_cut", "rebirth", "realias",
     "device_death", "clock", "garbage", "will_late",
 )  # fmt: skip
 
 
+def _tags(draw: Random) -> int:
+    return MANY_TAGS if draw.random() < 0.02 else draw.randint(1, 5)
+
+
 def _sparkplug_plan(seed: int, draw: Random) -> Plan:
     faulty_s = draw.choice((4.0, 8.0, 12.0))
     sources = tuple(
-        Source(name=f"node_{n}", kind="node", tags=draw.choice(_NODE_TAGS), interval_s=0.3)
+        Source(name=f"node_{n}", kind="node", tags=_tags(draw), interval_s=0.3)
         for n in range(draw.choice((1, 1, 2, 3)))
     )
     faults = []

@@ -99,7 +99,7 @@ class SimNode:
     def measure(self, metric: Metric) -> None:
         """A new value, that says whose it is."""
         metric.count += 1
-        metric.at_ms = self.now_ms() & ~1
+        metric.at_ms = self.now_ms() + 1
         while metric.identity in self.facts.made:
             metric.at_ms += 2
         metric.value = metric.tag_id * 1e6 + metric.count

@@ -61,6 +61,7 @@ def quick_attribute(datatype: int) -> str:
 _UNUSABLE: Final = -2
 _UNDECLARED: Final = -1
 _ALIAS_MAX: Final = 1 << 20
+_FORMER_MAX: Final = 1_000
 
 
 class AliasTable:
@@ -184,7 +185,10 @@ class EdgeNode:
                 former = self.former_alias.get(alias)
                 if former is not None and former.identity() != metric.identity():
                     self.changed.add(alias)
-            self.former_alias = self.alias
+            # Births may have been incomplete: what they did not tell again keeps its former meaning.
+            former = {**self.former_alias, **self.alias}
+            too_many = len(former) > 2 * len(self.alias) + _FORMER_MAX
+            self.former_alias = self.alias if too_many else former
 
     def tag_ids(self, device_id: str) -> list[int]:
         """The tags declared on a device, or on the node itself for ""."""

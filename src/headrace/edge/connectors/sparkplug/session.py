@@ -339,7 +339,7 @@ class HostSession:
             self._device_stale(node, message.device_id, message.received_us)
         if message.kind not in ("NDATA", "DDATA"):
             return  # births are superseded by the births that we asked for
-        if node.overtaken_ms >= 0:
+        if node.overtaken_ms >= 0 or self._is_from_before(node, message):
             # Births that we did not use may have changed what its aliases mean.
             self._say_lost(f"messages of {node.title} could not be understood: births of two times")
             return
