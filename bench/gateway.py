@@ -216,16 +216,10 @@ def _thingsboard_settings(port: int) -> dict[str, Any]:
     }
 
 
-def start_thingsboard(
-    python: Path, folder: Path, endpoint: str, registers: int, interval_ms: int, port: int
-) -> subprocess.Popen[bytes]:
-    host, device_port = endpoint.rsplit(":", 1)
-    configs = folder / "config"
-    configs.mkdir()
-    (folder / "logs").mkdir()
-    slave = {
+def _thingsboard_device(host: str, port: int, registers: int, interval_ms: int) -> dict[str, Any]:
+    return {
         "host": host,
-        "port": int(device_port),
+        "port": port,
         "type": "tcp",
         "method": "socket",
         "unitId": 1,
@@ -253,7 +247,18 @@ def start_thingsboard(
         "attributeUpdates": [],
         "rpc": [],
     }
-    (configs / "tb_gateway.json").write_text(json.dumps(_thingsboard_settings(port)))
+
+
+def start_thingsboard(
+    python: Path, folder: Path, endpoint: str, registers: int, interval_ms: int, port: int
+) -> subprocess.Popen[bytes]:
+    host, device_port = endpoint.rsplit(":", 1)
+    configs = folder / "config"
+    configs.mkdir()
+    (folder / "logs").mkdir()
+    general = _thingsboard_settings(port)
+    slave = _thingsboard_device(host, int(device_port), registers, interval_ms)
+    (configs / "tb_gateway.json").write_text(json.dumps(general))
     (configs / "modbus.json").write_text(
         json.dumps({"name": "plc", "logLevel": "ERROR", "master": {"slaves": [slave]}})
     )

@@ -149,6 +149,7 @@ def stored(folder: DataFolder, pattern: str) -> pl.DataFrame:
     async def ask() -> pl.DataFrame:
         registry = Registry(f"sqlite:///{folder.metadata_file}")
         paths = {record.tag_id: record.path for record in registry.find(pattern)}
+        registry.close()
         async with (
             open_bus(load_address(folder), "test") as bus,
             open_reader(folder, bus) as reader,

@@ -25,6 +25,7 @@ from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from headrace.bus.broker import load_address
+from headrace.bus.driver import load_nats
 from headrace.cli.run import keep_site, named_site, site_subjects
 from headrace.cli.supervisor import die_with_parent, open_log
 from headrace.model.errors import HeadraceError, Terminal, error_from_dict
@@ -206,6 +207,7 @@ def _say(what: dict[str, Any], out: IO[str] = sys.stdout) -> None:
 def main(arguments: list[str]) -> None:
     """The child's side."""
     die_with_parent()
+    load_nats()
     folder = DataFolder(Path(arguments[1]))
     try:
         if arguments[0] == "prepare":

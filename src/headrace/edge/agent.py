@@ -22,10 +22,11 @@ from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
 from headrace.edge.books import Books
 from headrace.edge.catalog import connector_type
-from headrace.edge.contract import ConnectorContext
+from headrace.edge.contract import ConnectorContext, ConnectorType
 from headrace.edge.events import connection_event
 from headrace.edge.host import ConnectionHost
 from headrace.edge.ledger import LedgerTeller
+from headrace.edge.load import Load
 from headrace.edge.marks import Marks
 from headrace.edge.pipeline import Counts
 from headrace.edge.publisher import Lane
@@ -63,6 +64,7 @@ class Agent:
         edge: its name.
         certificates: folder of certificates.
         clock: time.
+        types: finds a connector by its protocol; None looks among those that are installed.
 
     Attributes:
         tell_log: gives the state of the edge's own log; set for an edge on its own machine.
@@ -77,8 +79,10 @@ class Agent:
         edge: str,
         certificates: Path,
         clock: Clock,
+        types: Callable[[str], ConnectorType] | None = None,
     ) -> None:
         self._bus = bus
+        self._types = types
         self._broker = broker
         self._subjects = subjects
         self._edge = edge
@@ -87,6 +91,7 @@ class Agent:
         self._marks = Marks(bus, edge)
         self._epoch = clock.now_us()
         self._books = Books(edge, clock)
+        self.load = Load(clock)
         self._ledger = LedgerTeller(bus, subjects, self._books)
         self._down_since_us: dict[str, int] = {}
         self._running: dict[str, _Running] = {}
@@ -259,7 +264,7 @@ class Agent:
         name = connection.name
         self._broken.pop(name, None)
         try:
-            kind = connector_type(connection.protocol)
+            kind = (self._types or connector_type)(connection.protocol)
             kind.check_connection(connection)
         except HeadraceError as error:
             self._broken[name] = _broken_state(connection, error, self._edge, self._clock.now_us())
@@ -282,6 +287,7 @@ class Agent:
             edge=self._edge,
             counts=self._counts.pop(name, None),
             account=self._books.account(name),
+            load=self.load,
         )
         if name in self._down_since_us:
             host.count_down(self._down_since_us.pop(name))

@@ -45,6 +45,7 @@ async def run(
                 tasks.create_task(agent.publish_health()),
                 tasks.create_task(agent.publish_events()),
                 tasks.create_task(agent.keep_marks()),
+                tasks.create_task(agent.load.watch()),
             ]
             if own is not None:
                 keeper = LogKeeper(bus, subjects, own, clock, report=agent.report, disk=folder.root)
