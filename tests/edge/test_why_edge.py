@@ -167,6 +167,8 @@ async def test_a_paused_connection_leaves_one_mark_for_each_tag_that_had_a_value
     assert await logged(bus) == [(1, 5.0, 0), (2, 5.0, 0), *marks, (1, 6.0, 0)]
     state = agent.state().connections[0]
     assert state.read + state.marked == state.filtered + state.published + state.buffered
+    cells = agent._books.page().cells
+    assert sum(cell.counts.marked for cell in cells) == 2, "the ledger has them too"
 
 
 async def test_a_connection_that_was_never_connected_leaves_no_mark_when_it_is_paused(

@@ -204,8 +204,8 @@ class Bus:
         while True:
             try:
                 value = await self.get(bucket, key)
-            except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError):
-                value = None
+            except (Transient, nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError):
+                value = None  # away, or too busy to answer: the next turn asks again
             if value is not None and value != seen:
                 seen = value
                 yield value
@@ -290,6 +290,9 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
         try:
             await bus.stream.add_stream(config)
         except nats.js.errors.BadRequestError:
+            # What a hub takes from its edges, and shows of it, is set by bus/sourcing.py.
+            known = (await bus.stream.stream_info(str(config.name))).config
+            config.sources, config.republish = known.sources, known.republish
             await bus.stream.update_stream(config)
 
 

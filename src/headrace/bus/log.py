@@ -132,6 +132,7 @@ class LogReader:
     Args:
         bus: an open bus.
         after_sequence: the last sequence the caller already has.
+        headers_only: leave the bodies where they are.
 
     Attributes:
         next_sequence: the sequence that comes next.
@@ -140,9 +141,15 @@ class LogReader:
     """
 
     def __init__(
-        self, bus: Bus, after_sequence: int, stream: str = subjects.SAMPLES_STREAM
+        self,
+        bus: Bus,
+        after_sequence: int,
+        stream: str = subjects.SAMPLES_STREAM,
+        *,
+        headers_only: bool = False,
     ) -> None:
         self._bus = bus
+        self._headers_only = headers_only
         self._stream = stream
         self.next_sequence = after_sequence + 1
         self.lost: list[tuple[int, int]] = []
@@ -150,6 +157,7 @@ class LogReader:
         self._consumer = ""
         self._inbox = ""
         self._fresh = False
+        self._gap_to = 0
         self._asked = 0
         self._silent_s = 0.0
 
@@ -191,6 +199,7 @@ class LogReader:
             inactive_threshold=60,
             mem_storage=True,
             num_replicas=1,
+            headers_only=self._headers_only,
         )
         info = await self._bus.stream.add_consumer(self._stream, config=config)
         self._consumer = info.name
@@ -227,6 +236,8 @@ class LogReader:
         message: Msg | None = first
         while message is not None:
             if not self._accept(message, found):
+                if self._gap_to:
+                    await self._explain_gap()
                 await self.close()
                 break
             message = await self._waiting() if len(found) < messages_max else None
@@ -251,9 +262,8 @@ class LogReader:
         if sequence < self.next_sequence:
             return True
         if sequence > self.next_sequence:
-            if not self._fresh:
-                return False
-            self.lost.append((self.next_sequence, sequence - 1))
+            self._gap_to = sequence if self._fresh else 0
+            return False
         self._fresh = False
         self.next_sequence = sequence + 1
         found.append(
@@ -266,6 +276,20 @@ class LogReader:
             )
         )
         return True
+
+    async def _explain_gap(self) -> None:
+        """A new consumer began above what we asked for: the stream does not have it any more, or the
+        first messages were lost on their way to us. Only the stream knows."""
+        sequence, self._gap_to = self._gap_to, 0
+        first = (await log_info(self._bus, self._stream)).first_sequence
+        if first > self.next_sequence:
+            beyond = min(first, sequence)
+        elif await stored_at_us(self._bus, self.next_sequence, self._stream) is None:
+            beyond = self.next_sequence + 1  # one message was deleted
+        else:
+            return
+        self.lost.append((self.next_sequence, beyond - 1))
+        self.next_sequence = beyond
 
     async def _when_silent(self, waited_s: float) -> None:
         """A silent consumer may be dead (the broker restarted): look, and make it again."""

@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from headrace import __version__
 from headrace.bus import subjects as bus_subjects
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
 from headrace.edge.books import Books
 from headrace.edge.catalog import connector_type
-from headrace.edge.contract import ConnectorContext
+from headrace.edge.contract import ConnectorContext, ConnectorType
 from headrace.edge.events import connection_event
 from headrace.edge.host import ConnectionHost
 from headrace.edge.ledger import LedgerTeller
@@ -31,7 +33,7 @@ from headrace.edge.publisher import Lane
 from headrace.edge.secrets import resolve_secret
 from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
 from headrace.model.errors import HeadraceError, Refused, Transient
-from headrace.model.health import ConnectionState, EdgeState, Event, Severity
+from headrace.model.health import ConnectionState, EdgeLog, EdgeState, Event, Severity
 from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
 from headrace.model.why import EdgeFacts
@@ -62,6 +64,10 @@ class Agent:
         edge: its name.
         certificates: folder of certificates.
         clock: time.
+        types: finds a connector by its protocol; None looks among those that are installed.
+
+    Attributes:
+        tell_log: gives the state of the edge's own log; set for an edge on its own machine.
     """
 
     def __init__(
@@ -73,8 +79,10 @@ class Agent:
         edge: str,
         certificates: Path,
         clock: Clock,
+        types: Callable[[str], ConnectorType] | None = None,
     ) -> None:
         self._bus = bus
+        self._types = types
         self._broker = broker
         self._subjects = subjects
         self._edge = edge
@@ -93,6 +101,7 @@ class Agent:
         self._events: deque[Event] = deque(maxlen=EVENTS_WAITING_MAX)
         self._has_events = asyncio.Event()
         self._identity = edge
+        self.tell_log: Callable[[], EdgeLog | None] = lambda: None
 
     @property
     def config(self) -> EdgeConfig:
@@ -134,6 +143,8 @@ class Agent:
             connections=sorted(
                 [*states, *self._broken.values()], key=lambda state: state.connection
             ),
+            log=self.tell_log(),
+            version=__version__,
         )
 
     def find(self, tag_id: int) -> tuple[ConnectionHost, TagConfig]:
@@ -253,7 +264,7 @@ class Agent:
         name = connection.name
         self._broken.pop(name, None)
         try:
-            kind = connector_type(connection.protocol)
+            kind = (self._types or connector_type)(connection.protocol)
             kind.check_connection(connection)
         except HeadraceError as error:
             self._broken[name] = _broken_state(connection, error, self._edge, self._clock.now_us())

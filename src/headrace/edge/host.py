@@ -205,7 +205,7 @@ class ConnectionHost:
     async def run(self) -> None:
         """Connect, read, retry; returns only at the end of input."""
         if not self.config.enabled:
-            self._lane.offer(self.pipeline.paused(self._clock.now_us()))
+            self._mark(self.pipeline.paused(self._clock.now_us()))
             return
         back_off_s = BACK_OFF_FIRST_S
         while True:

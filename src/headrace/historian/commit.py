@@ -133,6 +133,14 @@ class Committer:
         self._clock = clock
         self._marks = _marks_of(table)
 
+    def begin(self, app: str, sequence: int) -> None:
+        """Let the ledger know from where the log is followed.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self._settle(app, sequence)
+
     def commit(self, chunk: Chunk, app: str) -> Committed:
         """Commit a chunk; when this returns everything is on disk.
 
@@ -140,7 +148,7 @@ class Committer:
             OSError: the disk refused (full, or gone); nothing is committed, try again later.
             Terminal: HIST-1010 when another process commits to the table.
         """
-        if self._table.committed(app) == chunk.sequence:  # only the last sync failed
+        if self._is_committed(chunk, app):  # only the last sync failed
             self._table.sync()
             self._settle(app, chunk.sequence)
             return Committed(chunk.sequence, chunk.rows, chunk.rows, 0, len(chunk.corrupt), 0)
@@ -176,6 +184,13 @@ class Committer:
             duplicates,
             len(chunk.corrupt),
             dropped_quarantine,
+        )
+
+    def _is_committed(self, chunk: Chunk, app: str) -> bool:
+        """The number alone does not tell: a restored log gives the same numbers to other messages."""
+        return (
+            self._table.committed(app) == chunk.sequence
+            and self._table.counters.get(LOG_AT_US, 0) == chunk.at_us
         )
 
     def _settle(self, app: str, sequence: int) -> None:

@@ -30,7 +30,7 @@ from headrace.historian.layout import app_id, sort_unique
 from headrace.historian.scan import matching
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.health import Severity
-from headrace.model.tasks import end_tasks
+from headrace.model.tasks import check_cancelled, end_tasks
 
 ROWS_MAX: Final = 2_000_000
 SPILL_ROWS_MAX: Final = 200_000_000
@@ -156,6 +156,7 @@ class Tail:
 
     async def _run(self) -> None:
         while True:
+            check_cancelled()
             try:
                 await self._follow()
             except HeadraceError as error:
@@ -178,6 +179,7 @@ class Tail:
         log = LogReader(self._bus, self.last_sequence)
         try:
             while True:
+                check_cancelled()
                 messages = [] if self._is_paused() else await log.next(WAIT_S)
                 if messages:
                     self._take(messages)

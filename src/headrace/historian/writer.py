@@ -14,6 +14,7 @@ then nothing more is taken, the log keeps it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections import deque
@@ -133,6 +134,9 @@ class Writer:
         self._app = app_id(SAMPLES_STREAM, info.created_us)
         self._reconnects = self._bus.reconnects
         position = await self._start(info)
+        # A disk that refuses this refuses the next commit too, which says so.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._committer.begin, self._app, position)
         log = LogReader(self._bus, position)
         self._pending, self._in_flight = Chunk(position), None  # the log gives again what failed
         self._recent.clear()
@@ -162,7 +166,8 @@ class Writer:
                 f"up to {committed}: it was restored to an older state",
                 "Nothing to do: the log is taken from its start and copies are dropped.",
             )
-            return max(info.first_sequence - 1, 0)
+            self.state.committed_sequence = max(info.first_sequence - 1, 0)
+            return self.state.committed_sequence
         self.state.committed_sequence = committed
         return committed
 
@@ -271,8 +276,8 @@ class Writer:
     async def _await_commit(self, stop: asyncio.Event) -> None:
         if self._commit is not None:
             await asyncio.wait({self._commit}, timeout=WAIT_S)
-        elif self._in_flight is not None:
-            await _wait(stop, WAIT_S)  # a failed one waits for its retry
+        else:
+            await _wait(stop, WAIT_S)  # a failed one waits for its retry, a full disk for room
 
     async def _finish(self) -> None:
         """The last commit of a clean stop."""

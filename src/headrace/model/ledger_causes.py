@@ -157,11 +157,11 @@ CAUSES: Final = (
     ),
     Cause(
         "dropped_edge_killed", "edge", "loss",
-        ("edge killed", "边缘被终止"),
+        ("edge killed or silent", "边缘被终止或失联"),
         (
-            "Read, and not yet in the log when the edge was killed. Sources that keep their data gave "
-            "them again.",
-            "边缘被强行终止时已读取但尚未进入日志。能保存数据的来源会再次给出。",
+            "Read, and not yet in the log when the edge was last heard. Sources that keep their data "
+            "give them again.",
+            "最后一次收到边缘消息时，已读取但尚未进入日志。能保存数据的来源会再次给出。",
         ),
         ("See what ended it: logs/edge.log", "查看终止原因：logs/edge.log"),
     ),

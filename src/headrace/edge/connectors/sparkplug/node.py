@@ -62,6 +62,7 @@ _UNUSABLE: Final = -2
 _UNDECLARED: Final = -1
 _ALIAS_MAX: Final = 1 << 20
 _TEMPLATES_MAX: Final = 8
+_FORMER_MAX: Final = 1_000
 
 
 class AliasTable:
@@ -156,6 +157,8 @@ class EdgeNode:
         metrics: device_id ("" for the node) -> metric name -> metric, of the last births.
         alias: alias -> metric, over the node and all its devices.
         birth_ms: time of the NBIRTH in force; former_alias: what the aliases meant before it.
+        changed: aliases that once meant something else.
+        overtaken_ms: time of an older NBIRTH that came after it; -1 for none.
         born: devices whose DBIRTH came after the last NBIRTH.
         awaited: devices that were born before the last NBIRTH -> when we give them up.
         reorder: messages out of sequence, by their number.
@@ -176,7 +179,9 @@ class EdgeNode:
     metrics: dict[str, dict[str, KnownMetric]] = field(default_factory=dict)
     alias: dict[int, KnownMetric] = field(default_factory=dict)
     birth_ms: int = 0
+    overtaken_ms: int = -1
     former_alias: dict[int, KnownMetric] = field(default_factory=dict)
+    changed: set[int] = field(default_factory=set)
     born: set[str] = field(default_factory=set)
     awaited: dict[str, float] = field(default_factory=dict)
     reorder: dict[int, Held] = field(default_factory=dict)
@@ -221,6 +226,18 @@ class EdgeNode:
                 metric.last_us = int(table.last_us[alias])
         table.last_us.fill(-1)
         table.in_use = False
+
+    def retire_aliases(self) -> None:
+        """New births are about to say what aliases mean."""
+        if self.alias:
+            for alias, metric in self.alias.items():
+                earlier = self.former_alias.get(alias)
+                if earlier is not None and earlier.identity() != metric.identity():
+                    self.changed.add(alias)
+            # Births may have been incomplete: what they did not tell again keeps its former meaning.
+            former = {**self.former_alias, **self.alias}
+            too_many = len(former) > 2 * len(self.alias) + _FORMER_MAX
+            self.former_alias = self.alias if too_many else former
 
     def tag_ids(self, device_id: str) -> list[int]:
         """The tags declared on a device, or on the node itself for ""."""

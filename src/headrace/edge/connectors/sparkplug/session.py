@@ -324,6 +324,8 @@ class HostSession:
             return False
         if message.kind not in ("NDATA", "DDATA"):
             return True
+        if any(metric.alias in node.changed for metric in message.payload.metrics):
+            return True  # we do not know which of several births it belongs to
         return not _same_meaning(message, node.former_alias, node)
 
     def _apply(self, node: EdgeNode, message: Held, now_s: float) -> None:
@@ -353,6 +355,8 @@ class HostSession:
         missing = node.next_seq
         waiting = sorted(node.reorder, key=lambda seq: (seq - missing) % SEQ_COUNT)
         reason = f"message {missing} of its sequence is missing"
+        span = (waiting[-1] - missing) % SEQ_COUNT + 1 if waiting else 1
+        self._out.gaps += span - len(waiting)
         for seq in waiting:
             self._keep_orphan(node, node.reorder[seq])
         node.reorder.clear()
@@ -364,12 +368,20 @@ class HostSession:
             self._device_stale(node, message.device_id, message.received_us)
         if message.kind not in ("NDATA", "DDATA"):
             return  # births are superseded by the births that we asked for
+        if node.overtaken_ms >= 0 or self._is_from_before(node, message):
+            # Births that we did not use may have changed what its aliases mean.
+            self._say_lost(f"messages of {node.title} could not be understood: births of two times")
+            return
         if not node.orphans:
             node.old_alias = node.alias
         if len(node.orphans) < ORPHANS_MAX:
             node.orphans.append(message)
             return
+        self._out.gaps += 1
         text = f"{node.title} sent more than {ORPHANS_MAX} messages without the births we asked for"
+        self._say_lost(text)
+
+    def _say_lost(self, text: str) -> None:
         if ("EDGE-4211", text) not in self._out.notices:
             self._out.notices.append(("EDGE-4211", text))
 
@@ -406,6 +418,13 @@ class HostSession:
             text = f"the NBIRTH of {node.title} has no valid seq; it was not used"
             self._out.notices.append(("EDGE-4201", text))
             return
+        if self._is_overtaken(node, payload):
+            text = f"an NBIRTH of {node.title} is older than the births in force: not used"
+            self._out.notices.append(("EDGE-4216", text))
+            node.in_doubt = True
+            node.rebirth_not_before_s = min(node.rebirth_not_before_s, now_s)
+            self._ask_rebirth(node, now_s, "births that are older than those in force")
+            return
         if node.bd_seq is not None:  # the first birth is nothing to tell
             again = "again " if node.online else ""
             text = f"{node.title} was born {again}(bdSeq {bd_seq})"
@@ -418,14 +437,24 @@ class HostSession:
         node.rebirth_due, node.in_doubt, node.rebirth_tries = False, False, 0
         node.rebirth_not_before_s = node.rebirth_sent_s + self._rebirth_interval_s
         node.drop_tables()
-        node.former_alias = node.alias or node.former_alias
-        node.alias, node.birth_ms = {}, payload.timestamp
+        node.retire_aliases()
+        node.alias, node.birth_ms, node.overtaken_ms = {}, payload.timestamp, -1
         give_up_s = now_s + self._reorder_timeout_s + 1.0
         node.awaited = dict.fromkeys(node.born | set(node.awaited), give_up_s)
         node.born = set()
         self._learn(node, "", payload)
         self._take_birth(node, "", message)
         self._use_orphans(node, "", now_s)
+
+    def _is_overtaken(self, node: EdgeNode, payload: Any) -> bool:
+        """It was on its way for longer than newer births, and its aliases may mean other metrics. When
+        later ones are older too, the node's clock was set back."""
+        if not node.online or not payload.HasField("timestamp"):
+            return False
+        if payload.timestamp >= node.birth_ms or payload.timestamp > node.overtaken_ms >= 0:
+            return False
+        node.overtaken_ms = payload.timestamp
+        return True
 
     def _dbirth(self, node: EdgeNode, message: Held, now_s: float) -> None:
         node.born.add(message.device_id)
@@ -515,7 +544,7 @@ class HostSession:
         node.reorder.clear()
         node.online, node.bd_seq = False, None
         node.drop_tables()
-        node.former_alias = node.alias or node.former_alias
+        node.retire_aliases()
         node.alias, node.born, node.awaited = {}, set(), {}
         node.rebirth_due = node.in_doubt = False
         for device_id in list(node.wanted):
