@@ -33,7 +33,7 @@ from headrace.bus.subjects import Subjects
 from headrace.historian.compaction import Compactor
 from headrace.historian.index import TableIndex
 from headrace.historian.layout import sort_unique, write_file
-from headrace.historian.table import open_table
+from headrace.historian.table import Table, open_table
 from headrace.model.folder import DataFolder
 from headrace.model.time import ManualClock, SystemClock
 from peers import (
@@ -42,6 +42,7 @@ from peers import (
     ChDb,
     Duck,
     LineServer,
+    Postgres,
     folder_bytes,
     frames,
     lines,
@@ -56,6 +57,7 @@ IN_FLIGHT = 32
 STEP = timedelta(seconds=1)
 BATCH_ROWS = 1_000_000
 LINE_SAMPLES = 4_000_000
+POSTGRES_SAMPLES = 4_000_000
 CYCLE_FRAMES = 200
 HISTORIAN = """
 import asyncio, json, pathlib, sys
@@ -178,6 +180,23 @@ def line_peer(name: str, work: Path, tags: int, samples: int) -> dict[str, objec
     return {"samples_per_s": samples / spent, "bytes_per_sample": size / samples}
 
 
+def postgres_peer(tags: int, samples: int) -> dict[str, object]:
+    """Sent binary COPY made before; only the answers are timed, the start of psql among them."""
+    why = Postgres.missing()
+    if why:
+        return {"skipped": why}
+    server = Postgres()
+    try:
+        spent = 0.0
+        for batch in batches(tags, samples):
+            body = server.encoded(batch)
+            spent += timed(lambda b=body: server.insert(b))
+        size = server.stored_bytes()
+    finally:
+        server.close()
+    return {"samples_per_s": samples / spent, "bytes_per_sample": size / samples}
+
+
 async def keep_publishing(address: BrokerAddress, tags: int, seconds: float) -> int:
     """Publish as fast as the log takes it; gives the samples. The same waves, later each cycle."""
     pool = list(frames(tags, CYCLE_FRAMES * FRAME_ROWS))
@@ -250,6 +269,14 @@ async def make_streams(address: BrokerAddress) -> None:
         await ensure_streams(bus)
 
 
+def compact(table: Table) -> None:
+    """Merge and close what is over, as days later."""
+    for days in (2, 4, 6):  # a merged file waits for a day before it is closed
+        compactor = Compactor(table, ManualClock(SystemClock().now_us() + days * 86_400_000_000))
+        while compactor.step():
+            pass
+
+
 def run(tags: int, samples: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
@@ -264,9 +291,8 @@ def run(tags: int, samples: int) -> dict[str, object]:
             stop_broker(broker)
         table = open_table(folder.table, SystemClock())
         figures["bytes_per_sample"] = table.snapshot.bytes / total
-        tomorrow = ManualClock(SystemClock().now_us() + 86_400_000_000)
-        while Compactor(table, tomorrow).step():
-            pass
+        spent = timed(lambda: compact(table))
+        figures["compacted_samples_per_s"] = total / spent
         figures["bytes_per_sample_compacted"] = table.snapshot.bytes / total
         peers = {
             "sorted_parquet_no_log": sorted_parquet(work, tags, samples),
@@ -276,6 +302,7 @@ def run(tags: int, samples: int) -> dict[str, object]:
                 name: line_peer(name, work, tags, min(samples, LINE_SAMPLES))
                 for name in LINE_SERVERS
             },
+            "postgresql_btree": postgres_peer(tags, min(samples, POSTGRES_SAMPLES)),
         }
     rates = {name: p["samples_per_s"] for name, p in peers.items() if "samples_per_s" in p}
     return {

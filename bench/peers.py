@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -31,7 +33,7 @@ FRAME_ROWS = 10_000
 START_US = 1_760_000_000_000_000
 STEP_US = 1_000_000
 CHDB_TABLE = """
-CREATE TABLE {name} (
+CREATE TABLE IF NOT EXISTS {name} (
     tag_id Int64 CODEC(DoubleDelta, ZSTD(1)),
     source_timestamp DateTime64(6, 'UTC') CODEC(DoubleDelta, ZSTD(1)),
     value Nullable(Float64) CODEC(Gorilla, ZSTD(1)),
@@ -146,7 +148,7 @@ class Duck:
         self._connection = module.connect(str(self._path))
         self._connection.execute("SET threads = 2")
         self._connection.execute(
-            "CREATE TABLE s (tag_id BIGINT, source_timestamp TIMESTAMPTZ, value DOUBLE, "
+            "CREATE TABLE IF NOT EXISTS s (tag_id BIGINT, source_timestamp TIMESTAMPTZ, value DOUBLE, "
             "text VARCHAR, status UINTEGER, received_timestamp TIMESTAMPTZ)"
         )
 
@@ -221,7 +223,7 @@ class LineServer:
     """A server that takes the line protocol over HTTP: VictoriaMetrics or InfluxDB 1."""
 
     def __init__(self, name: str, program: Path, folder: Path) -> None:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.folder = folder
         port = free_port()
@@ -294,3 +296,83 @@ LINE_SERVERS = {
     "victoriametrics": ("victoria-metrics", "victoria-metrics"),
     "influxdb_1": ("influxdb", "influxd"),
 }
+
+
+class Postgres:
+    """PostgreSQL with a B-tree over (tag_id, source_timestamp), filled with binary COPY, each batch synced.
+
+    The server runs as the user ``postgres`` where we are root, which it refuses.
+    """
+
+    RECORD = np.dtype(
+        [("fields", ">i2")]
+        + [
+            entry
+            for name, kind in (
+                ("tag_id", ">i8"),
+                ("source_timestamp", ">i8"),
+                ("value", ">f8"),
+                ("status", ">i8"),
+                ("received_timestamp", ">i8"),
+            )
+            for entry in ((f"{name}_size", ">i4"), (name, kind))
+        ]
+        + [("text_size", ">i4")]
+    )
+    EPOCH_US = 946_684_800_000_000  # 2000-01-01
+    COLUMNS = "tag_id, source_timestamp, value, status, received_timestamp, text"
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="headrace-bench-postgres-"))
+        self._as: dict[str, Any] = {}
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, "postgres", "postgres")
+            self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
+        data = self._folder / "data"
+        self._run("initdb", "-D", str(data), "-A", "trust", "-U", "postgres")
+        self._run(
+            "pg_ctl", "-D", str(data), "-w", "-l", str(self._folder / "log"), "start", "-o",
+            f"-c listen_addresses='' -k {self._folder} -c shared_buffers=1GB -c max_wal_size=8GB",
+        )  # fmt: skip
+        self._sql(
+            "CREATE TABLE s (tag_id bigint, source_timestamp timestamptz, value float8, text text, "
+            "status bigint, received_timestamp timestamptz);"
+            "CREATE INDEX ON s (tag_id, source_timestamp)"
+        )
+
+    @classmethod
+    def missing(cls) -> str:
+        """Why it cannot run here, or nothing."""
+        if any(shutil.which(name) is None for name in ("initdb", "pg_ctl", "psql")):
+            return "initdb, pg_ctl or psql is not installed"
+        return ""
+
+    def _run(self, *command: str, body: bytes | None = None) -> None:
+        subprocess.run(
+            command, input=body, check=True, stdout=subprocess.DEVNULL, cwd="/", **self._as
+        )
+
+    def _sql(self, sql: str, body: bytes | None = None) -> None:
+        self._run("psql", "-q", "-h", str(self._folder), "-U", "postgres", "-c", sql, body=body)
+
+    def encoded(self, batch: pl.DataFrame) -> bytes:
+        """The batch as COPY takes it in binary; texts and values that are not there leave as null and NaN."""
+        record = np.zeros(batch.height, self.RECORD)
+        record["fields"] = 6
+        record["text_size"] = -1
+        for name in ("tag_id", "source_timestamp", "value", "status", "received_timestamp"):
+            record[f"{name}_size"] = 8
+            column = batch[name].to_physical().to_numpy()
+            record[name] = column - self.EPOCH_US if name.endswith("timestamp") else column
+        head = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+        return head + record.tobytes() + b"\xff\xff"
+
+    def insert(self, body: bytes) -> None:
+        self._sql(f"COPY s ({self.COLUMNS}) FROM STDIN (FORMAT binary)", body)
+
+    def stored_bytes(self) -> int:
+        return folder_bytes(self._folder / "data" / "base")
+
+    def close(self) -> None:
+        self._run("pg_ctl", "-D", str(self._folder / "data"), "-m", "immediate", "stop")
+        shutil.rmtree(self._folder)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the tests need from the system: a browser, a foreign MQTT broker, a C compiler with libmodbus,
-# and node. Installs what is missing where it can; else says what to do. Tests without them skip.
+# FUSE and node. Installs what is missing where it can; else says what to do. Tests without them skip.
 set -u
 
 declare -A package=(
@@ -9,12 +9,15 @@ declare -A package=(
   [mosquitto_pub]=mosquitto-clients
   [gcc]=gcc
   [npm]=npm
+  [pkg-config]=pkg-config
+  [fusermount3]=fuse3
 )
 missing=()
 for command in "${!package[@]}"; do
   PATH="$PATH:/usr/sbin" command -v "$command" >/dev/null || missing+=("${package[$command]}")
 done
 [ -e /usr/include/modbus/modbus.h ] || missing+=(libmodbus-dev)
+[ -e /usr/include/fuse3/fuse_lowlevel.h ] || missing+=(libfuse3-dev)
 # gcc only recommends the C library's headers.
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 [ ${#missing[@]} -eq 0 ] && exit 0

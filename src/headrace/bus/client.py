@@ -7,6 +7,7 @@ raises, and the caller decides what waits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +31,8 @@ from headrace.model.health import Event
 SAMPLES_BYTES_MAX: Final = 8 << 30
 SAMPLES_AGE_MAX_S: Final = 7 * 86_400
 EVENTS_MAX: Final = 100_000
+LEDGER_BYTES_MAX: Final = 1 << 30
+LEDGER_AGE_MAX_S: Final = 90 * 86_400
 WATCH_INTERVAL_S: Final = 0.5
 PENDING_BYTES_MAX: Final = 8 << 20
 REQUEST_BYTES_MAX: Final = 4 << 20
@@ -93,6 +96,17 @@ class Bus:
             await self.stream.publish(subject, msgspec.json.encode(event), timeout=5)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient("BUS-1023", f"no acknowledgement for an event on {subject}") from error
+
+    async def publish_page(self, subject: str, page: Any) -> None:
+        """Store a page of the loss ledger.
+
+        Raises:
+            Transient: BUS-1701 when the broker is away; tell it again.
+        """
+        try:
+            await self.stream.publish(subject, msgspec.json.encode(page), timeout=5)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1701", f"no acknowledgement for a page on {subject}") from error
 
     async def subscribe(
         self, subject: str, handler: Callable[[Msg], Awaitable[None]], *, pending_max: int = 10_000
@@ -218,9 +232,10 @@ class Bus:
         if self.client.is_connected:
             try:
                 await asyncio.wait_for(self.client.drain(), 2)
+                return
             except (nats.errors.Error, TimeoutError):
-                await self.client.close()
-        else:
+                pass
+        with contextlib.suppress(OSError):  # a broker that went meanwhile needs no farewell
             await self.client.close()
 
 
@@ -261,11 +276,23 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
             max_bytes=256 << 20,
             allow_direct=True,
         ),
+        StreamConfig(
+            name=subjects.LEDGER_STREAM,
+            subjects=[subjects.ALL_LEDGER],
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.OLD,
+            max_bytes=LEDGER_BYTES_MAX,
+            max_age=LEDGER_AGE_MAX_S,
+            allow_direct=True,
+        ),
     ]
     for config in configs:
         try:
             await bus.stream.add_stream(config)
         except nats.js.errors.BadRequestError:
+            # What a hub takes from its edges, and shows of it, is set by bus/sourcing.py.
+            known = (await bus.stream.stream_info(str(config.name))).config
+            config.sources, config.republish = known.sources, known.republish
             await bus.stream.update_stream(config)
 
 

@@ -6,6 +6,7 @@
     Headrace-Seq:     <epoch>/<sequence>                       no gaps within an epoch
     Headrace-Rows:    <rows>
     Headrace-Resume:  <source time up to which the log misses nothing, microseconds; absent at first>
+    Headrace-Cells:   <cells of the loss ledger that the rows are of, :func:`headrace.model.ledger.encode_runs`>
     body:             Arrow IPC stream, lz4 above 64 KiB, exactly the sample schema
 
 ``epoch`` is the start time of the edge process in microseconds: a restarted edge begins a new one.
@@ -14,11 +15,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
 
 from headrace.model.errors import Corrupt
+from headrace.model.ledger import Run, decode_runs, encode_runs
 from headrace.model.sample import check_batch
 
 FRAME_ROWS_MAX: Final = 10_000
@@ -27,6 +30,7 @@ HEADER_ID: Final = "Nats-Msg-Id"
 HEADER_SEQUENCE: Final = "Headrace-Seq"
 HEADER_ROWS: Final = "Headrace-Rows"
 HEADER_RESUME: Final = "Headrace-Resume"
+HEADER_CELLS: Final = "Headrace-Cells"
 
 
 def encode(batch: pl.DataFrame) -> bytes:
@@ -59,9 +63,16 @@ def decode(body: bytes) -> pl.DataFrame:
 
 
 def headers(
-    edge: str, connection: str, epoch: int, sequence: int, rows: int, *, resume_us: int = 0
+    edge: str,
+    connection: str,
+    epoch: int,
+    sequence: int,
+    rows: int,
+    *,
+    resume_us: int = 0,
+    runs: Sequence[Run] = (),
 ) -> dict[str, str]:
-    """Headers of a batch message; ``resume_us`` 0 leaves its header out.
+    """Headers of a batch message; ``resume_us`` 0 and no ``runs`` leave theirs out.
 
     Example:
         >>> headers("local", "plc_1", 5, 7, 100)["Nats-Msg-Id"]
@@ -74,6 +85,8 @@ def headers(
     }
     if resume_us:
         made[HEADER_RESUME] = str(resume_us)
+    if runs:
+        made[HEADER_CELLS] = encode_runs(runs)
     return made
 
 
@@ -88,3 +101,12 @@ def parse_sequence(message_headers: dict[str, str] | None) -> tuple[int, int]:
     if not (epoch.isdigit() and sequence.isdigit()):
         raise Corrupt("BUS-1003", f"a batch has the sequence {text!r}")
     return int(epoch), int(sequence)
+
+
+def parse_runs(message_headers: dict[str, str] | None) -> list[Run]:
+    """The runs of cells of a batch message; none when a foreign publisher left them out.
+
+    Raises:
+        Corrupt: MODEL-1701 when they are there and cannot be read.
+    """
+    return decode_runs((message_headers or {}).get(HEADER_CELLS, ""))

@@ -99,6 +99,21 @@ async def stored_at_us(
     return to_us(message.time) if message.time else None
 
 
+async def newest_stored_us(bus: Bus, subject: str, stream: str = subjects.SAMPLES_STREAM) -> int:
+    """The broker's time of storing the newest message of a subject; 0 when the log has none.
+
+    Raises:
+        Transient: BUS-1030 when the broker does not answer.
+    """
+    try:
+        message = await bus.stream.get_last_msg(stream, subject)
+    except nats.js.errors.NotFoundError:
+        return 0
+    except _BUS_ERRORS as error:
+        raise Transient("BUS-1030", f"the broker does not tell about the log {stream}") from error
+    return to_us(message.time) if message.time else 0
+
+
 async def purge_log(bus: Bus, up_to_sequence: int, stream: str = subjects.SAMPLES_STREAM) -> None:
     """Remove messages up to and including ``up_to_sequence``.
 
@@ -117,6 +132,7 @@ class LogReader:
     Args:
         bus: an open bus.
         after_sequence: the last sequence the caller already has.
+        headers_only: leave the bodies where they are.
 
     Attributes:
         next_sequence: the sequence that comes next.
@@ -125,9 +141,15 @@ class LogReader:
     """
 
     def __init__(
-        self, bus: Bus, after_sequence: int, stream: str = subjects.SAMPLES_STREAM
+        self,
+        bus: Bus,
+        after_sequence: int,
+        stream: str = subjects.SAMPLES_STREAM,
+        *,
+        headers_only: bool = False,
     ) -> None:
         self._bus = bus
+        self._headers_only = headers_only
         self._stream = stream
         self.next_sequence = after_sequence + 1
         self.lost: list[tuple[int, int]] = []
@@ -177,6 +199,7 @@ class LogReader:
             inactive_threshold=60,
             mem_storage=True,
             num_replicas=1,
+            headers_only=self._headers_only,
         )
         info = await self._bus.stream.add_consumer(self._stream, config=config)
         self._consumer = info.name

@@ -16,10 +16,13 @@ from headrace.model.errors import HeadraceError
 GROUPS: Final[tuple[str, ...]] = (
     "up",
     "status",
+    "why",
+    "ledger",
     "site",
     "query",
     "sim",
     "replay",
+    "edge",
     "trust",
     "user",
     "run",

@@ -6,7 +6,6 @@ import asyncio
 import socket
 from pathlib import Path
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -14,10 +13,13 @@ from rich.table import Table
 
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
+from headrace.bus.leaf import joined
+from headrace.cli.health import HealthWatch
 from headrace.cli.run import DATA, site_subjects
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, HistorianState
+from headrace.model.time import SystemClock
 
 _COLOURS = {"connected": "green", "degraded": "yellow", "waiting": "red", "refused": "red"}
 
@@ -31,7 +33,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Show edges, connections and the historian as they say they are now."""
         folder = DataFolder(data.resolve())
-        _require_broker(folder)
+        require_broker(folder)
         edges, historian = asyncio.run(_listen(folder, wait_s))
         out = Console()
         table = Table(title="Connections")
@@ -59,20 +61,27 @@ def register(app: typer.Typer) -> None:
         out.print(table)
         if not edges:
             out.print("[red]no edge says anything[/] → headrace up")
-        if historian is None:
+        apart = joined(folder)
+        if apart is not None:
+            out.print(f"this is edge {apart.edge}; its hub is {apart.hub}")
+        elif historian is None:
             out.print("[red]the historian says nothing[/] → logs/historian.log")
-        else:
+        if historian is not None:
             behind = historian.last_sequence - historian.committed_sequence
             out.print(
                 f"historian {historian.state}: {historian.samples_total} samples in {historian.files} files, "
                 f"{behind} frames not yet in the table"
             )
-        if not edges or historian is None:
+        if not edges or (historian is None and apart is None):
             raise typer.Exit(1)
 
 
-def _require_broker(folder: DataFolder) -> None:
-    """Answer at once when nothing runs, instead of waiting for a broker that does not come."""
+def require_broker(folder: DataFolder) -> None:
+    """Answer at once when nothing runs, instead of waiting for a broker that does not come.
+
+    Raises:
+        Transient: CLI-1007 when the broker's port is closed.
+    """
     address = load_address(folder)
     try:
         socket.create_connection(("127.0.0.1", address.port), timeout=1.0).close()
@@ -88,19 +97,9 @@ def _require_broker(folder: DataFolder) -> None:
 async def _listen(
     folder: DataFolder, wait_s: float
 ) -> tuple[dict[str, EdgeState], HistorianState | None]:
-    edges: dict[str, EdgeState] = {}
-    historians: list[HistorianState] = []
-    subjects = site_subjects(folder)
+    watch = HealthWatch(SystemClock())
     async with open_bus(load_address(folder), "status", wait_s=wait_s) as bus:
-
-        async def take_edge(message) -> None:  # type: ignore[no-untyped-def] # nats message
-            state = msgspec.json.decode(message.data, type=EdgeState)
-            edges[state.edge] = state
-
-        async def take_historian(message) -> None:  # type: ignore[no-untyped-def] # nats message
-            historians.append(msgspec.json.decode(message.data, type=HistorianState))
-
-        await bus.subscribe(subjects.every_edge_health(), take_edge)
-        await bus.subscribe(subjects.historian_health(), take_historian)
+        await watch.start(bus, site_subjects(folder))
         await asyncio.sleep(wait_s)
-    return edges, historians[-1] if historians else None
+    edges = {name: state for name, (state, _) in sorted(watch.edges.items())}
+    return edges, watch.historian[0] if watch.historian is not None else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -22,8 +23,16 @@ from headrace.console.live import LiveValues
 from headrace.console.site_view import SiteView, TagView, build_view
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
-from headrace.model.health import ConnectionState, EdgeState, Event, HistorianState
+from headrace.model.health import (
+    ConnectionState,
+    EdgeLink,
+    EdgeState,
+    Event,
+    HistorianState,
+    HubState,
+)
 from headrace.model.time import US_PER_S, Clock
+from headrace.model.why import WhyTag
 from headrace.site.keeper import ERRORS_KEY
 from headrace.site.model import Problem
 
@@ -42,6 +51,10 @@ class SiteSource(Protocol):
 
     def tags(self) -> list[TagView]:
         """All tags in use."""
+        ...
+
+    def find_tag(self, name: str) -> WhyTag:
+        """One tag, in use or not."""
         ...
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
@@ -65,6 +78,7 @@ class Health:
         self._clock = clock
         self._edges: dict[str, tuple[EdgeState, int]] = {}
         self._historian: tuple[HistorianState, int] | None = None
+        self._hub: tuple[HubState, int] | None = None
         self.version = 0
 
     def take(self, subject: str, body: bytes) -> None:
@@ -73,6 +87,8 @@ class Health:
         try:
             if subject.endswith(".health.historian"):
                 self._historian = (msgspec.json.decode(body, type=HistorianState), now_us)
+            elif subject.endswith(".health.hub"):
+                self._hub = (msgspec.json.decode(body, type=HubState), now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
@@ -81,11 +97,27 @@ class Health:
         self.version += 1
 
     @property
+    def joined(self) -> dict[str, EdgeLink]:
+        """The edges on other machines, by name, as the hub sees them; none when it has been silent."""
+        if self._hub is None or self._silent(self._hub[1]):
+            return {}
+        return {link.edge: link for link in self._hub[0].edges}
+
+    @property
     def historian(self) -> HistorianState | None:
         """The historian's newest state; None before the first or when it has been silent for 5 s."""
         if self._historian is None or self._silent(self._historian[1]):
             return None
         return self._historian[0]
+
+    @property
+    def historian_heard(self) -> tuple[HistorianState, int] | None:
+        """The historian's newest state, however old, and when it came."""
+        return self._historian
+
+    def edge_seen_us(self, edge: str) -> int:
+        """When an edge was last heard; 0 never."""
+        return self._edges[edge][1] if edge in self._edges else 0
 
     def edges(self) -> list[tuple[EdgeState, bool]]:
         """Each edge's newest state, and whether it has been silent for 5 s; by name."""
@@ -139,12 +171,14 @@ class Sources:
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.events_version = 0
         self.corrupt_total = 0
+        self.feed_us = 0
         self.site = SiteView()
         self.site_problems: list[Problem] = []
         self._site_source = site_source
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Take what the bus brings until ``stop`` is set."""
+        live: dict[str, Callable[[], Awaitable[None]]] = {}
         unsubscribe = [
             await self.bus.subscribe(subjects.ALL_BATCHES, self._take_batch),
             await self.bus.subscribe(subjects.ALL_HEALTH, self._take_health),
@@ -155,11 +189,20 @@ class Sources:
             while not stop.is_set():
                 await self.refresh_site()
                 await self._refresh_problems()
+                await self._follow_edges(live)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), SITE_REFRESH_S)
         finally:
-            for end in unsubscribe:
+            for end in [*unsubscribe, *live.values()]:
                 await end()
+
+    async def find_tag(self, name: str) -> WhyTag:
+        """The tag of a path, an earlier path or an id, also one that left the site file.
+
+        Raises:
+            Misconfigured: SITE-1801 when there is none, or several.
+        """
+        return await asyncio.to_thread(self._site_source.find_tag, name)
 
     async def refresh_site(self) -> None:
         """Take over the site's tags when they changed."""
@@ -180,6 +223,13 @@ class Sources:
             body = await self.bus.get(subjects.DESIRED_BUCKET, ERRORS_KEY)
             self.site_problems = msgspec.json.decode(body, type=list[Problem]) if body else []
 
+    async def _follow_edges(self, live: dict[str, Callable[[], Awaitable[None]]]) -> None:
+        """Hear what edges on other machines send: it comes into the log, and from there under ``live.``."""
+        for edge in self.health.joined:
+            if edge not in live and len(live) < EDGES_MAX:
+                subject = f"{subjects.LIVE_PREFIX}{self.subjects.every_batch(edge)}"
+                live[edge] = await self.bus.subscribe(subject, self._take_batch)
+
     async def request(self, subject: str, message: Any = None, *, timeout_s: float = 10.0) -> Any:
         """Ask another role on the bus in JSON; gives its decoded answer.
 
@@ -195,6 +245,7 @@ class Sources:
         return await self.request(self.subjects.edge_call(edge, verb), message, timeout_s=timeout_s)
 
     async def _take_batch(self, message: Any) -> None:
+        self.feed_us = self.clock.now_us()
         try:
             self.live.update(envelope.decode(message.data))
         except Corrupt:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from headrace.bus.broker import BrokerAddress
-from headrace.bus.client import ensure_streams, open_bus
+from headrace.bus.client import SAMPLES_BYTES_MAX, Bus, ensure_streams, open_bus
+from headrace.bus.leaf import joined
 from headrace.bus.subjects import Subjects
 from headrace.edge.agent import Agent, follow_desired
 from headrace.edge.calls import Calls
+from headrace.edge.log_keeper import LogKeeper
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
@@ -24,23 +26,41 @@ async def run(
 ) -> None:
     """Run one edge until ``stop`` is set; then give what was read to the log and return.
 
+    On a machine of its own it keeps its own log besides (:mod:`headrace.edge.log_keeper`).
+
     Raises:
         Transient: BUS-1025 when the broker does not answer at first.
     """
     clock = SystemClock()
     async with open_bus(address, f"edge-{edge}") as bus:
-        await ensure_streams(bus)
+        own = joined(folder)
+        await ensure_streams(bus, bytes_max=own.log_bytes_max if own else SAMPLES_BYTES_MAX)
         agent = Agent(
             bus, address, subjects, edge=edge, certificates=folder.certificates, clock=clock
         )
         await Calls(agent, clock, edge).serve(bus, subjects)
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(follow_desired(agent, bus, edge)),
+                tasks.create_task(_work(agent, bus, edge)),
                 tasks.create_task(agent.publish_health()),
                 tasks.create_task(agent.publish_events()),
                 tasks.create_task(agent.keep_marks()),
+                tasks.create_task(agent.load.watch()),
             ]
+            if own is not None:
+                keeper = LogKeeper(bus, subjects, own, clock, report=agent.report, disk=folder.root)
+                agent.tell_log = keeper.state
+                await keeper.serve()
+                running.append(tasks.create_task(keeper.run()))
             await stop.wait()
             await agent.stop()
             await end_tasks(*running)
+            await agent.end_ledger()
+
+
+async def _work(agent: Agent, bus: Bus, edge: str) -> None:
+    """Open the books, then run what is desired; for ever."""
+    await agent.begin_ledger()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(follow_desired(agent, bus, edge))
+        tasks.create_task(agent.keep_ledger())

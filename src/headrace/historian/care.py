@@ -1,4 +1,4 @@
-"""The care for a table beside its writer: compaction, retention and vacuum, one unit at a time."""
+"""The care for a table beside its writer: last values, compaction, retention, vacuum, one unit at a time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from headrace.historian.compaction import Compactor
+from headrace.historian.last import LastKeeper
 from headrace.historian.retention import Retention
 from headrace.historian.table import Table
 from headrace.model.desired import HistorianConfig
@@ -33,6 +34,7 @@ class Care:
         self._config = config
         self._compactor = Compactor(table, clock)
         self._retention = Retention(table, clock)
+        self._last = LastKeeper(table, clock)
         self._vacuumed_s = clock.monotonic_s()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -51,6 +53,8 @@ class Care:
     def step(self) -> bool:
         """One unit of work; False when there was none."""
         config = self._config()
+        if self._last.step():
+            return True
         if self._retention.step(config) is not None:
             return True
         if self._compactor.step(spare_bytes=2 * config.stop_free_bytes_min) is not None:

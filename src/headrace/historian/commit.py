@@ -7,6 +7,7 @@ garbage, and an entry names its stream position itself.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,8 +15,10 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from headrace.bus import envelope
 from headrace.bus.log import LogMessage
-from headrace.historian.duplicates import Marks
+from headrace.bus.subjects import parse_batch
+from headrace.historian.duplicates import BoolArray, Marks
 from headrace.historian.layout import (
     FILE_ROWS,
     DataFile,
@@ -23,11 +26,15 @@ from headrace.historian.layout import (
     identity,
     sort_unique,
     sync_path,
+    unique_order,
     write_file,
 )
+from headrace.historian.ledger_store import LedgerStore
 from headrace.historian.scan import read_files
 from headrace.historian.table import Table
-from headrace.model.sample import COLUMNS, concat_batches
+from headrace.model.errors import Corrupt
+from headrace.model.ledger import FOREIGN, MINUTE_US, CellKey, Run, Taken
+from headrace.model.sample import concat_batches
 from headrace.model.time import Clock
 
 CHECK_FILES_MAX: Final = 64
@@ -50,12 +57,20 @@ class Chunk:
     bytes: int = 0
     since_s: float | None = None
     at_us: int = 0
+    runs: list[Taken] = field(default_factory=list)
 
     def take(
-        self, sequence: int, batch: pl.DataFrame, size: int, now_s: float, at_us: int = 0
+        self,
+        sequence: int,
+        batch: pl.DataFrame,
+        size: int,
+        now_s: float,
+        at_us: int = 0,
+        runs: Sequence[Taken] = (),
     ) -> None:
-        """Take in one message's batch."""
+        """Take in one message's batch; ``runs`` are its cells of the loss ledger."""
         self._count(sequence, size, now_s, at_us)
+        self.runs += runs
         if batch.height:
             self.batches.append(batch)
             self.rows += batch.height
@@ -63,6 +78,7 @@ class Chunk:
     def take_corrupt(self, message: LogMessage, reason: str, now_s: float) -> None:
         """Take in one message that is no batch."""
         self._count(message.sequence, len(message.body), now_s, message.at_us)
+        self.runs += [run._replace(rejected=run.rows) for run in runs_of(message, None)]
         self.corrupt.append((message, reason))
 
     def _count(self, sequence: int, size: int, now_s: float, at_us: int) -> None:
@@ -88,19 +104,42 @@ class Committed:
     dropped_quarantine: int
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Of rows, by the table: ``is_new``: no exact copy, and not received before what it has of the same
+    identity; ``is_known``: it has that identity, and a new row replaces the old one."""
+
+    is_new: BoolArray
+    is_known: BoolArray
+
+
 class Committer:
     """Writes chunks of one stream to one table.
 
     Args:
         table: open for writing.
         quarantine: folder for messages that are no batches.
+        ledger: keeps what became of each run; None: nobody keeps books.
     """
 
-    def __init__(self, table: Table, quarantine: Path, clock: Clock) -> None:
+    def __init__(
+        self, table: Table, quarantine: Path, clock: Clock, ledger: LedgerStore | None = None
+    ) -> None:
         self._table = table
+        self._ledger = ledger
+        if ledger is not None:
+            ledger.recover(table.committed)
         self._quarantine = quarantine
         self._clock = clock
         self._marks = _marks_of(table)
+
+    def begin(self, app: str, sequence: int) -> None:
+        """Let the ledger know from where the log is followed.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self._settle(app, sequence)
 
     def commit(self, chunk: Chunk, app: str) -> Committed:
         """Commit a chunk; when this returns everything is on disk.
@@ -111,13 +150,22 @@ class Committer:
         """
         if self._is_committed(chunk, app):  # only the last sync failed
             self._table.sync()
+            self._settle(app, chunk.sequence)
             return Committed(chunk.sequence, chunk.rows, chunk.rows, 0, len(chunk.corrupt), 0)
         dropped_quarantine = self._put_in_quarantine(chunk.corrupt)
-        rows = sort_unique(concat_batches(chunk.batches))
-        rows = self._without_copies(rows)
+        batch = concat_batches(chunk.batches)
+        order = unique_order(batch)
+        rows = batch if order is None else batch[order]
+        suspect = self._marks.suspects(*identity(rows))
+        found = self._look_up(rows, suspect)
+        if found is not None:
+            rows = rows.filter(pl.Series(found.is_new))
         files = self._write(rows)
         duplicates = chunk.rows - rows.height
         totals = self._table.counters
+        if self._ledger is not None:
+            taken = _outcome(chunk, order, suspect, found)
+            self._ledger.prepare(app, chunk.sequence, taken)
         self._table.commit(
             files,
             position=(app, chunk.sequence),
@@ -128,6 +176,7 @@ class Committer:
             },
         )
         self._marks.advance(*identity(rows))
+        self._settle(app, chunk.sequence)
         return Committed(
             chunk.sequence,
             chunk.rows,
@@ -144,19 +193,20 @@ class Committer:
             and self._table.counters.get(LOG_AT_US, 0) == chunk.at_us
         )
 
-    def _without_copies(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Drop exact copies and what the table has a later received sample for, where cheap to see."""
-        if not rows.height:
-            return rows
-        tag_id, at_us = identity(rows)
-        suspect = self._marks.suspects(tag_id, at_us)
+    def _settle(self, app: str, sequence: int) -> None:
+        if self._ledger is not None:
+            self._ledger.settle(app, sequence)
+
+    def _look_up(self, rows: pl.DataFrame, suspect: BoolArray) -> _Found | None:
+        """What the table has of the suspects, where that is cheap to see; None when it has nothing."""
         if not suspect.any():
-            return rows
+            return None
+        tag_id, at_us = identity(rows)
         tags, times = tag_id[suspect], at_us[suspect]
         bounds = (int(times.min()), int(times.max()) + 1)
         files = self._table.snapshot.select(int(tags.min()), int(tags.max()), *bounds)
         if not files or len(files) > CHECK_FILES_MAX:
-            return rows  # readers and compaction de-duplicate in any case
+            return None  # readers and compaction de-duplicate in any case
         stored = read_files(self._table.path, files, np.unique(tags).tolist(), *bounds)
         known = sort_unique(stored).rename({name: f"_{name}" for name in _CONTENT})
         copy = (pl.col("_received_timestamp") > pl.col("received_timestamp")) | pl.all_horizontal(
@@ -165,8 +215,9 @@ class Committer:
         found = rows.join(
             known, on=["tag_id", "source_timestamp"], how="left", maintain_order="left"
         )
-        is_new = pl.col("_received_timestamp").is_null() | ~copy
-        return found.filter(is_new).select(COLUMNS)
+        unknown = pl.col("_received_timestamp").is_null()
+        looked_up = found.select(is_new=unknown | ~copy, is_known=~unknown)
+        return _Found(looked_up["is_new"].to_numpy(), looked_up["is_known"].to_numpy())
 
     def _write(self, rows: pl.DataFrame) -> list[DataFile]:
         ordinal = self._table.next_ordinal()
@@ -202,6 +253,60 @@ class Committer:
                 sync_path(path)
         sync_path(self._quarantine)
         return _bound_quarantine(self._quarantine)
+
+
+def runs_of(message: LogMessage, rows: int | None) -> list[Taken]:
+    """The runs of cells of a message; one of no books when it names none that fit its ``rows``.
+
+    Args:
+        rows: of its batch; None when it has none that can be read.
+    """
+    try:
+        _, _, edge, connection = parse_batch(message.subject)
+    except Corrupt:
+        edge, connection = "", message.subject
+    runs: list[Run] = []
+    try:
+        runs = envelope.parse_runs(message.headers)
+    except Corrupt:
+        if rows is None:
+            return []
+    if rows is not None and sum(run.rows for run in runs) != rows:
+        runs = [Run(0, message.at_us - message.at_us % MINUTE_US, FOREIGN, 0, rows)]
+    return [
+        Taken(CellKey(edge, connection, run.group, run.minute_us, run.epoch), run.before, run.rows)
+        for run in runs
+    ]
+
+
+def _outcome(
+    chunk: Chunk, order: np.ndarray | None, suspect: BoolArray, found: _Found | None
+) -> list[Taken]:
+    """What became of each run of a chunk.
+
+    Args:
+        order: rows of the chunk's good messages, one after another, that were not dropped among
+            themselves; None: all, as they came.
+        suspect: which of those are not newer than what the table had of their tag.
+        found: what the table has of those; None: nothing.
+    """
+    good = [at for at, run in enumerate(chunk.runs) if not run.rejected]
+    sizes = np.array([chunk.runs[at].rows for at in good], np.int64)
+    total = int(sizes.sum())
+    if len(suspect) == total and not suspect.any():
+        stored, late = sizes, np.zeros(len(sizes), np.int64)
+    else:
+        run_of = np.repeat(np.arange(len(sizes)), sizes)
+        run_of = run_of if order is None else run_of[order]
+        if found is not None:
+            run_of, suspect = run_of[~found.is_known], suspect[~found.is_known]
+        stored = np.bincount(run_of, minlength=len(sizes))
+        late = np.bincount(run_of[suspect], minlength=len(sizes))
+    taken = list(chunk.runs)
+    for at, kept, of_them_late in zip(good, stored.tolist(), late.tolist(), strict=True):
+        run = taken[at]
+        taken[at] = run._replace(stored=kept, duplicate=run.rows - kept, late=of_them_late)
+    return taken
 
 
 def _bound_quarantine(folder: Path) -> int:

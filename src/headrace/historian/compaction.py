@@ -5,7 +5,8 @@ Two kinds of work, one unit a call, so that the caller can stop between them:
 * merge: 16 or more neighbouring small files of like size become one (tiers of factor 16, so that a sample
   is rewritten about log16(n) times);
 * close: 8 or more neighbouring files whose time is over for an hour are rewritten by tag, so that one
-  tag's whole time in them lies in one or two files.
+  tag's whole time in them lies in one or two files, and in the encodings that take least room. They wait for
+  4 million samples, a day at most.
 
 Only neighbours in age of content are joined, and the result has the highest ordinal of its inputs: which
 of two samples of one identity counts stays the same (see :mod:`headrace.historian.layout`). A crash leaves
@@ -43,6 +44,7 @@ LATE_US: Final = 3_600 * US_PER_S
 CLOSE_FILES_MIN: Final = 8
 CLOSE_ROWS_MIN: Final = 4_000_000
 CLOSE_ROWS_MAX: Final = 64_000_000
+CLOSE_WAIT_US: Final = DAY_US
 _log = logging.getLogger(__name__)
 
 
@@ -164,13 +166,20 @@ def find_closed(files: Sequence[DataFile], now_us: int) -> list[DataFile]:
         ):
             run.append(file)
             continue
-        if len(run) >= CLOSE_FILES_MIN and sum(f.rows for f in run) >= CLOSE_ROWS_MIN:
+        if run and _is_worth_closing(run, now_us):
             return _bounded(run, CLOSE_ROWS_MAX)
         run = []
     return []
 
 
+def _is_worth_closing(run: Sequence[DataFile], now_us: int) -> bool:
+    """Enough samples, or the oldest has waited for more for a day."""
+    if len(run) >= CLOSE_FILES_MIN and sum(file.rows for file in run) >= CLOSE_ROWS_MIN:
+        return True
+    return min(file.modified_ms for file in run) * 1_000 <= now_us - CLOSE_WAIT_US
+
+
 def _bounded(run: list[DataFile], rows_max: int) -> list[DataFile]:
-    """The beginning of the run up to ``rows_max`` rows, at least two files."""
+    """The beginning of the run up to ``rows_max`` rows, two files in any case."""
     total = np.cumsum([file.rows for file in run])
     return run[: max(int(np.searchsorted(total, rows_max, side="right")), 2)]

@@ -23,6 +23,7 @@ we and foreign engines prune.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,13 +33,13 @@ import polars as pl
 from deltalake import Field, Schema
 from deltalake.schema import PrimitiveType
 
+from headrace.historian.parquet import encode
 from headrace.model.sample import COLUMNS, SCHEMA, TIMESTAMP
 
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 FILE_ROWS: Final = 1_000_000
 ROW_GROUP_ROWS: Final = 65_536
 COMPRESSION_LEVEL: Final = 1
-CLOSED_ROW_GROUP_ROWS: Final = 131_072
-CLOSED_COMPRESSION_LEVEL: Final = 3
 APP_PREFIX: Final = "headrace/"
 
 DELTA_SCHEMA: Final = Schema(
@@ -85,7 +86,17 @@ class DataFile:
     @property
     def ordinal(self) -> int:
         """Age of content; see the module."""
-        return int(self.path.split("-")[1])
+        return ordinal_of(self.path)
+
+
+def ordinal_of(name: str) -> int:
+    """Age of content of a data file.
+
+    Example:
+        >>> ordinal_of(file_name(7, 1, "c9"))
+        7
+    """
+    return int(name.split("-")[1])
 
 
 def file_name(ordinal: int, part: int, rewritten: str = "") -> str:
@@ -149,15 +160,21 @@ def sort_unique(batch: pl.DataFrame) -> pl.DataFrame:
         >>> sort_unique(two)["value"].to_list()
         [1.0]
     """
+    order = unique_order(batch)
+    return batch if order is None else batch[order]
+
+
+def unique_order(batch: pl.DataFrame) -> np.ndarray | None:
+    """The rows that :func:`sort_unique` takes, in its order; None when the batch is so already."""
     tag_id, at_us = identity(batch)
     if is_sorted_unique(tag_id, at_us):
-        return batch
+        return None
     received_us = batch["received_timestamp"].to_physical().to_numpy()
     order = np.lexsort((received_us, at_us, tag_id))
     tag_id, at_us = tag_id[order], at_us[order]
     last = np.ones(len(order), np.bool_)
     last[:-1] = (tag_id[1:] != tag_id[:-1]) | (at_us[1:] != at_us[:-1])
-    return batch[order[last]]
+    return np.asarray(order[last])
 
 
 def identity(batch: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -179,19 +196,27 @@ def is_sorted_unique(tag_id: np.ndarray, at_us: np.ndarray) -> bool:
 def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> DataFile:
     """Write sorted rows as one Parquet file and sync it; the folder is synced by the commit.
 
-    zstd over Polars' own encodings; closed files, which are written once and read for ever, get larger row
-    groups and a higher level: see docs/adr/0005 for what was measured.
+    Polars writes what will be rewritten soon; closed files, which are written once and read for ever, get
+    encodings by trial (:mod:`headrace.historian.parquet`).
+
+    Raises:
+        OSError: the disk refused.
     """
     path = table / name
-    closed = is_closed(name)
     with path.open("wb") as handle:
-        to_stored(rows).write_parquet(
-            handle,
-            compression="zstd",
-            compression_level=CLOSED_COMPRESSION_LEVEL if closed else COMPRESSION_LEVEL,
-            row_group_size=CLOSED_ROW_GROUP_ROWS if closed else ROW_GROUP_ROWS,
-            statistics=True,
-        )
+        try:
+            if is_closed(name):
+                handle.write(encode(to_stored(rows)))
+            else:
+                to_stored(rows).write_parquet(
+                    handle,
+                    compression="zstd",
+                    compression_level=COMPRESSION_LEVEL,
+                    row_group_size=ROW_GROUP_ROWS,
+                    statistics=True,
+                )
+        except pl.exceptions.ComputeError as error:
+            raise os_error(error, path) or error from error
         handle.flush()
         os.fsync(handle.fileno())
     tag_id, at_us = identity(rows)
@@ -205,6 +230,22 @@ def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> 
         end_us=int(at_us.max()),
         modified_ms=modified_ms,
     )
+
+
+def os_error(error: Exception, path: Path) -> OSError | None:
+    """The refusal of the disk that a library tells in words alone; None when it is another error.
+
+    Example:
+        >>> os_error(ValueError("parquet: underlying IO error: (os error 28)"), Path("a")).errno
+        28
+        >>> os_error(ValueError("no column of this name"), Path("a")) is None
+        True
+    """
+    found = _OS_ERROR.search(str(error))
+    if found is None:
+        return None
+    number = int(found[1])
+    return OSError(number, os.strerror(number), str(path))
 
 
 def sync_path(path: Path) -> None:

@@ -22,15 +22,17 @@ from headrace.historian.aggregates import STATUS_AGGREGATES, calculate, check_na
 from headrace.historian.downsample import bucket_edges, downsample, empty_buckets
 from headrace.historian.index import Snapshot, TableIndex
 from headrace.historian.intervals import AggregateConfiguration, Raw, interval_edges
+from headrace.historian.last import LastValues, edge, load
 from headrace.historian.layout import DataFile, sort_unique
 from headrace.historian.scan import US_MAX, US_MIN, matching, read_files, scan_files
-from headrace.historian.tail import Segment, Tail
+from headrace.historian.tail import Report, Segment, Tail
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.sample import TIMESTAMP, empty_batch
 
 ROWS_MAX: Final = 20_000_000
 LOOK_FILES: Final = 8
+FRESH_FILES_MAX: Final = 256
 TRIES: Final = 5
 AGGREGATE_SCHEMA: Final = {
     "tag_id": pl.Int64(),
@@ -56,6 +58,19 @@ class View:
     app: str = ""
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far the history has come.
+
+    Attributes:
+        committed_sequence: of the log, in the table; -1 when it is not known.
+        tail_paused: the tail is full: what came since is not read yet.
+    """
+
+    committed_sequence: int
+    tail_paused: bool
+
+
 class Reader:
     """Reads one historian's samples.
 
@@ -76,8 +91,26 @@ class Reader:
         self._table = table
         self._index = index or TableIndex(table)
         self._tail = tail
-        self._last = _LastValues()
+        self._last = _Known()
         self._last_lock = threading.Lock()
+
+    async def catch_up(self, timeout_s: float) -> None:
+        """Wait until reads have everything that the log has now; nothing to wait for without a tail.
+
+        Raises:
+            Transient: HIST-1030 when that takes longer than ``timeout_s``.
+        """
+        if self._tail is not None:
+            await self._tail.catch_up(timeout_s)
+
+    def standing(self) -> Standing:
+        """How far the table has come, and whether the tail follows."""
+        snapshot = self._index.refresh()
+        tail = self._tail
+        committed = snapshot.committed(tail.app) if tail is not None and tail.app else None
+        return Standing(
+            -1 if committed is None else committed, tail.paused if tail is not None else False
+        )
 
     def view(self) -> View:
         """The state of now; the snapshot is taken before the tail, so nothing falls between."""
@@ -287,7 +320,7 @@ class Reader:
         fresh = self._read(View(Snapshot(), view.segments), ids, start_us, end_us)
         if only is not None:
             fresh = fresh.filter(only)
-        found = _edge(fresh, newest)
+        found = edge(fresh, newest=newest)
         files = view.snapshot.select(ids[0], ids[-1], start_us, end_us)
         files.sort(key=lambda f: f.end_us if newest else f.start_us, reverse=newest)
         open_ids = set(ids)
@@ -306,60 +339,64 @@ class Reader:
                     rows = read_files(self._table, [file], here, start_us, end_us)
                     # a file has each identity once, so its own edge is enough, unless a
                     # correction in another file may take away what `only` asks for
-                    parts.append(_edge(rows, newest) if only is None else rows)
+                    parts.append(edge(rows, newest=newest) if only is None else rows)
             if not parts:
                 continue
             rows = pl.concat(parts)
             if only is not None:
                 rows = sort_unique(rows).filter(only)
             # found may hold a sample of the tail with the same identity: the tail is newer
-            found = _edge(sort_unique(pl.concat([rows, found])), newest)
+            found = edge(sort_unique(pl.concat([rows, found])), newest=newest)
         return found
 
     def _last_of(self, view: View, wanted: list[int]) -> pl.DataFrame:
         known = self._last
-        unknown = [tag_id for tag_id in wanted if tag_id not in known.tags]
         known.take_files(self._table, view.snapshot)
+        unknown = [tag_id for tag_id in wanted if tag_id not in known.tags]
         if unknown:
-            known.take(self._nearest(view, unknown, US_MIN, US_MAX, newest=True), unknown)
+            known.take(self._first_last(view, unknown), unknown)
         known.take_segments(view)
-        return known.rows.filter(
+        return known.values.rows.filter(
             pl.col("tag_id").is_in(pl.Series(np.asarray(wanted, np.int64)).implode())
         )
 
+    def _first_last(self, view: View, tag_ids: list[int]) -> pl.DataFrame:
+        """The newest samples of tags that nobody asked for yet: as kept beside the table, and what the
+        table got since; from the table's files where nothing is kept."""
+        kept = load(self._table)
+        fresh = kept.fresh(view.snapshot) if kept else []
+        if kept is None or len(fresh) > FRESH_FILES_MAX:
+            return self._nearest(view, tag_ids, US_MIN, US_MAX, newest=True)
+        kept.take_files(self._table, fresh, tag_ids)
+        return kept.rows.filter(
+            pl.col("tag_id").is_in(pl.Series(np.asarray(tag_ids, np.int64)).implode())
+        )
 
-class _LastValues:
+
+class _Known:
     """The newest sample of the tags that were asked for, brought up to date by what is new since."""
 
     def __init__(self) -> None:
         self.tags: set[int] = set()
-        self.rows = empty_batch()
-        self._ordinal = -1
+        self.values = LastValues()
         self._sequence = -1
         self._app = ""
 
+    def take_files(self, table: Path, snapshot: Snapshot) -> None:
+        self.values.take_files(table, self.values.fresh(snapshot), sorted(self.tags))
+
     def take(self, rows: pl.DataFrame, tags: list[int]) -> None:
         self.tags.update(tags)
-        self._fold(rows)
-
-    def take_files(self, table: Path, snapshot: Snapshot) -> None:
-        newest = max((file.ordinal for file in snapshot.files), default=-1)
-        fresh = [file for file in snapshot.files if file.ordinal > self._ordinal]
-        if fresh and self.tags:
-            self._fold(read_files(table, fresh, sorted(self.tags), US_MIN, US_MAX))
-        self._ordinal = newest
+        self.values.fold(rows)
+        self._sequence = -1  # segments that were taken before had not these tags
 
     def take_segments(self, view: View) -> None:
         if view.app != self._app:
             self._app, self._sequence = view.app, -1
         for segment in view.segments:
             if segment.last > self._sequence:
-                self._fold(segment.read(sorted(self.tags), US_MIN, US_MAX))
+                self.values.fold(segment.read(sorted(self.tags), US_MIN, US_MAX))
                 self._sequence = segment.last
-
-    def _fold(self, rows: pl.DataFrame) -> None:
-        if rows.height:
-            self.rows = _edge(sort_unique(pl.concat([self.rows, rows])), newest=True)
 
 
 def _aggregate_of(
@@ -392,16 +429,6 @@ def _aggregate_of(
     )
 
 
-def _edge(rows: pl.DataFrame, newest: bool) -> pl.DataFrame:
-    """The last (or first) row of each tag of sorted rows."""
-    if not rows.height:
-        return rows
-    tag_id = rows["tag_id"].to_numpy()
-    border = np.flatnonzero(tag_id[1:] != tag_id[:-1])
-    places = np.append(border, len(tag_id) - 1) if newest else np.append(0, border + 1)
-    return rows[places]
-
-
 def _undecided(found: pl.DataFrame, ids: set[int], border_us: int, newest: bool) -> set[int]:
     """Tags that files up to ``border_us`` may still change."""
     at = found["source_timestamp"].to_physical()
@@ -415,13 +442,18 @@ def _by_age(files: list[DataFile]) -> list[DataFile]:
 
 @asynccontextmanager
 async def open_reader(
-    folder: DataFolder, bus: Bus | None = None, *, catch_up: bool = True
+    folder: DataFolder,
+    bus: Bus | None = None,
+    *,
+    catch_up: bool = True,
+    report: Report | None = None,
 ) -> AsyncIterator[Reader]:
     """A reader of a folder's history, with the tail when there is a bus.
 
     Args:
         bus: None reads the table alone: what is not committed yet is not seen.
         catch_up: wait until the tail has everything that the log has now.
+        report: told when the tail is full and pauses, and when it follows again.
 
     Raises:
         Transient: HIST-1030 when the tail cannot catch up within 10 s.
@@ -430,7 +462,7 @@ async def open_reader(
     if bus is None:
         yield Reader(folder.table, None, index)
         return
-    tail = Tail(bus, index)
+    tail = Tail(bus, index, report=report)
     await tail.start()
     try:
         if catch_up:

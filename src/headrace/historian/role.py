@@ -22,6 +22,8 @@ from headrace.bus.desired import read_desired
 from headrace.bus.subjects import Subjects
 from headrace.historian.care import Care
 from headrace.historian.commit import Committer
+from headrace.historian.ledger_keeper import LedgerKeeper
+from headrace.historian.ledger_store import LedgerStore, open_ledger
 from headrace.historian.table import Table, open_table
 from headrace.historian.writer import Severity, Writer, WriterSettings
 from headrace.model.desired import HistorianConfig
@@ -56,12 +58,16 @@ async def run(
     used_clock = clock or SystemClock()
     with _one_at_a_time(folder.table):
         table = await asyncio.to_thread(open_table, folder.table, used_clock)
+        ledger = await asyncio.to_thread(open_ledger, folder.ledger_file, used_clock)
         committer = await asyncio.to_thread(
-            Committer, table, folder.root / "quarantine", used_clock
+            Committer, table, folder.root / "quarantine", used_clock, ledger
         )
-        async with open_bus(address, "historian", wait_s=BROKER_WAIT_S) as bus:
-            role = _Role(bus, subjects, table, committer, used_clock, settings)
-            await role.run(stop)
+        try:
+            async with open_bus(address, "historian", wait_s=BROKER_WAIT_S) as bus:
+                role = _Role(bus, subjects, table, committer, ledger, used_clock, settings)
+                await role.run(stop)
+        finally:
+            ledger.close()
 
 
 class _Role:
@@ -71,6 +77,7 @@ class _Role:
         subjects: Subjects,
         table: Table,
         committer: Committer,
+        ledger: LedgerStore,
         clock: Clock,
         settings: WriterSettings | None,
     ) -> None:
@@ -80,6 +87,7 @@ class _Role:
         self._events: deque[Event] = deque(maxlen=EVENTS_WAITING_MAX)
         self._config = HistorianConfig()
         self._care = Care(table, clock, lambda: self._config)
+        self._ledger = LedgerKeeper(bus, subjects, ledger, clock, report=self._report)
         self._writer = Writer(
             bus,
             table,
@@ -96,9 +104,13 @@ class _Role:
         done = asyncio.Event()
         health = asyncio.create_task(self._tell(done))
         care = asyncio.create_task(self._care.run(done))
+        kept = asyncio.Event()
+        ledger = asyncio.create_task(self._ledger.run(kept))
         try:
             await self._writer.run(stop)
         finally:
+            kept.set()
+            await ledger
             done.set()
             await asyncio.gather(health, care)
 

@@ -23,10 +23,12 @@ from headrace.historian.layout import (
     DELTA_SCHEMA,
     TABLE_CONFIGURATION,
     DataFile,
+    os_error,
     sync_path,
 )
 from headrace.model.errors import Corrupt, Terminal
 from headrace.model.time import Clock, to_datetime
+from headrace.security.files import make_folder
 
 COUNTER_PREFIX: Final = "headrace."
 _log = logging.getLogger(__name__)
@@ -90,7 +92,7 @@ class Table:
                     actions, mode="append", schema=DELTA_SCHEMA, commit_properties=properties
                 )
             except DeltaError as error:
-                raise _conflict(self.path, error) from error
+                raise os_error(error, self.path) or _conflict(self.path, error) from error
             self._handle.update_incremental()
             self.counters = totals
             self.snapshot = make_snapshot(self._handle)
@@ -165,7 +167,7 @@ def open_table(path: Path, clock: Clock) -> Table:
     Raises:
         Corrupt: HIST-1002 when it cannot be opened even so.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     put_aside_torn_entries(path)
     try:
         return _open(path, clock)

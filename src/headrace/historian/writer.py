@@ -14,6 +14,7 @@ then nothing more is taken, the log keeps it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import shutil
 from collections import deque
@@ -32,7 +33,7 @@ from headrace.bus.log import (
     stored_at_us,
 )
 from headrace.bus.subjects import SAMPLES_STREAM
-from headrace.historian.commit import LOG_AT_US, Chunk, Committed, Committer
+from headrace.historian.commit import LOG_AT_US, Chunk, Committed, Committer, runs_of
 from headrace.historian.layout import app_id
 from headrace.historian.table import Table
 from headrace.model.desired import HistorianConfig
@@ -133,6 +134,9 @@ class Writer:
         self._app = app_id(SAMPLES_STREAM, info.created_us)
         self._reconnects = self._bus.reconnects
         position = await self._start(info)
+        # A disk that refuses this refuses the next commit too, which says so.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._committer.begin, self._app, position)
         log = LogReader(self._bus, position)
         self._pending, self._in_flight = Chunk(position), None  # the log gives again what failed
         self._recent.clear()
@@ -201,7 +205,8 @@ class Writer:
                 "It is kept in the quarantine folder with the reason; see what publishes it.",
             )
             return
-        self._pending.take(message.sequence, batch, len(message.body), now_s, message.at_us)
+        runs = runs_of(message, batch.height)
+        self._pending.take(message.sequence, batch, len(message.body), now_s, message.at_us, runs)
 
     def _report_lost(self, log: LogReader) -> None:
         for first, last in log.lost:

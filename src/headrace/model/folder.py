@@ -15,9 +15,12 @@ class DataFolder:
         site.toml          desired state, written by people and by the console's forms
         site.versions/     the last 100 versions of it
         metadata.db        equipment, tags, users (SQLite)
+        ledger.db          the loss ledger (SQLite), written by the historian
         table/             the historian's Delta table of samples
         broker/            the broker's configuration and JetStream store
         certificates/      own certificates, and trusted/ and rejected/ of others
+        hub/               what a hub needs to take edges in: its certificates, the edges that joined
+        edge/              what an edge on its own machine got when it joined its hub
         run/               what is running now: ports, credentials, process ids (private, mode 600)
         logs/              one log file a process
 
@@ -41,6 +44,10 @@ class DataFolder:
         return self.root / "metadata.db"
 
     @property
+    def ledger_file(self) -> Path:
+        return self.root / "ledger.db"
+
+    @property
     def table(self) -> Path:
         return self.root / "table"
 
@@ -51,6 +58,14 @@ class DataFolder:
     @property
     def certificates(self) -> Path:
         return self.root / "certificates"
+
+    @property
+    def hub(self) -> Path:
+        return self.root / "hub"
+
+    @property
+    def edge(self) -> Path:
+        return self.root / "edge"
 
     @property
     def run(self) -> Path:

@@ -111,7 +111,9 @@ def _open_engine(folder: DataFolder) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: Any, _record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "busy_timeout=5000", "foreign_keys=ON"):
+        # FULL is not the default of every build: without it a power cut takes the last changes back.
+        pragmas = ("journal_mode=WAL", "busy_timeout=5000", "foreign_keys=ON", "synchronous=FULL")
+        for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 
     return engine

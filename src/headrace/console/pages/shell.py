@@ -28,6 +28,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("assets", "/equipment", "tree", "read"),
     ("trend", "/trend", "trend", "read"),
     ("connections", "/connections", "plug", "read"),
+    ("ledger", "/ledger", "ledger", "read"),
     ("events", "/events", "events", "read"),
     ("faults", "/faults", "fault", "simulate"),
     ("users", "/users", "users", "administer"),
@@ -42,6 +43,9 @@ _JS_TEXTS: Final = {
     "good": "state.good",
     "uncertain": "state.uncertain",
     "bad": "state.bad",
+    "why": "why.title",
+    "close": "why.close",
+    "why_no_console": "why.no_console",
 }
 
 

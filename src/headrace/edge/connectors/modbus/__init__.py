@@ -22,6 +22,7 @@ from headrace.edge.connectors.modbus.groupplan import (
     parse_tag,
     span_of,
 )
+from headrace.edge.connectors.modbus.pipelining import Refusals
 from headrace.edge.contract import Ability, ConnectorContext, Mode, ScanGroup
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import Misconfigured
@@ -37,6 +38,9 @@ class ModbusType:
     options: type[msgspec.Struct] = ModbusOptions
     endpoint_example: str = "192.168.0.10:502"
     address_example: str = "holding:12:float32:CDAB"
+
+    def __init__(self) -> None:
+        self._refusals = Refusals()
 
     def check_connection(self, connection: ConnectionConfig) -> None:
         """Check endpoint, options, and the tags against them.
@@ -64,7 +68,7 @@ class ModbusType:
         Raises:
             Misconfigured: EDGE-3040 to EDGE-3050, for wrong settings.
         """
-        return ModbusConnector(parse_settings(connection), context)
+        return ModbusConnector(parse_settings(connection), context, self._refusals)
 
 
 def _check_groups(connection: ConnectionConfig, settings: ModbusSettings) -> None:

@@ -32,8 +32,8 @@ from headrace.edge.connectors.modbus.datatype import (
 )
 from headrace.edge.connectors.modbus.groupplan import limits_of
 from headrace.edge.connectors.modbus.plan import Block, Span, halves, plan_blocks
-from headrace.edge.connectors.modbus.protocol import EXCEPTION_FLAG, read_request
-from headrace.edge.connectors.modbus.session import ModbusSession, Request
+from headrace.edge.connectors.modbus.protocol import EXCEPTION_FLAG, Request, read_request
+from headrace.edge.connectors.modbus.session import ModbusSession
 from headrace.edge.connectors.modbus.statuses import ILLEGAL_FUNCTION
 from headrace.edge.contract import BrowseItem
 from headrace.model.errors import Misconfigured, Transient

@@ -32,7 +32,8 @@ class ModbusOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         bits_max: coils or discrete inputs in one read, at most 2000.
         gap_max: registers that nobody asked for, read along to save a request.
         forbidden: ranges that are never read, not even in a gap: ``["holding:100-119"]``.
-        requests_in_flight: requests sent before the first answer came (``tcp`` only).
+        requests_in_flight: requests sent before the first answer came (``tcp`` only); 1 is one at a
+            time, 0 finds out what the device bears and stays below it (pipelining.py).
         timestamp: the device's own clock of the values, ``holding:0:uint64@us`` (or ``@ms``, ``@s``
             since 1970 UTC). It is read in the same block as the values and is their source timestamp.
         record_sequence: address of a record's number. The device keeps a record until its number
@@ -53,7 +54,7 @@ class ModbusOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     bits_max: Annotated[int, msgspec.Meta(ge=1, le=2000)] = 2000
     gap_max: Annotated[int, msgspec.Meta(ge=0, le=124)] = 16
     forbidden: tuple[str, ...] = ()
-    requests_in_flight: Annotated[int, msgspec.Meta(ge=1, le=32)] = 1
+    requests_in_flight: Annotated[int, msgspec.Meta(ge=0, le=32)] = 0
     timestamp: str = ""
     record_sequence: str = ""
     record_acknowledge: str = ""

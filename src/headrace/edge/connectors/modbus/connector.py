@@ -31,15 +31,15 @@ from headrace.edge.connectors.modbus.groupplan import (
     parse_tag,
     span_of,
 )
-from headrace.edge.connectors.modbus.poll import SILENT, Polled, answered_us, poll
-from headrace.edge.connectors.modbus.protocol import read_request
-from headrace.edge.connectors.modbus.session import ModbusSession, Request
+from headrace.edge.connectors.modbus.line import Line
+from headrace.edge.connectors.modbus.pipelining import Refusals
+from headrace.edge.connectors.modbus.poll import SILENT, Polled, answered_us
+from headrace.edge.connectors.modbus.protocol import Request, read_request
 from headrace.edge.connectors.modbus.statuses import DEVICE_FAILURE, meaning
 from headrace.edge.connectors.modbus.write import RegisterWriter
 from headrace.edge.contract import BrowseItem, ConnectorContext, Reading, ScanGroup
 from headrace.model import status as codes
 from headrace.model.desired import TagConfig
-from headrace.model.errors import Transient
 from headrace.model.sample import Int64Array, concat_batches, empty_batch, make_batch
 
 PLANS_MAX: Final = 64
@@ -64,14 +64,19 @@ class ModbusConnector:
     Args:
         settings: parsed settings of the connection.
         context: what the host lends.
+        refusals: devices that bear one request at a time, known from earlier sessions.
     """
 
-    def __init__(self, settings: ModbusSettings, context: ConnectorContext) -> None:
+    def __init__(
+        self,
+        settings: ModbusSettings,
+        context: ConnectorContext,
+        refusals: Refusals | None = None,
+    ) -> None:
         self._settings = settings
         self._clock = context.clock
-        self._session: ModbusSession | None = None
+        self._line = Line(settings, context.clock, refusals or Refusals())
         self._plans: dict[int, GroupPlan] = {}
-        self._quiet: dict[int, float] = {}
         self._record = _Record()
 
     async def connect(self) -> None:
@@ -80,13 +85,11 @@ class ModbusConnector:
         Raises:
             Transient: EDGE-3001.
         """
-        self._session = ModbusSession(self._settings)
-        await self._session.open()
+        await self._line.open()
 
     async def close(self) -> None:
         """Give up the TCP connection."""
-        if self._session is not None:
-            self._session.close()
+        self._line.close()
 
     async def read(self, group: ScanGroup) -> Reading:
         """Poll the group's tags once.
@@ -94,16 +97,15 @@ class ModbusConnector:
         Raises:
             Transient: EDGE-3002 no answer, EDGE-3003 connection lost, EDGE-3004 broken protocol.
         """
-        session = self._open_session()
         plan = self._plan(group)
-        polled, torn = await self._poll(session, plan)
+        polled, torn = await self._poll(plan)
         now_us = self._clock.now_us()
         loop_s = asyncio.get_running_loop().time()
         received_us = answered_us(plan, polled, loop_s, now_us)
         columns = plan.decoder.decode(polled.buffer)
         errors = {tag_id: str(error) for tag_id, error in plan.wrong.items()}
         errors |= self._mark_failed(plan, polled, columns)
-        reading = Reading(_EMPTY, 0, errors, notices=self._notices(session, plan, polled))
+        reading = Reading(_EMPTY, 0, errors, notices=self._notices(polled))
         clock_us = self._device_clock_us(plan, polled, columns)
         reading.device_time_us = clock_us
         if plan.sequence_row is not None and not await self._is_new(plan, polled, columns, reading):
@@ -118,7 +120,7 @@ class ModbusConnector:
             Refused, Misconfigured, Transient: see :class:`RegisterWriter`.
         """
         address = parse_tag(tag, self._settings)
-        writer = RegisterWriter(self._open_session(), self._settings)
+        writer = RegisterWriter(await self._line.session(), self._settings)
         return await writer.write(address, value, f"{tag.path} at {tag.address}")
 
     async def browse(self, address: str) -> list[BrowseItem]:
@@ -127,14 +129,7 @@ class ModbusConnector:
         Raises:
             Misconfigured: the range is wrong. Transient: the device does not answer.
         """
-        return await browse(self._open_session(), self._settings, address)
-
-    def _open_session(self) -> ModbusSession:
-        if self._session is None:
-            raise Transient(
-                "EDGE-3003", f"{self._settings.name} is not connected", "Connect before you read."
-            )
-        return self._session
+        return await browse(await self._line.session(), self._settings, address)
 
     def _plan(self, group: ScanGroup) -> GroupPlan:
         known = self._plans.get(group.scan_interval_ms)
@@ -144,22 +139,23 @@ class ModbusConnector:
             known = self._plans[group.scan_interval_ms] = make_plan(group, self._settings)
         return known
 
-    async def _poll(self, session: ModbusSession, plan: GroupPlan) -> tuple[Polled, bool]:
+    async def _poll(self, plan: GroupPlan) -> tuple[Polled, bool]:
         """One poll; True when the device's clock moved while its block had to be read in parts."""
         if plan.clock_row is None or not needs_one_block(self._settings):
-            return await poll(session, plan, self._quiet, self._clock.monotonic_s()), False
+            return await self._line.poll(plan), False
         for _ in range(CLOCK_TRIES):
-            polled = await poll(session, plan, self._quiet, self._clock.monotonic_s())
+            polled = await self._line.poll(plan)
             if not plan.splits:
                 return polled, False
-            if not polled.cut and await self._clock_stands(session, plan, polled):
+            if not polled.cut and await self._clock_stands(plan, polled):
                 return polled, False
         return polled, True
 
-    async def _clock_stands(self, session: ModbusSession, plan: GroupPlan, polled: Polled) -> bool:
+    async def _clock_stands(self, plan: GroupPlan, polled: Polled) -> bool:
         assert plan.clock_row is not None, "only asked for with a clock"
         span = span_of(plan.addresses[plan.clock_row])
         request = read_request(span.table, span.start, span.count)
+        session = await self._line.session()
         (answer,) = await session.exchange([Request(span.unit, request)])
         at = plan.offsets[0] + 2 * (span.start - plan.blocks[0].start)
         return answer is not None and answer.pdu[2:] == polled.buffer[at : at + 2 * span.count]
@@ -229,17 +225,11 @@ class ModbusConnector:
     async def _write_acknowledge(self, number: int) -> None:
         assert self._settings.record is not None, "only called with records"
         address = self._settings.record[1]
-        writer = RegisterWriter(self._open_session(), self._settings)
+        writer = RegisterWriter(await self._line.session(), self._settings)
         await writer.write_sequence(address, number, self._settings.options.record_acknowledge)
 
-    def _notices(
-        self, session: ModbusSession, plan: GroupPlan, polled: Polled
-    ) -> tuple[tuple[str, str], ...]:
-        notices: list[tuple[str, str]] = []
-        if session.stale:
-            text = f"{session.stale} answers came too late or unasked and were thrown away"
-            notices.append(("EDGE-3010", text))
-            session.stale = 0
+    def _notices(self, polled: Polled) -> tuple[tuple[str, str], ...]:
+        notices = self._line.take_notices()
         for block in polled.news:
             text = (
                 f"unit {block.unit} refused {block.count} of {block.table} from {block.start} "

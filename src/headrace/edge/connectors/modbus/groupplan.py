@@ -20,6 +20,7 @@ from headrace.edge.connectors.modbus.plan import (
     plan_blocks,
     plan_together,
 )
+from headrace.edge.connectors.modbus.protocol import READ_FUNCTION, Request, read_request
 from headrace.edge.contract import ScanGroup
 from headrace.model.desired import TagConfig
 from headrace.model.errors import Misconfigured
@@ -52,6 +53,10 @@ class GroupPlan:
         addresses: the same tags' addresses, then of the clock and the sequence when there are any.
         wrong: tags that cannot be read, with the reason.
         blocks, offsets: the reads, and where each one's bytes begin in the buffer.
+        requests: one for each block.
+        heads: how a whole answer to each begins (function, bytes); None when a block is of bits, which
+            need more than to be put one behind the other.
+        block_of: the block of each row.
         splits: block number -> how it is asked for now; filled by the connector.
     """
 
@@ -65,6 +70,9 @@ class GroupPlan:
     size: int
     rows: dict[Span, list[int]]
     block_rows: list[IndexArray]
+    block_of: IndexArray
+    requests: list[Request]
+    heads: list[bytes] | None
     decoder: ColumnDecoder
     clock_row: int | None
     sequence_row: int | None
@@ -213,6 +221,12 @@ def _width(block: Block) -> int:
     return 1 if block.table in BIT_TABLES else 2
 
 
+def _heads(blocks: tuple[Block, ...]) -> list[bytes] | None:
+    if any(block.table in BIT_TABLES for block in blocks):
+        return None
+    return [bytes((READ_FUNCTION[block.table], 2 * block.count)) for block in blocks]
+
+
 def _laid_out(
     group: ScanGroup,
     settings: ModbusSettings,
@@ -234,6 +248,12 @@ def _laid_out(
     for row, address in enumerate(addresses):
         places.append(Place(where[span_of(address)], address.data_type, address.order))
         rows.setdefault(span_of(address), []).append(row)
+    block_rows = [
+        np.array([row for span in block.spans for row in rows[span]], np.intp) for block in blocks
+    ]
+    block_of = np.zeros(len(addresses), np.intp)
+    for number, members in enumerate(block_rows):
+        block_of[members] = number
     clock = settings.timestamp is not None
     return GroupPlan(
         group=group,
@@ -245,10 +265,13 @@ def _laid_out(
         offsets=offsets,
         size=size,
         rows=rows,
-        block_rows=[
-            np.array([row for span in block.spans for row in rows[span]], np.intp)
+        block_rows=block_rows,
+        block_of=block_of,
+        requests=[
+            Request(block.unit, read_request(block.table, block.start, block.count))
             for block in blocks
         ],
+        heads=_heads(blocks),
         decoder=ColumnDecoder(places, settings.options.string_encoding),
         clock_row=len(tags) if clock else None,
         sequence_row=len(tags) + clock if settings.record else None,

@@ -31,16 +31,17 @@ from headrace.edge.connectors.modbus.plan import Block, Span, cover, halves
 from headrace.edge.connectors.modbus.protocol import (
     EXCEPTION_FLAG,
     PDU_BYTES_MAX,
+    Request,
     read_request,
 )
-from headrace.edge.connectors.modbus.session import Answer, ModbusSession, Request
+from headrace.edge.connectors.modbus.session import Answer, ModbusSession
 from headrace.edge.connectors.modbus.statuses import (
     DEVICE_FAILURE,
     ILLEGAL_ADDRESS,
     ILLEGAL_VALUE,
 )
 from headrace.model.errors import Transient
-from headrace.model.sample import Int64Array
+from headrace.model.sample import Float64Array, Int64Array
 from headrace.model.time import US_PER_S
 
 MERGE_RETRY_S: Final = 60.0
@@ -58,13 +59,15 @@ class Polled:
         buffer: the bytes of all blocks, zero where nothing came.
         failed: spans that failed, with the exception code or :data:`SILENT`.
         answered: rows of the columns, and when their answer came (event loop's clock).
+        whole_s: when the answer of each block came, float64; None unless every block came whole.
         cut: blocks that the device refused whole in this poll, and that were cut.
         news: those of them that were not cut before.
     """
 
-    buffer: bytearray
+    buffer: bytearray | bytes
     failed: dict[Span, int] = field(default_factory=dict)
     answered: list[tuple[IndexArray, float]] = field(default_factory=list)
+    whole_s: Float64Array | None = None
     cut: list[Block] = field(default_factory=list)
     news: list[Block] = field(default_factory=list)
 
@@ -91,12 +94,18 @@ async def poll(
     Raises:
         Transient: EDGE-3002 when no unit answered, and what the session raises.
     """
+    answers: list[Answer | None] = []
+    if not plan.splits and not quiet:
+        answers = await session.exchange(plan.requests)
+        whole = _whole(plan, answers)
+        if whole is not None:
+            return whole
     polled = Polled(bytearray(plan.size))
     outcomes: dict[int, _Outcome] = {}
     pending = _first_parts(plan, polled, outcomes, quiet, now_s)
     asked = {number for number, _ in pending}
     while pending:
-        answers = await session.exchange(
+        answers = answers or await session.exchange(
             [
                 Request(part.unit, read_request(part.table, part.start, part.count))
                 for _, part in pending
@@ -107,9 +116,23 @@ async def poll(
         cut: list[tuple[int, Block]] = []
         for (number, part), answer in zip(pending, answers, strict=True):
             cut += _take(plan, polled, outcomes, number, part, answer)
-        pending = cut
+        pending, answers = cut, []
     _remember(plan, outcomes, asked, now_s)
     return polled
+
+
+def _whole(plan: GroupPlan, answers: Sequence[Answer | None]) -> Polled | None:
+    """What came when every block of registers came whole, which is the rule; else None."""
+    bodies: list[bytes] = []
+    times: list[float] = []
+    if plan.heads is None:
+        return None
+    for head, answer in zip(plan.heads, answers, strict=True):
+        if answer is None or not answer.pdu.startswith(head) or len(answer.pdu) != 2 + head[1]:
+            return None
+        bodies.append(answer.pdu[2:])
+        times.append(answer.at_s)
+    return Polled(b"".join(bodies), whole_s=np.array(times))
 
 
 def _first_parts(
@@ -206,6 +229,7 @@ def _place(plan: GroupPlan, polled: Polled, number: int, part: Block, answer: An
         flags = np.frombuffer(body, np.uint8)
         body = np.unpackbits(flags, count=part.count, bitorder="little").tobytes()
     at = plan.offset(number, part)
+    assert isinstance(polled.buffer, bytearray), "bytes only when all came whole"
     polled.buffer[at : at + len(body)] = body
     polled.answered.append((plan.rows_of(number, part), answer.at_s))
 
@@ -243,6 +267,9 @@ def answered_us(plan: GroupPlan, polled: Polled, loop_s: float, now_us: int) -> 
         loop_s: the event loop's clock now.
         now_us: the wall clock now.
     """
+    if polled.whole_s is not None:
+        ago_us = ((loop_s - polled.whole_s) * US_PER_S).astype(np.int64)
+        return now_us - ago_us[plan.block_of]
     times = np.full(len(plan.addresses), now_us, np.int64)
     for rows, at_s in polled.answered:
         times[rows] = now_us - int((loop_s - at_s) * US_PER_S)

@@ -40,6 +40,13 @@ class FrameError(Exception):
     """The byte stream cannot be Modbus frames any more; only a new connection helps."""
 
 
+class Request(NamedTuple):
+    """One request to a unit."""
+
+    unit: int
+    pdu: bytes
+
+
 class Frame(NamedTuple):
     """One received frame; ``transaction`` is 0 where the framing has none."""
 

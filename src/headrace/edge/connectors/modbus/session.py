@@ -23,19 +23,13 @@ from headrace.edge.connectors.modbus.protocol import (
     EXCEPTION_FLAG,
     Frame,
     FrameError,
+    Request,
     RtuFramer,
     TcpFramer,
     rtu_frame,
     tcp_frame,
 )
 from headrace.model.errors import Transient
-
-
-class Request(NamedTuple):
-    """One request to a unit."""
-
-    unit: int
-    pdu: bytes
 
 
 class Answer(NamedTuple):
@@ -63,14 +57,18 @@ class ModbusSession(asyncio.Protocol):
         settings: where to connect, framing and limits.
 
     Attributes:
+        timeout_s: how long one answer may take.
+        in_flight: requests sent before the first answer came; used for lists of requests only.
+        strict: answers must come complete and in order, or the connection ends.
         stale: answers thrown away since the last look; the connector takes and clears it.
     """
 
     def __init__(self, settings: ModbusSettings) -> None:
         self._settings = settings
         self._serial = settings.options.framing == "rtu_over_tcp"
-        self._timeout_s = settings.options.timeout_s
-        self._in_flight_max = settings.options.requests_in_flight
+        self.timeout_s = settings.options.timeout_s
+        self.in_flight = settings.options.requests_in_flight or 1
+        self.strict = False
         self._framer: TcpFramer | RtuFramer = RtuFramer() if self._serial else TcpFramer()
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
@@ -90,13 +88,13 @@ class ModbusSession(asyncio.Protocol):
         """
         where = self._settings
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.timeout_s):
                 await self._loop.create_connection(lambda: self, where.host, where.port)
         except (OSError, TimeoutError) as error:
             raise Transient(
                 "EDGE-3001",
                 f"cannot connect to {where.name} at {where.endpoint}: "
-                f"{error or f'no answer within {self._timeout_s:g} s'}",
+                f"{error or f'no answer within {self.timeout_s:g} s'}",
                 "Check that the device is on, its address and port, and the network between.",
             ) from error
 
@@ -145,7 +143,7 @@ class ModbusSession(asyncio.Protocol):
             return
         for frame in frames:
             self._take(frame)
-        if frames and self._exchange is not None:
+        if frames and self._exchange is not None and self._transport is not None:
             self._send_more(self._exchange)
 
     def _take(self, frame: Frame) -> None:
@@ -153,7 +151,12 @@ class ModbusSession(asyncio.Protocol):
         key = next(iter(self._waiting), -1) if self._serial else frame.transaction
         waiting = self._waiting.get(key)
         if exchange is None or waiting is None:
+            if self.strict and exchange is not None:
+                self._end("EDGE-3004", "it answered what was not asked")
             self.stale += 1
+            return
+        if self.strict and key != next(iter(self._waiting)):
+            self._end("EDGE-3004", f"{len(self._waiting)} requests were answered out of turn")
             return
         request = exchange.requests[waiting[0]]
         fits = frame.unit == request.unit and frame.pdu[0] & ~EXCEPTION_FLAG == request.pdu[0]
@@ -175,14 +178,14 @@ class ModbusSession(asyncio.Protocol):
         assert transport is not None, "exchange and data_received run only while connected"
         now_s = self._loop.time()
         frames: list[bytes] = []  # written as one: a system call costs more than all the rest
-        while len(self._waiting) < self._in_flight_max and exchange.next < len(exchange.requests):
+        while len(self._waiting) < self.in_flight and exchange.next < len(exchange.requests):
             number = exchange.next
             exchange.next += 1
             request = exchange.requests[number]
             if request.unit in exchange.silent:
                 continue
             self._transaction = self._transaction % 0xFFFF + 1
-            self._waiting[self._transaction] = (number, now_s + self._timeout_s)
+            self._waiting[self._transaction] = (number, now_s + self.timeout_s)
             if self._serial:
                 self._framer.reset()
                 frames.append(rtu_frame(request.unit, request.pdu))
@@ -193,7 +196,7 @@ class ModbusSession(asyncio.Protocol):
         if self._waiting:
             # One timer for all requests, moved only when it fires: cheaper than one a request.
             if self._timer is None:
-                self._timer = self._loop.call_at(now_s + self._timeout_s, self._check_time)
+                self._timer = self._loop.call_at(now_s + self.timeout_s, self._check_time)
         elif not exchange.done.done():
             exchange.done.set_result(None)
 
@@ -205,6 +208,10 @@ class ModbusSession(asyncio.Protocol):
         now_s = self._loop.time()
         for key, (number, deadline_s) in list(self._waiting.items()):
             if deadline_s <= now_s:
+                if self.strict:
+                    waited = f"{len(self._waiting)} requests were not answered in time"
+                    self._end("EDGE-3002", waited)
+                    return
                 exchange.silent.add(exchange.requests[number].unit)
                 del self._waiting[key]
         if self._waiting:

@@ -17,8 +17,8 @@ from headrace.edge.connectors.modbus.columns import ColumnDecoder, Place
 from headrace.edge.connectors.modbus.config import ModbusOptions, ModbusSettings
 from headrace.edge.connectors.modbus.datatype import encode, permutation, whole_number
 from headrace.edge.connectors.modbus.pdu import Pdu, PduError, decode_pdu, encode_pdu
-from headrace.edge.connectors.modbus.protocol import read_request
-from headrace.edge.connectors.modbus.session import ModbusSession, Request
+from headrace.edge.connectors.modbus.protocol import Request, read_request
+from headrace.edge.connectors.modbus.session import ModbusSession
 from headrace.edge.connectors.modbus.statuses import ILLEGAL_FUNCTION, meaning
 from headrace.model.errors import Misconfigured, Refused, Transient
 

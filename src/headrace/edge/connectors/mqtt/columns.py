@@ -147,6 +147,7 @@ class Gathered:
         tag_errors: tag_id -> error text.
         stale: tag_ids whose source died after their samples here; in order, each once.
         notices: (code, text) of happenings.
+        gaps: messages that are missing by their numbers, or could not be used.
     """
 
     columns: Columns = field(default_factory=Columns)
@@ -154,6 +155,7 @@ class Gathered:
     tag_errors: dict[int, str] = field(default_factory=dict)
     stale: dict[int, None] = field(default_factory=dict)
     notices: list[tuple[str, str]] = field(default_factory=list)
+    gaps: int = 0
 
     def die(self, tag_ids: Iterable[int]) -> None:
         """Their source died."""

@@ -180,16 +180,15 @@ class EdgeNode:
 
     def retire_aliases(self) -> None:
         """New births are about to say what aliases mean."""
-        if not self.alias:
-            return
-        for alias, metric in self.alias.items():
-            before = self.former_alias.get(alias)
-            if before is not None and before.identity() != metric.identity():
-                self.changed.add(alias)
-        # Births may have been incomplete: what they did not tell again keeps its former meaning.
-        former = {**self.former_alias, **self.alias}
-        too_many = len(former) > 2 * len(self.alias) + _FORMER_MAX
-        self.former_alias = self.alias if too_many else former
+        if self.alias:
+            for alias, metric in self.alias.items():
+                earlier = self.former_alias.get(alias)
+                if earlier is not None and earlier.identity() != metric.identity():
+                    self.changed.add(alias)
+            # Births may have been incomplete: what they did not tell again keeps its former meaning.
+            former = {**self.former_alias, **self.alias}
+            too_many = len(former) > 2 * len(self.alias) + _FORMER_MAX
+            self.former_alias = self.alias if too_many else former
 
     def tag_ids(self, device_id: str) -> list[int]:
         """The tags declared on a device, or on the node itself for ""."""

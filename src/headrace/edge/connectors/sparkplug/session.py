@@ -328,6 +328,8 @@ class HostSession:
         missing = node.next_seq
         waiting = sorted(node.reorder, key=lambda seq: (seq - missing) % SEQ_COUNT)
         reason = f"message {missing} of its sequence is missing"
+        span = (waiting[-1] - missing) % SEQ_COUNT + 1 if waiting else 1
+        self._out.gaps += span - len(waiting)
         for seq in waiting:
             self._keep_orphan(node, node.reorder[seq])
         node.reorder.clear()
@@ -348,6 +350,7 @@ class HostSession:
         if len(node.orphans) < ORPHANS_MAX:
             node.orphans.append(message)
             return
+        self._out.gaps += 1
         text = f"{node.title} sent more than {ORPHANS_MAX} messages without the births we asked for"
         self._say_lost(text)
 
