@@ -22,18 +22,18 @@ from headrace.historian.layout import (
     file_name,
     identity,
     sort_unique,
-    sync_path,
     write_file,
 )
-from headrace.historian.scan import read_files
-from headrace.historian.table import Table
+from headrace.historian.scan import read_files, scan_files
+from headrace.historian.storage import sync_path
+from headrace.historian.table import OvertakenError, Table
+from headrace.model.errors import Transient
 from headrace.model.sample import COLUMNS, concat_batches
 from headrace.model.time import Clock
 
 CHECK_FILES_MAX: Final = 64
 RECENT_FILES: Final = 16
-LOG_AT_US: Final = "log_at_us"
-"""Kept with each commit: the broker's time of the last message, by which a restored log is known."""
+NAMES_TRIES: Final = 10
 _CONTENT: Final = ("value", "text", "status", "received_timestamp")
 QUARANTINE_FILES_MAX: Final = 2_000
 QUARANTINE_BYTES_MAX: Final = 256 << 20
@@ -107,7 +107,8 @@ class Committer:
 
         Raises:
             OSError: the disk refused (full, or gone); nothing is committed, try again later.
-            Terminal: HIST-1010 when another process commits to the table.
+            Terminal: HIST-1010 when another process commits to this part of the table.
+            Transient: HIST-1201, HIST-1204 when the object storage or other writers delay it.
         """
         if self._table.committed(app) == chunk.sequence:  # only the last sync failed
             self._table.sync()
@@ -115,18 +116,25 @@ class Committer:
         dropped_quarantine = self._put_in_quarantine(chunk.corrupt)
         rows = sort_unique(concat_batches(chunk.batches))
         rows = self._without_copies(rows)
-        files = self._write(rows)
         duplicates = chunk.rows - rows.height
-        totals = self._table.counters
-        self._table.commit(
-            files,
-            position=(app, chunk.sequence),
-            counters={
-                "samples_total": totals.get("samples_total", 0) + rows.height,
-                "duplicates_total": totals.get("duplicates_total", 0) + duplicates,
-                LOG_AT_US: chunk.at_us,
-            },
-        )
+        counts = {"samples_total": rows.height, "duplicates_total": duplicates}
+        for _ in range(NAMES_TRIES):
+            try:
+                self._table.commit(
+                    self._write(rows),
+                    position=(app, chunk.sequence),
+                    counts=counts,
+                    counters=self._table.snapshot.log_times(
+                        app, self._table.partition, chunk.at_us
+                    ),
+                )
+                break
+            except OvertakenError:
+                continue
+        else:
+            raise Transient(
+                "HIST-1204", "compaction was faster than a commit each time", "It is tried again."
+            )
         self._marks.advance(*identity(rows))
         return Committed(
             chunk.sequence,
@@ -150,7 +158,7 @@ class Committer:
         files = self._table.snapshot.select(int(tags.min()), int(tags.max()), *bounds)
         if not files or len(files) > CHECK_FILES_MAX:
             return rows  # readers and compaction de-duplicate in any case
-        stored = read_files(self._table.path, files, np.unique(tags).tolist(), *bounds)
+        stored = read_files(self._table.storage, files, np.unique(tags).tolist(), *bounds)
         known = sort_unique(stored).rename({name: f"_{name}" for name in _CONTENT})
         copy = (pl.col("_received_timestamp") > pl.col("received_timestamp")) | pl.all_horizontal(
             pl.col(name).eq_missing(pl.col(f"_{name}")) for name in _CONTENT
@@ -162,12 +170,12 @@ class Committer:
         return found.filter(is_new).select(COLUMNS)
 
     def _write(self, rows: pl.DataFrame) -> list[DataFile]:
-        ordinal = self._table.next_ordinal()
+        ordinal, mark = self._table.next_ordinal(), self._table.mark
         now_ms = self._clock.now_us() // 1000
         return [
             write_file(
-                self._table.path,
-                file_name(ordinal, part),
+                self._table.storage,
+                file_name(ordinal, part, f"w{mark}" if mark else ""),
                 rows.slice(start, FILE_ROWS),
                 now_ms,
             )
@@ -218,7 +226,7 @@ def _marks_of(table: Table) -> Marks:
     marks = Marks(max(file.end_us for file in older)) if older else Marks()
     for file in recent:
         newest = (
-            pl.scan_parquet(table.path / file.path, glob=False)
+            scan_files(table.storage, [file])
             .group_by("tag_id")
             .agg(pl.col("source_timestamp").max())
             .sort("tag_id")

@@ -13,7 +13,6 @@ import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -22,6 +21,7 @@ import polars as pl
 from headrace.historian.index import Snapshot
 from headrace.historian.layout import DataFile, is_closed, ordinal_of, sort_unique
 from headrace.historian.scan import US_MAX, US_MIN, read_files
+from headrace.historian.storage import Place, storage_of
 from headrace.historian.table import Table
 from headrace.model.sample import empty_batch
 from headrace.model.time import Clock
@@ -71,7 +71,7 @@ class LastValues:
         return late and file.path not in self.seen
 
     def take_files(
-        self, table: Path, files: Sequence[DataFile], tag_ids: Sequence[int] | None = None
+        self, table: Place, files: Sequence[DataFile], tag_ids: Sequence[int] | None = None
     ) -> None:
         """Fold files in, one after the other.
 
@@ -120,17 +120,18 @@ class LastValues:
         return cls(rows, int(told["ordinal"]), frozenset(told["seen"]))
 
 
-def load(table: Path) -> LastValues | None:
+def load(table: Place) -> LastValues | None:
     """The newest whole values beside a table; None when there are none."""
+    storage = storage_of(table)
     found = []
     for name in NAMES:
         try:
-            raw = (table / name).read_bytes()
+            raw = storage.read(name)
         except FileNotFoundError:
             continue
         values = LastValues.decode(raw)
         if values is None:
-            _log.warning("HIST-1501 %s is torn and is not used", table / name)
+            _log.warning("HIST-1501 %s is torn and is not used", storage.place(name))
         else:
             found.append(values)
     return max(found, key=lambda values: values.ordinal, default=None)
@@ -153,18 +154,19 @@ class LastKeeper:
     def step(self) -> bool:
         """Fold in what is new when that is enough files or a minute passed; False when nothing was done."""
         if self._values is None:
-            self._values = load(self._table.path) or LastValues()
+            self._values = load(self._table.storage) or LastValues()
         fresh = self._values.fresh(self._table.snapshot)
         due = self._clock.monotonic_s() - self._kept_s >= KEEP_S
         if not fresh or not (due or len(fresh) >= KEEP_FILES):
             return False
         begun = replace(self._values)
         try:
-            begun.take_files(self._table.path, fresh)
+            begun.take_files(self._table.storage, fresh)
         except FileNotFoundError:
             return False  # compacted meanwhile; the next snapshot has what it became
         self._values = begun
         self._kept_s = self._clock.monotonic_s()
-        (self._table.path / NAMES[self._turn]).write_bytes(begun.encode())
+        with self._table.storage.write(NAMES[self._turn]) as handle:
+            handle.write(begun.encode())
         self._turn = 1 - self._turn
         return True

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from headrace.bus.log import (
     stored_at_us,
 )
 from headrace.bus.subjects import SAMPLES_STREAM
-from headrace.historian.commit import LOG_AT_US, Chunk, Committed, Committer
+from headrace.historian.commit import Chunk, Committed, Committer
 from headrace.historian.layout import app_id
 from headrace.historian.table import Table
 from headrace.model.desired import HistorianConfig
@@ -171,7 +170,7 @@ class Writer:
         of the last one. New messages may have reached the numbers of those that a restore took away."""
         if committed > info.last_sequence:
             return True
-        known_us = self._table.counters.get(LOG_AT_US, 0)
+        known_us = self._table.snapshot.log_time_us(self._app, self._table.partition)
         found_us = await stored_at_us(self._bus, committed) if known_us else None
         return found_us is not None and abs(found_us - known_us) > TIME_TOLERANCE_US
 
@@ -232,7 +231,7 @@ class Writer:
         if self._clock.monotonic_s() < self._retry_at_s:
             return
         free, floor = self._free_bytes(), self._config().stop_free_bytes_min
-        if free < floor:
+        if free is not None and free < floor:
             self._disk_full(f"{free} bytes are free on the table's disk, less than {floor}")
             return
         if self._in_flight is None:
@@ -338,10 +337,10 @@ class Writer:
         state.table_version = snapshot.version
         state.files = len(snapshot.files)
         state.bytes = snapshot.bytes
-        state.disk_free_bytes = self._free_bytes()
+        state.disk_free_bytes = self._free_bytes() or 0
 
-    def _free_bytes(self) -> int:
-        return shutil.disk_usage(self._table.path).free
+    def _free_bytes(self) -> int | None:
+        return self._table.storage.free_bytes()
 
     def _disk_full(self, text: str) -> None:
         self._retry_at_s = self._clock.monotonic_s() + RETRY_S
