@@ -32,6 +32,7 @@ from headrace.model.errors import Misconfigured, Refused
 SAMPLES_MAX: Final = 5_000_000
 JSON_SAMPLES_MAX: Final = 200_000
 INTERVALS_MAX: Final = 200_000
+POINTS_MAX: Final = 100_000
 FOUND_MAX: Final = 1_000
 
 
@@ -134,6 +135,23 @@ def _add_history(router: APIRouter, services: Services) -> None:
         ids = [view.tag_id for view in views]
         batch = await sources.history.aggregate(ids, start_us, end_us, every_us, aggregate)
         return frame_answer(batch, format, aggregate, sources.site)
+
+    @router.get("/downsample", tags=["history"])
+    async def downsample(
+        request: Request,
+        tag: str,
+        start: str = "-1h",
+        end: str = "now",
+        points: Annotated[int, Query(ge=1, le=POINTS_MAX)] = 1_000,
+        format: Format = "json",
+    ) -> Response:
+        """One tag in at most so many buckets of equal width, each with its minimum and maximum."""
+        services.require(request, "read", "samples")
+        view = tag_list(sources.site, tag, 1)[0]
+        start_us, end_us = _span(start, end, sources)
+        buckets = await sources.history.downsample(view.tag_id, start_us, end_us, points)
+        named = buckets.select(pl.lit(view.tag_id, pl.Int64).alias("tag_id"), pl.all())
+        return frame_answer(named, format, "downsample", sources.site)
 
     @router.get("/last", tags=["history"])
     async def last(request: Request, tags: str) -> Response:
