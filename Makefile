@@ -52,7 +52,7 @@ soak: $(VENV)/.test system-packages  ## The long tests: whole recordings, many k
 	@$(BIN)/python -m pytest -m soak --timeout 36000
 
 bench: $(VENV)/.test  ## Figures, each as a ratio to a peer in the same run
-	@for bench in bench/[a-z]*.py; do case $$bench in */peers.py) ;; *) $(BIN)/python $$bench || exit 1;; esac; done
+	@for bench in bench/[a-z]*.py; do case $$bench in */peers.py|*/rig.py) ;; *) $(BIN)/python $$bench || exit 1;; esac; done
 
 lock: $(VENV)/.test  ## Renew the locks from pyproject.toml
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \

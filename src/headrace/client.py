@@ -171,6 +171,19 @@ class Site:
         )
         return frame.with_columns(at)
 
+    def why(self, tag: str) -> dict[str, Any]:
+        """Why a tag's value is as old as it is: ``fresh``, ``culprit``, ``headline`` in English and
+        Chinese, and every hop from device to screen.
+
+        Args:
+            tag: a path or an id.
+
+        Raises:
+            Misconfigured: SITE-1801 when there is no such tag.
+        """
+        answer: dict[str, Any] = self._get("why", tag=tag).json()
+        return answer
+
     def write(self, tag: str, value: float | str) -> float | str:
         """Write a value to a device; gives what was read back."""
         answer = self._send(

@@ -33,6 +33,10 @@ def kept(path: Path, content: bytes) -> Path:
     return path
 
 
+def names(disk: ForgetfulDisk) -> list[str]:
+    return sorted(path.name for path in disk.root.iterdir())
+
+
 def test_what_was_not_synced_is_gone(disk: ForgetfulDisk) -> None:
     file = kept(disk.root / "file", b"a" * 10_000)
     with file.open("r+b") as handle:
@@ -96,9 +100,9 @@ def test_removing_and_linking_wait_for_the_folder_too(disk: ForgetfulDisk) -> No
     other = disk.root / "other"
     os.link(file, other)
     file.unlink()
-    assert [each.name for each in disk.root.iterdir()] == ["other"]
+    assert names(disk) == ["other"]
     disk.power_cut([])
-    assert [each.name for each in disk.root.iterdir()] == ["file"]
+    assert names(disk) == ["file"]
     os.link(file, other)
     file.unlink()
     sync(disk.root)
@@ -144,13 +148,9 @@ def test_torn_names_arrive_in_their_order(disk: ForgetfulDisk) -> None:
         for n in range(5):
             (disk.root / f"{seed}-{n}").touch()
         disk.power_cut([], "torn", seed)
-        names = sorted(
-            name
-            for name in [each.name for each in disk.root.iterdir()]
-            if name.startswith(f"{seed}-")
-        )
-        assert names == [f"{seed}-{n}" for n in range(len(names))]
-        counts.add(len(names))
+        found = [name for name in names(disk) if name.startswith(f"{seed}-")]
+        assert found == [f"{seed}-{n}" for n in range(len(found))]
+        counts.add(len(found))
     assert len(counts) > 2
 
 

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from scripted import Device, ScriptedType
 
+from headrace.bus import envelope
 from headrace.edge import publisher
+from headrace.edge.books import Books
 from headrace.edge.contract import ConnectorContext
 from headrace.edge.host import ConnectionHost
 from headrace.edge.publisher import Lane
@@ -18,7 +20,19 @@ from headrace.model import status as st
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import Transient
 from headrace.model.health import ConnectionState
-from headrace.model.time import SystemClock
+from headrace.model.ledger import (
+    MINUTE_US,
+    CellKey,
+    EdgeCounts,
+    LedgerPage,
+    Taken,
+    WriterCounts,
+    edge_frame,
+    explain,
+    tally,
+    writer_frame,
+)
+from headrace.model.time import ManualClock, SystemClock
 from waiting import until
 
 TAGS = tuple(
@@ -39,6 +53,7 @@ class RoughLog:
         self.tries = 0
         self.rows = 0
         self.look: Any = None
+        self.cells: dict[CellKey, WriterCounts] = {}
 
     async def publish_frame(self, subject: str, body: bytes, headers: dict[str, str]) -> int:
         self.tries += 1
@@ -47,7 +62,13 @@ class RoughLog:
         self.look()
         if self.tries % self.every:
             raise Transient("BUS-1020", "no acknowledgement")
-        self.rows += int(headers["Headrace-Rows"])
+        rows = int(headers["Headrace-Rows"])
+        self.rows += rows
+        runs = envelope.parse_runs(headers)
+        assert sum(run.rows for run in runs) == rows
+        for run in runs:
+            key = CellKey("e", "plc", run.group, run.minute_us, run.epoch)
+            tally(self.cells, [Taken(key, run.before, run.rows, stored=run.rows)])
         return self.tries
 
 
@@ -57,6 +78,41 @@ def check(state: ConnectionState) -> None:
         state.read + state.marked
         == state.filtered + state.published + state.buffered + state.dropped
     )
+
+
+def cells(page: LedgerPage) -> dict[CellKey, EdgeCounts]:
+    return {
+        CellKey(page.edge, c.connection, c.group, c.minute_us, c.epoch): c.counts
+        for c in page.cells
+    }
+
+
+def check_cells(books: Books, state: ConnectionState, log: RoughLog) -> None:
+    """The cells are the connection's counts, cut up; and with the log they leave nothing open."""
+    page = books.page()
+    rows = explain(edge_frame(cells(page)), writer_frame(log.cells))
+    assert rows["unexplained"].sum() == 0, rows.to_dicts()
+    for name in ("expected", "read", "bad", "marked", "filtered", "published", "buffered"):
+        assert rows[name].sum() == getattr(state, name), name
+    assert rows["stored"].sum() == state.published
+    assert rows["lost"].sum() == rows["redelivered"].sum() == 0
+
+
+class Stepping(ManualClock):
+    """The wall clock goes on, and back, at each look; the monotonic one is real."""
+
+    def __init__(self, steps: list[int]) -> None:
+        super().__init__()
+        self.steps = steps
+        self.real = SystemClock()
+
+    def now_us(self) -> int:
+        if self.steps:
+            self.step_us(self.steps.pop() * MINUTE_US // 4)
+        return super().now_us()
+
+    def monotonic_s(self) -> float:
+        return self.real.monotonic_s()
 
 
 step = some.tuples(
@@ -78,8 +134,11 @@ def play(device: Device, steps: list[tuple[str, list[int], float, int]]) -> None
             device.give(ids, at, value, status, **extra)
 
 
-async def run(mode: str, steps: list[tuple[str, list[int], float, int]], every: int) -> None:
-    device, log, clock = Device(), RoughLog(every), SystemClock()
+async def run(
+    mode: str, steps: list[tuple[str, list[int], float, int]], every: int, clock_steps: list[int]
+) -> None:
+    device, log, clock = Device(), RoughLog(every), Stepping(clock_steps)
+    books = Books("e", clock)
     lane = Lane(log, "s", edge="e", connection="plc", epoch=1, on_trouble=lambda _: None)
 
     async def context(resume_us: int) -> Any:
@@ -93,6 +152,7 @@ async def run(mode: str, steps: list[tuple[str, list[int], float, int]], every: 
         clock=clock,
         report=lambda _: check(host.state()),
         edge="e",
+        account=books.account("plc"),
     )
     log.look = lambda: check(host.state())
     play(device, steps)
@@ -103,6 +163,7 @@ async def run(mode: str, steps: list[tuple[str, list[int], float, int]], every: 
     assert not left
     check(host.state())
     assert log.rows == host.state().published
+    check_cells(books, host.state(), log)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -110,16 +171,24 @@ async def run(mode: str, steps: list[tuple[str, list[int], float, int]], every: 
 
 
 @settings(max_examples=25, deadline=None)
-@given(some.sampled_from(["poll", "subscribe"]), some.lists(step, max_size=12), some.integers(1, 3))
+@given(
+    some.sampled_from(["poll", "subscribe"]),
+    some.lists(step, max_size=12),
+    some.integers(1, 3),
+    some.lists(some.integers(-2, 6), max_size=60),
+)
 def test_the_books_of_a_connection_close_at_all_times(
-    mode: str, steps: list[tuple[str, list[int], float, int]], every: int
+    mode: str,
+    steps: list[tuple[str, list[int], float, int]],
+    every: int,
+    clock_steps: list[int],
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(publisher, "FRAME_WAIT_S", 0.001)
         patch.setattr(publisher, "RETRY_FIRST_S", 0.001)
         patch.setattr("headrace.edge.host.BACK_OFF_FIRST_S", 0.001)
         patch.setattr("headrace.edge.host.REFUSED_WAIT_S", 0.001)
-        asyncio.run(run(mode, steps, every))
+        asyncio.run(run(mode, steps, every, clock_steps))
 
 
 async def test_polls_that_a_lost_device_did_not_get_are_missed() -> None:

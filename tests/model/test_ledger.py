@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from headrace.model import ledger_causes
 from headrace.model.errors import Corrupt
 from headrace.model.ledger import (
+    COUNTS,
     DROPPED,
     FOREIGN,
     MINUTE_US,
@@ -213,3 +215,12 @@ def test_any_other_text_is_refused_or_is_runs(text: str) -> None:
 def test_a_header_that_is_none_says_which(text: str) -> None:
     with pytest.raises(Corrupt, match="MODEL-1701"):
         decode_runs(text)
+
+
+def test_every_way_out_has_a_name_and_both_languages() -> None:
+    ways = {*MISSED, *DROPPED, "dropped_edge_killed", "filtered", "buffered", "in_log", "lost"}
+    ways |= {"skipped", "duplicate", "rejected"}
+    assert {cause.name for cause in ledger_causes.CAUSES} == ways <= set(COUNTS)
+    for cause in ledger_causes.BY_NAME.values():
+        assert all(cause.title) and all(cause.text), cause.name
+        assert bool(cause.remedy[0]) == bool(cause.remedy[1]) == (cause.weight == "loss"), cause

@@ -7,6 +7,8 @@ raises, and the caller decides what waits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +32,8 @@ from headrace.model.health import Event
 SAMPLES_BYTES_MAX: Final = 8 << 30
 SAMPLES_AGE_MAX_S: Final = 7 * 86_400
 EVENTS_MAX: Final = 100_000
+LEDGER_BYTES_MAX: Final = 1 << 30
+LEDGER_AGE_MAX_S: Final = 90 * 86_400
 WATCH_INTERVAL_S: Final = 0.5
 PENDING_BYTES_MAX: Final = 8 << 20
 REQUEST_BYTES_MAX: Final = 4 << 20
@@ -45,9 +49,10 @@ class Bus:
     historian's writer).
     """
 
-    def __init__(self, client: Client, stream: JetStreamContext) -> None:
+    def __init__(self, client: Client, stream: JetStreamContext, replicas: int = 1) -> None:
         self.client = client
         self.stream = stream
+        self.replicas = replicas
 
     @property
     def reconnects(self) -> int:
@@ -64,6 +69,8 @@ class Bus:
         """
         try:
             answer = await self.stream.publish(subject, body, timeout=5, headers=headers)
+        except nats.js.errors.ServiceUnavailableError as error:
+            raise no_majority(subject) from error
         except nats.js.errors.APIError as error:
             raise Refused(
                 "BUS-1021",
@@ -71,6 +78,8 @@ class Bus:
                 "Free disk space; the log takes batches again by itself.",
             ) from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
+            if self.replicas > 1 and self.client.is_connected:
+                raise no_majority(subject) from error
             raise Transient("BUS-1020", f"no acknowledgement for a batch on {subject}") from error
         return int(answer.seq)
 
@@ -93,6 +102,17 @@ class Bus:
             await self.stream.publish(subject, msgspec.json.encode(event), timeout=5)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient("BUS-1023", f"no acknowledgement for an event on {subject}") from error
+
+    async def publish_page(self, subject: str, page: Any) -> None:
+        """Store a page of the loss ledger.
+
+        Raises:
+            Transient: BUS-1701 when the broker is away; tell it again.
+        """
+        try:
+            await self.stream.publish(subject, msgspec.json.encode(page), timeout=5)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1701", f"no acknowledgement for a page on {subject}") from error
 
     async def subscribe(
         self, subject: str, handler: Callable[[Msg], Awaitable[None]], *, pending_max: int = 10_000
@@ -142,7 +162,9 @@ class Bus:
         try:
             return await self.stream.key_value(bucket)
         except nats.js.errors.NotFoundError:
-            return await self.stream.create_key_value(bucket=bucket, history=history)
+            return await self.stream.create_key_value(
+                bucket=bucket, history=history, replicas=self.replicas
+            )
 
     async def get(self, bucket: str, key: str) -> bytes | None:
         """The value of a key, or None.
@@ -218,10 +240,20 @@ class Bus:
         if self.client.is_connected:
             try:
                 await asyncio.wait_for(self.client.drain(), 2)
+                return
             except (nats.errors.Error, TimeoutError):
-                await self.client.close()
-        else:
+                pass
+        with contextlib.suppress(OSError):  # a broker that went meanwhile needs no farewell
             await self.client.close()
+
+
+def no_majority(name: str) -> Transient:
+    """A broker answers, and the nodes that keep this stream do not."""
+    return Transient(
+        "BUS-1202",
+        f"the cluster does not take {name}: too few of its nodes are together",
+        "Start the nodes that are down; it goes on by itself when more than half are up.",
+    )
 
 
 def _pack(value: bytes) -> bytes:
@@ -251,6 +283,7 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
             max_bytes=bytes_max,
             duplicate_window=600,
             allow_direct=True,
+            num_replicas=bus.replicas,
         ),
         StreamConfig(
             name=subjects.EVENTS_STREAM,
@@ -260,6 +293,17 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
             max_msgs=EVENTS_MAX,
             max_bytes=256 << 20,
             allow_direct=True,
+            num_replicas=bus.replicas,
+        ),
+        StreamConfig(
+            name=subjects.LEDGER_STREAM,
+            subjects=[subjects.ALL_LEDGER],
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.OLD,
+            max_bytes=LEDGER_BYTES_MAX,
+            max_age=LEDGER_AGE_MAX_S,
+            allow_direct=True,
+            num_replicas=bus.replicas,
         ),
     ]
     for config in configs:
@@ -289,10 +333,11 @@ async def open_bus(
         await client.close()
         raise Transient(
             "BUS-1025",
-            f"the broker at {address.url} does not answer",
+            f"the broker at {' and '.join(address.urls)} does not answer",
             "See whether headrace runs here, and logs/broker.log.",
         ) from error
-    bus = Bus(client, client.jetstream(timeout=5, publish_async_max_pending=256))
+    stream = client.jetstream(timeout=5, publish_async_max_pending=256)
+    bus = Bus(client, stream, address.replicas)
     try:
         yield bus
     finally:
@@ -300,11 +345,15 @@ async def open_bus(
 
 
 async def _connect(client: Client, address: BrokerAddress, name: str) -> None:
+    tls = (
+        ssl.create_default_context(cadata=address.authority_pem) if address.authority_pem else None
+    )
     while True:
         try:
             # Without a bound on attempts the client itself retries until it is cancelled.
             await client.connect(
-                address.url,
+                address.urls,
+                tls=tls,
                 user=address.platform_user,
                 password=address.platform_password,
                 name=name,

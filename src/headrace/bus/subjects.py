@@ -4,13 +4,17 @@
 
     v1.<enterprise>.<site>.batch.<edge>.<connection>     samples (stream SAMPLES)
     v1.<enterprise>.<site>.event.<role>.<name>           events (stream EVENTS)
+    v1.<enterprise>.<site>.ledger.edge.<edge>            LedgerPage of closed minutes (stream LEDGER)
+    v1.<enterprise>.<site>.ledger.historian              WriterPage after each commit (stream LEDGER)
     v1.<enterprise>.<site>.health.edge.<edge>            EdgeState, each second (not stored)
     v1.<enterprise>.<site>.health.historian              HistorianState, each second (not stored)
-    v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, check)
+    v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, why)
     v1.<enterprise>.<site>.call.historian.<verb>         requests to the historian
+    v1.<enterprise>.<site>.call.console.<verb>           requests to the consoles
     v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
 
-Desired state lives in the key-value bucket ``desired`` under ``edge.<edge>`` and ``historian``.
+Desired state lives in the key-value bucket ``desired`` under ``edge.<edge>`` and ``historian``; the
+bucket ``ledger`` has each edge's newest LedgerPage, of the minutes that are not closed.
 """
 
 from __future__ import annotations
@@ -22,10 +26,13 @@ from headrace.model.ids import check_name
 
 SAMPLES_STREAM: Final = "SAMPLES"
 EVENTS_STREAM: Final = "EVENTS"
+LEDGER_STREAM: Final = "LEDGER"
 DESIRED_BUCKET: Final = "desired"
 EDGE_BUCKET: Final = "edge"
+LEDGER_BUCKET: Final = "ledger"
 ALL_BATCHES: Final = "v1.*.*.batch.>"
 ALL_EVENTS: Final = "v1.*.*.event.>"
+ALL_LEDGER: Final = "v1.*.*.ledger.>"
 ALL_HEALTH: Final = "v1.*.*.health.>"
 
 
@@ -46,6 +53,12 @@ class Subjects:
     def event(self, role: str, name: str = "main") -> str:
         return f"{self._prefix}.event.{check_name(role, 'role')}.{check_name(name, 'source')}"
 
+    def edge_ledger(self, edge: str) -> str:
+        return f"{self._prefix}.ledger.edge.{check_name(edge, 'edge')}"
+
+    def historian_ledger(self) -> str:
+        return f"{self._prefix}.ledger.historian"
+
     def edge_health(self, edge: str) -> str:
         return f"{self._prefix}.health.edge.{check_name(edge, 'edge')}"
 
@@ -60,6 +73,9 @@ class Subjects:
 
     def historian_call(self, verb: str) -> str:
         return f"{self._prefix}.call.historian.{check_name(verb, 'verb')}"
+
+    def console_call(self, verb: str) -> str:
+        return f"{self._prefix}.call.console.{check_name(verb, 'verb')}"
 
     def sim_call(self, verb: str) -> str:
         return f"{self._prefix}.call.sim.{check_name(verb, 'verb')}"

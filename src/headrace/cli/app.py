@@ -16,6 +16,8 @@ from headrace.model.errors import HeadraceError
 GROUPS: Final[tuple[str, ...]] = (
     "up",
     "status",
+    "why",
+    "ledger",
     "site",
     "query",
     "sim",
@@ -23,6 +25,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "trust",
     "user",
     "run",
+    "cluster",
 )
 
 

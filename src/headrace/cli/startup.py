@@ -128,11 +128,12 @@ def _site(folder: DataFolder) -> dict[str, Any]:
         Misconfigured: what is wrong with the file; SITE-1103 when it names another site than the
             one whose data are here, which keeps its name.
     """
+    from headrace.security.database import has_metadata
     from headrace.site.apply import require_same_site
     from headrace.site.file import load_site
     from headrace.site.registry import Registry
 
-    registry = Registry.of(folder) if folder.metadata_file.exists() else None
+    registry = Registry.of(folder) if has_metadata(folder) else None
     known = registry.site() if registry is not None else None
     keep_site(folder, *((known.enterprise, known.name) if known else named_site(folder)))
     if registry is not None:
@@ -145,13 +146,14 @@ def _site(folder: DataFolder) -> dict[str, Any]:
 
 async def watch(folder: DataFolder, url: str, say: Callable[[dict[str, Any]], None]) -> None:
     """Say when the console answers, and what the local edge has; for ever, the parent ends it."""
-    import msgspec
-
     from headrace.bus.client import open_bus
+    from headrace.cli.health import HealthWatch
     from headrace.model.health import EdgeState
+    from headrace.model.time import SystemClock
 
-    async def take(message) -> None:  # type: ignore[no-untyped-def] # nats message
-        state = msgspec.json.decode(message.data, type=EdgeState)
+    def tell(state: EdgeState) -> None:
+        if state.edge != "local":
+            return
         published = sum(connection.published for connection in state.connections)
         say({"connections": len(state.connections), "values": published})
 
@@ -164,7 +166,7 @@ async def watch(folder: DataFolder, url: str, say: Callable[[dict[str, Any]], No
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(console())
         async with open_bus(load_address(folder), "up", wait_s=3_600) as bus:
-            await bus.subscribe(site_subjects(folder).edge_health("local"), take)
+            await HealthWatch(SystemClock(), tell).start(bus, site_subjects(folder))
             await asyncio.Event().wait()
 
 

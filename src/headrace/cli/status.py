@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -14,10 +12,13 @@ from rich.table import Table
 
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
+from headrace.cli.health import HealthWatch
 from headrace.cli.run import DATA, site_subjects
+from headrace.cli.sharing import reach
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, HistorianState
+from headrace.model.time import SystemClock
 
 _COLOURS = {"connected": "green", "degraded": "yellow", "waiting": "red", "refused": "red"}
 
@@ -75,7 +76,7 @@ def _require_broker(folder: DataFolder) -> None:
     """Answer at once when nothing runs, instead of waiting for a broker that does not come."""
     address = load_address(folder)
     try:
-        socket.create_connection(("127.0.0.1", address.port), timeout=1.0).close()
+        reach(address.urls)
     except OSError as error:
         demo = " --demo" if folder.root.name == "demo" else ""
         raise Transient(
@@ -88,19 +89,9 @@ def _require_broker(folder: DataFolder) -> None:
 async def _listen(
     folder: DataFolder, wait_s: float
 ) -> tuple[dict[str, EdgeState], HistorianState | None]:
-    edges: dict[str, EdgeState] = {}
-    historians: list[HistorianState] = []
-    subjects = site_subjects(folder)
+    watch = HealthWatch(SystemClock())
     async with open_bus(load_address(folder), "status", wait_s=wait_s) as bus:
-
-        async def take_edge(message) -> None:  # type: ignore[no-untyped-def] # nats message
-            state = msgspec.json.decode(message.data, type=EdgeState)
-            edges[state.edge] = state
-
-        async def take_historian(message) -> None:  # type: ignore[no-untyped-def] # nats message
-            historians.append(msgspec.json.decode(message.data, type=HistorianState))
-
-        await bus.subscribe(subjects.every_edge_health(), take_edge)
-        await bus.subscribe(subjects.historian_health(), take_historian)
+        await watch.start(bus, site_subjects(folder))
         await asyncio.sleep(wait_s)
-    return edges, historians[-1] if historians else None
+    edges = {name: state for name, (state, _) in sorted(watch.edges.items())}
+    return edges, watch.historian[0] if watch.historian is not None else None

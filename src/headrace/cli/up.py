@@ -17,10 +17,12 @@ from rich.markup import escape
 from rich.panel import Panel
 
 from headrace.bus.broker import free_port, prepare_address, server_binary
+from headrace.cli.sharing import share
 from headrace.cli.startup import startup
 from headrace.cli.supervisor import Supervisor, installation_lock
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
+from headrace.security.settings import load_settings
 
 FIRST_VALUES_S: Final = 60.0
 TEND_S: Final = 0.2
@@ -54,17 +56,34 @@ def register(app: typer.Typer) -> None:
             help="Port of the console; 0 keeps the last one, or picks a free one.",
         ),
         seed: int = typer.Option(1, help="Seed of the simulated site."),
+        historians: int = typer.Option(
+            0, min=0, max=16, help="Writers of the table; 0: as headrace.toml says, else one."
+        ),
+        bus: Path | None = typer.Option(
+            None, "--bus", help="client.json of a cluster; none: a broker of its own."
+        ),
+        metadata: str = typer.Option(
+            "", "--metadata", help="URL of a shared metadata database, postgresql+psycopg://..."
+        ),
     ) -> None:
         """Start broker, edge, historian and console here, and keep them running until Ctrl-C."""
         root = data if data is not None else Path("data/demo" if demo else "data")
         folder = DataFolder(root.resolve())
+        share(bus, metadata)
         stopping = _stop_on_signal()
         with _said_plainly(folder), installation_lock(folder):
-            _up(folder, stopping, demo=demo, host=host, port=port, seed=seed)
+            _up(folder, stopping, demo=demo, host=host, port=port, seed=seed, historians=historians)
 
 
 def _up(
-    folder: DataFolder, stopping: list[int], *, demo: bool, host: str, port: int, seed: int
+    folder: DataFolder,
+    stopping: list[int],
+    *,
+    demo: bool,
+    host: str,
+    port: int,
+    seed: int,
+    historians: int,
 ) -> None:
     out = Console()
 
@@ -84,7 +103,8 @@ def _up(
     if "problem" in prepared:
         notify(f"the last good site file stays in force: {prepared['problem']}")
     roles = {"sim": ["--seed", str(seed)]} if demo else {}
-    roles |= {"historian": [], "edge": [], "console": ["--host", host, "--port", str(port)]}
+    roles |= _historians(historians or load_settings(folder).historian.writers)
+    roles |= {"edge": [], "console": ["--host", host, "--port", str(port)]}
     supervisor = Supervisor(folder, address, roles, notify=notify)
     out.print(f"Headrace on [bold]{folder.root}[/]")
     try:
@@ -102,6 +122,12 @@ def _up(
         out.print(
             f"All processes stopped in {time.monotonic() - stop_s:.1f} s; the data stay in {folder.root}"
         )
+
+
+def _historians(count: int) -> dict[str, list[str]]:
+    if count == 1:
+        return {"historian": []}
+    return {f"historian-{index}": ["--partition", f"{index}/{count}"] for index in range(count)}
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
-from headrace.console.api import errors, gate, live, rest, screen, site_file
+from headrace.console.api import errors, gate, live, rest, screen, site_file, why
 from headrace.console.pages import (
     add_connection,
     connections,
@@ -44,6 +44,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     screen.make_router,
     rest.make_router,
     site_file.make_router,
+    why.make_router,
 )
 
 

@@ -10,9 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from headrace.historian.facts import table_facts
 from headrace.historian.reader import Reader
 from headrace.model.sample import Int64Array
 from headrace.model.time import US_PER_MS
+from headrace.model.why import TableFacts
 
 READS_AT_ONCE: Final = 4
 RAW_PER_POINT: Final = 2
@@ -42,6 +44,10 @@ class History:
         """The newest sample of each tag."""
         async with self._turns:
             return await asyncio.to_thread(self._reader.last, tag_ids)
+
+    async def facts(self, tag_id: int, *, live: bool) -> TableFacts:
+        """Whether the history of a tag can be read now, and how far it has come."""
+        return await table_facts(self._reader, tag_id, live=live)
 
     async def aggregate(
         self, tag_ids: Sequence[int], start_us: int, end_us: int, every_us: int, name: str

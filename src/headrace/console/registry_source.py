@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.console.site_view import TagView
+from headrace.model.why import WhyTag
 from headrace.site.registry import EquipmentNode, Registry
+from headrace.site.why import find_tag
 
 
 class RegistrySource:
@@ -30,6 +32,14 @@ class RegistrySource:
             TagView(**{name: getattr(record, name) for name in fields})
             for record in self._registry.find()
         ]
+
+    def find_tag(self, name: str) -> WhyTag:
+        """The tag of a path, an earlier path or an id, also one that left the site file.
+
+        Raises:
+            Misconfigured: SITE-1801 when there is none, or several.
+        """
+        return find_tag(self._registry, name)
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
         """Attributes of the site with its types' quantities, and the titles of its equipment."""

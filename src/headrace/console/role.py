@@ -16,6 +16,7 @@ from headrace.console.history import History
 from headrace.console.registry_source import RegistrySource
 from headrace.console.services import Services
 from headrace.console.sources import Sources
+from headrace.console.why import answer_calls
 from headrace.historian.reader import open_reader
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
@@ -60,6 +61,7 @@ async def run(
             history=History(reader),
             clock=clock,
         )
+        await answer_calls(sources)
         app = build_app(Services(sources, identity))
         await _serve(app, sources, stop, host, port)
 

@@ -23,7 +23,9 @@ from headrace.console.site_view import SiteView, TagView, build_view
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import ConnectionState, EdgeState, Event, HistorianState
+from headrace.model.historians import together
 from headrace.model.time import US_PER_S, Clock
+from headrace.model.why import WhyTag
 from headrace.site.keeper import ERRORS_KEY
 from headrace.site.model import Problem
 
@@ -31,6 +33,7 @@ EVENTS_KEPT: Final = 2_000
 HEALTH_SILENT_US: Final = 5 * US_PER_S
 SITE_REFRESH_S: Final = 1.0
 EDGES_MAX: Final = 1_000
+HISTORIANS_MAX: Final = 64
 
 
 class SiteSource(Protocol):
@@ -42,6 +45,10 @@ class SiteSource(Protocol):
 
     def tags(self) -> list[TagView]:
         """All tags in use."""
+        ...
+
+    def find_tag(self, name: str) -> WhyTag:
+        """One tag, in use or not."""
         ...
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
@@ -64,7 +71,7 @@ class Health:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._edges: dict[str, tuple[EdgeState, int]] = {}
-        self._historian: tuple[HistorianState, int] | None = None
+        self._historians: dict[str, tuple[HistorianState, int]] = {}
         self.version = 0
 
     def take(self, subject: str, body: bytes) -> None:
@@ -72,7 +79,12 @@ class Health:
         now_us = self._clock.now_us()
         try:
             if subject.endswith(".health.historian"):
-                self._historian = (msgspec.json.decode(body, type=HistorianState), now_us)
+                historian = msgspec.json.decode(body, type=HistorianState)
+                if (
+                    len(self._historians) < HISTORIANS_MAX
+                    or historian.partition in self._historians
+                ):
+                    self._historians[historian.partition] = (historian, now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
@@ -82,10 +94,28 @@ class Health:
 
     @property
     def historian(self) -> HistorianState | None:
-        """The historian's newest state; None before the first or when it has been silent for 5 s."""
-        if self._historian is None or self._silent(self._historian[1]):
-            return None
-        return self._historian[0]
+        """The newest state of the historian, or of all of them together; None before the first or when
+        it has been silent for 5 s."""
+        return together([state for state, at_us in self._serving() if not self._silent(at_us)])
+
+    @property
+    def historian_heard(self) -> tuple[HistorianState, int] | None:
+        """The historian's newest state, however old, and when it came; of several, all together and
+        when the most silent of them was heard."""
+        serving = self._serving()
+        whole = together([state for state, _ in serving])
+        return None if whole is None else (whole, min(at_us for _, at_us in serving))
+
+    def _serving(self) -> list[tuple[HistorianState, int]]:
+        """Those of the newest number of historians: it may change at a start."""
+        all_heard = list(self._historians.values())
+        newest = max(all_heard, key=lambda heard: heard[0].started_us, default=None)
+        count = _count(newest[0]) if newest is not None else ""
+        return [heard for heard in all_heard if _count(heard[0]) == count]
+
+    def edge_seen_us(self, edge: str) -> int:
+        """When an edge was last heard; 0 never."""
+        return self._edges[edge][1] if edge in self._edges else 0
 
     def edges(self) -> list[tuple[EdgeState, bool]]:
         """Each edge's newest state, and whether it has been silent for 5 s; by name."""
@@ -106,6 +136,11 @@ class Health:
 
     def _silent(self, at_us: int) -> bool:
         return self._clock.now_us() - at_us > HEALTH_SILENT_US
+
+
+def _count(state: HistorianState) -> str:
+    """How many historians there were when this one started."""
+    return state.partition.partition("/")[2]
 
 
 class Sources:
@@ -139,6 +174,7 @@ class Sources:
         self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.events_version = 0
         self.corrupt_total = 0
+        self.feed_us = 0
         self.site = SiteView()
         self.site_problems: list[Problem] = []
         self._site_source = site_source
@@ -160,6 +196,14 @@ class Sources:
         finally:
             for end in unsubscribe:
                 await end()
+
+    async def find_tag(self, name: str) -> WhyTag:
+        """The tag of a path, an earlier path or an id, also one that left the site file.
+
+        Raises:
+            Misconfigured: SITE-1801 when there is none, or several.
+        """
+        return await asyncio.to_thread(self._site_source.find_tag, name)
 
     async def refresh_site(self) -> None:
         """Take over the site's tags when they changed."""
@@ -195,6 +239,7 @@ class Sources:
         return await self.request(self.subjects.edge_call(edge, verb), message, timeout_s=timeout_s)
 
     async def _take_batch(self, message: Any) -> None:
+        self.feed_us = self.clock.now_us()
         try:
             self.live.update(envelope.decode(message.data))
         except Corrupt:

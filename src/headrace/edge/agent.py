@@ -18,21 +18,26 @@ from headrace.bus import subjects as bus_subjects
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
+from headrace.edge.books import Books
 from headrace.edge.catalog import connector_type
 from headrace.edge.contract import ConnectorContext
+from headrace.edge.events import connection_event
 from headrace.edge.host import ConnectionHost
+from headrace.edge.ledger import LedgerTeller
 from headrace.edge.marks import Marks
 from headrace.edge.pipeline import Counts
 from headrace.edge.publisher import Lane
 from headrace.edge.secrets import resolve_secret
 from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
 from headrace.model.errors import HeadraceError, Refused, Transient
-from headrace.model.health import ConnectionState, EdgeState, Event
+from headrace.model.health import ConnectionState, EdgeState, Event, Severity
 from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
+from headrace.model.why import EdgeFacts
 
 EVENTS_WAITING_MAX: Final = 1_000
 HEALTH_INTERVAL_S: Final = 1.0
+LEDGER_INTERVAL_S: Final = 1.0
 MARK_INTERVAL_S: Final = 10.0
 MARK_WAIT_S: Final = 1.0
 DRAIN_S: Final = 2.0
@@ -76,6 +81,9 @@ class Agent:
         self._clock = clock
         self._marks = Marks(bus, edge)
         self._epoch = clock.now_us()
+        self._books = Books(edge, clock)
+        self._ledger = LedgerTeller(bus, subjects, self._books)
+        self._down_since_us: dict[str, int] = {}
         self._running: dict[str, _Running] = {}
         self._broken: dict[str, ConnectionState] = {}
         self._counts: dict[str, Counts] = {}
@@ -138,6 +146,22 @@ class Agent:
                     return running.host, tag
         raise Refused("EDGE-1030", f"edge {self._edge} has no tag {tag_id}", "Check the site file.")
 
+    def why(self, tag_id: int, connection: str) -> EdgeFacts:
+        """What is known here of a tag's way into the log.
+
+        Args:
+            connection: the tag's, as the site file has it; its state is told although it could not
+                be started.
+        """
+        for running in self._running.values():
+            if any(tag.tag_id == tag_id for tag in running.host.config.tags):
+                facts = running.host.why(tag_id)
+                break
+        else:
+            facts = EdgeFacts(at_us=self._clock.now_us(), connection=self._broken.get(connection))
+        facts.config_hash = self._config.content_hash()
+        return facts
+
     def try_now(self, connection: str) -> None:
         """Try a waiting connection at once; "" tries all of them."""
         for name, running in self._running.items():
@@ -199,9 +223,23 @@ class Agent:
             for name, running in list(self._running.items()):
                 await self._keep_mark(name, running.lane)
 
+    async def begin_ledger(self) -> None:
+        """Open the books of this life of the edge; call before :meth:`apply`."""
+        self._down_since_us = await self._ledger.begin()
+
+    async def keep_ledger(self) -> None:
+        """Tell the books each second for ever."""
+        while True:
+            await asyncio.sleep(LEDGER_INTERVAL_S)
+            await self._ledger.tell([running.host for running in self._running.values()])
+
     async def stop(self) -> None:
         """Stop every connection; what was read is given to the log for at most two seconds."""
         await asyncio.gather(*(self._stop(name) for name in list(self._running)))
+
+    async def end_ledger(self) -> None:
+        """Close the books, after :meth:`stop`."""
+        await self._ledger.end()
 
     async def _keep_mark(self, name: str, lane: Lane) -> None:
         # The broker may be away: the next turn notes it, and a stop does not wait for it.
@@ -235,7 +273,10 @@ class Agent:
             report=self.report,
             edge=self._edge,
             counts=self._counts.pop(name, None),
+            account=self._books.account(name),
         )
+        if name in self._down_since_us:
+            host.count_down(self._down_since_us.pop(name))
         if earlier is not None:
             host.continue_from(earlier)
         tasks = [asyncio.create_task(lane.run()), asyncio.create_task(host.run())]
@@ -245,7 +286,13 @@ class Agent:
         running = self._running.pop(name)
         lane_task, host_task = running.tasks
         await end_tasks(host_task)
-        left = await running.lane.drain(DRAIN_S)
+        running.host.count_away()
+        await running.lane.drain(DRAIN_S)
+        await end_tasks(lane_task)
+        waiting, in_doubt = running.lane.abandon()
+        if in_doubt:
+            running.host.account.doubt()
+        left = waiting + in_doubt
         counts = running.host.pipeline.counts
         counts.dropped += left
         counts.published += running.lane.published
@@ -253,36 +300,25 @@ class Agent:
         if left:
             self._tell_dropped(name, left)
         await self._keep_mark(name, running.lane)
-        await end_tasks(lane_task)
 
     def _tell_dropped(self, name: str, samples: int) -> None:
-        self.report(
-            Event(
-                at_us=self._clock.now_us(),
-                severity="error",
-                code="EDGE-1016",
-                source=f"edge/{self._edge}/{name}",
-                text=f"{samples} samples were read and are not in the log: the connection was "
-                f"stopped and the log did not take them in {DRAIN_S:.0f} s",
-                remedy="See whether the broker runs: headrace status",
-            )
+        self._tell(
+            name,
+            "error",
+            "EDGE-1016",
+            f"{samples} samples were read and are not in the log: the connection was "
+            f"stopped and the log did not take them in {DRAIN_S:.0f} s",
+            "See whether the broker runs: headrace status",
         )
 
     def _lane_trouble(self, name: str, error: HeadraceError | None) -> None:
         if error is None:
-            text, code, severity, remedy = "the log takes samples again", "EDGE-1017", "info", ""
+            self._tell(name, "info", "EDGE-1017", "the log takes samples again")
         else:
-            text, code, severity, remedy = error.what, error.code, "warning", error.remedy
-        self.report(
-            Event(
-                at_us=self._clock.now_us(),
-                severity=severity,  # type: ignore[arg-type] # one of the literals above
-                code=code,
-                source=f"edge/{self._edge}/{name}",
-                text=text,
-                remedy=remedy,
-            )
-        )
+            self._tell(name, "warning", error.code, error.what, error.remedy)
+
+    def _tell(self, name: str, severity: Severity, code: str, text: str, remedy: str = "") -> None:
+        self.report(connection_event(self._clock, self._edge, name, severity, code, text, remedy))
 
 
 def _needs_session(old: ConnectionConfig, new: ConnectionConfig) -> bool:

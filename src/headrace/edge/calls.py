@@ -15,9 +15,9 @@ from headrace.edge import guard
 from headrace.edge.agent import Agent
 from headrace.edge.catalog import connector_type
 from headrace.edge.contract import Connector
+from headrace.edge.events import connection_event
 from headrace.model.desired import ConnectionConfig
 from headrace.model.errors import Misconfigured, Transient
-from headrace.model.health import Event
 from headrace.model.time import Clock
 
 CALL_TIMEOUT_S: Final = 20.0
@@ -40,6 +40,13 @@ class BrowseCall(msgspec.Struct, kw_only=True):
 class RetryCall(msgspec.Struct, kw_only=True):
     """Try a connection that waits for its next try at once; "" is all of them."""
 
+    connection: str = ""
+
+
+class WhyCall(msgspec.Struct, kw_only=True):
+    """Tell what is known of a tag's way into the log; nothing is read or changed."""
+
+    tag_id: int
     connection: str = ""
 
 
@@ -72,10 +79,11 @@ class Calls:
         self._edge = edge
 
     async def serve(self, bus: Bus, subjects: Subjects) -> None:
-        """Start answering ``check``, ``browse``, ``retry`` and ``write``."""
+        """Start answering ``check``, ``browse``, ``retry``, ``why`` and ``write``."""
         await bus.answer(subjects.edge_call(self._edge, "check"), self.check)
         await bus.answer(subjects.edge_call(self._edge, "browse"), self.browse)
         await bus.answer(subjects.edge_call(self._edge, "retry"), self.retry)
+        await bus.answer(subjects.edge_call(self._edge, "why"), self.why)
         await bus.answer(subjects.edge_call(self._edge, "write"), self.write)
 
     async def check(self, body: bytes) -> bytes:
@@ -99,6 +107,10 @@ class Calls:
         self._agent.try_now(_decode(body, RetryCall).connection)
         return b"{}"
 
+    async def why(self, body: bytes) -> bytes:
+        call = _decode(body, WhyCall)
+        return msgspec.json.encode(self._agent.why(call.tag_id, call.connection))
+
     async def write(self, body: bytes) -> bytes:
         call = _decode(body, WriteCall)
         host, tag = self._agent.find(call.tag_id)
@@ -118,15 +130,9 @@ class Calls:
                 "Read the tag before you write again.",
             ) from error
         value = guard.engineering_value(tag, read_back)
-        self._agent.report(
-            Event(
-                at_us=self._clock.now_us(),
-                severity="info",
-                code="EDGE-1034",
-                source=f"edge/{self._edge}/{host.config.name}",
-                text=f"{call.actor} set {tag.path} to {call.value} {tag.unit}, read back {value}",
-            )
-        )
+        text = f"{call.actor} set {tag.path} to {call.value} {tag.unit}, read back {value}"
+        place = (self._clock, self._edge, host.config.name)
+        self._agent.report(connection_event(*place, "info", "EDGE-1034", text))
         return msgspec.json.encode(WriteAnswer(value=value))
 
     @contextlib.asynccontextmanager

@@ -75,6 +75,9 @@ class Reading:
             UncertainLastUsableValue at once.
         device_time_us: the device's own clock at this reading, when it tells it.
         notices: happenings worth an event, (code, text): a rebirth, a restarted server, a gap.
+        missed: samples that the device itself lost or skipped, beside ``expected``, by cause:
+            ``device`` (it says that its queue overflowed) or ``gap`` (numbers of its messages are
+            missing). One for each such word or message when the true number is unknown.
         resume_us: for a reading of the source's memory: where a session that follows a kill begins
             again once this reading is durable; None means with this reading's own samples.
     """
@@ -87,6 +90,7 @@ class Reading:
     stale: tuple[int, ...] = ()
     device_time_us: int | None = None
     notices: tuple[tuple[str, str], ...] = ()
+    missed: dict[str, int] = field(default_factory=dict)
     resume_us: int | None = None
 
 

@@ -16,9 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
+import polars as pl
+
+from headrace.edge.books import Account, Books, Cell
 from headrace.edge.contract import (
     Connector,
     ConnectorContext,
@@ -27,6 +31,7 @@ from headrace.edge.contract import (
     Reading,
     ScanGroup,
 )
+from headrace.edge.events import connection_event
 from headrace.edge.pipeline import Counts, Pipeline
 from headrace.edge.publisher import Lane
 from headrace.model.desired import ConnectionConfig, TagConfig
@@ -38,8 +43,10 @@ from headrace.model.errors import (
     Terminal,
     Transient,
 )
-from headrace.model.health import ConnectionState, ConnectionStateName, Event
+from headrace.model.health import ConnectionState, ConnectionStateName, Event, Severity
+from headrace.model.ledger import MARKS, SUBSCRIPTION
 from headrace.model.time import US_PER_S, Clock
+from headrace.model.why import EdgeFacts
 
 BACK_OFF_FIRST_S: Final = 0.5
 BACK_OFF_MAX_S: Final = 30.0
@@ -67,6 +74,7 @@ class ConnectionHost:
         report: takes events; must not block.
         edge: name of this edge, for states and events.
         counts: of this connection before its settings changed, to go on from.
+        account: of this connection in the books of its edge; None: it has books of its own.
     """
 
     def __init__(
@@ -80,8 +88,10 @@ class ConnectionHost:
         report: Report,
         edge: str,
         counts: Counts | None = None,
+        account: Account | None = None,
     ) -> None:
         self.config = config
+        self.account = account or Books(edge, clock).account(config.name)
         self.pipeline = Pipeline(config.tags, counts)
         self._kind = kind
         self._context = context
@@ -99,6 +109,8 @@ class ConnectionHost:
         self._untold = False
         self._pace = Pace()
         self._away_since_s: float | None = None
+        self._heard_us = 0
+        self._away_polls: dict[int, int] = {}
         self._state = ConnectionState(
             connection=config.name,
             protocol=config.protocol,
@@ -140,6 +152,32 @@ class ConnectionHost:
         self._paths = {tag.tag_id: tag.path for tag in config.tags}
         self.pipeline.retag(config.tags)
 
+    def why(self, tag_id: int) -> EdgeFacts:
+        """What is known here of one tag's way into the log."""
+        now_us, lane, seen = self._clock.now_us(), self._lane.standing(), self.pipeline.seen(tag_id)
+        facts = EdgeFacts(
+            at_us=now_us,
+            has_tag=seen is not None,
+            connection=self.state(),
+            polled=self._kind.mode == "poll",
+            heard_us=self._heard_us,
+            keeps_alive=self._state.device_clock_offset_us is not None,
+            tag_error=self._errors.get(tag_id, ""),
+            buffered=lane.buffered,
+        )
+        if seen is not None:
+            facts.source_us, facts.received_us = seen.source_us, seen.received_us
+            facts.passed_us, facts.passed_source_us = seen.passed_us, seen.passed_source_us
+            facts.status = seen.status
+        if lane.waiting_s is not None:
+            facts.waiting_since_us = now_us - int(lane.waiting_s * US_PER_S)
+        if lane.acknowledged_s is not None:
+            facts.acknowledged_us = now_us - int(lane.acknowledged_s * US_PER_S)
+        if lane.trouble is not None:
+            facts.trouble_code, facts.trouble = lane.trouble.code, lane.trouble.what
+            facts.trouble_remedy = lane.trouble.remedy
+        return facts
+
     def try_now(self) -> None:
         """End the wait before the next try; nothing when there is a session."""
         if self._state.state in ("waiting", "refused"):
@@ -162,6 +200,7 @@ class ConnectionHost:
     async def run(self) -> None:
         """Connect, read, retry; returns only at the end of input."""
         if not self.config.enabled:
+            self._lane.offer(self.pipeline.paused(self._clock.now_us()))
             return
         back_off_s = BACK_OFF_FIRST_S
         while True:
@@ -203,9 +242,8 @@ class ConnectionHost:
                 ) from error
             self._connector = connector
             self._sessions += 1
-            if self._away_since_s is not None:
-                self._miss_polls(self._clock.monotonic_s() - self._away_since_s)
-                self._away_since_s = None
+            self.count_away()
+            self._away_since_s, self._away_polls = None, {}
             self._enter("connected")
             self._tell("info", "EDGE-1010", f"connected to {self.config.endpoint}")
             if self._kind.mode == "poll":
@@ -222,7 +260,7 @@ class ConnectionHost:
         group = ScanGroup(0, self.config.tags)
         while True:
             await self._lane.room()
-            self._take(await connector.read(group))
+            self._take(await connector.read(group), group)
 
     async def _poll(self, connector: Connector) -> None:
         groups = scan_groups(self.config)
@@ -235,16 +273,18 @@ class ConnectionHost:
             at = min(range(len(groups)), key=due_s.__getitem__)
             group = groups[at]
             await asyncio.sleep(max(0.0, due_s[at] - self._clock.monotonic_s()))
+            asked_s = self._clock.monotonic_s()
             await self._lane.room()
+            full_s = self._clock.monotonic_s() - asked_s
             async with self._one_call:
                 try:
                     reading = await connector.read(group)
                 except EndOfInput:
                     raise
                 except Exception:
-                    self._miss(len(group.tags))
+                    self._miss(group, "failed", len(group.tags))
                     raise
-            self._take(reading)
+            self._take(reading, group)
             if reading.waits and not await self._lane.drain(HANDSHAKE_S):
                 # It was acknowledged: the device's next record may be there already.
                 due_s[at] = self._clock.monotonic_s()
@@ -253,8 +293,10 @@ class ConnectionHost:
             due_s[at] += interval_s
             missed = int(max(0.0, self._clock.monotonic_s() - due_s[at]) / interval_s)
             if missed:
-                # A slow device: polls that could not be made are expected samples that never came.
-                self._miss(missed * len(group.tags))
+                # Polls that could not be made are expected samples that never came.
+                waited = min(missed, round(full_s / interval_s))
+                self._miss(group, "overload", waited * len(group.tags))
+                self._miss(group, "slow", (missed - waited) * len(group.tags))
                 due_s[at] += missed * interval_s
             self._note_pace(group, missed)
 
@@ -280,18 +322,26 @@ class ConnectionHost:
         )
         self._tell("warning", "EDGE-1018", state.last_error, state.last_error_remedy)
 
-    def _take(self, reading: Reading) -> None:
+    def _take(self, reading: Reading, group: ScanGroup) -> None:
         now_us = self._clock.now_us()
+        counts = self.pipeline.counts
+        cell, before = self._cell(group), dataclasses.replace(counts)
         try:
+            _check_missed(reading.missed)
             batch = self.pipeline.process(reading.batch, reading.expected)
         except Corrupt:
-            self._miss(max(reading.expected, reading.batch.height))
+            self._miss(group, "foreign", max(reading.expected, reading.batch.height))
             raise
+        cell.take(counts.read - before.read, counts.bad - before.bad)
+        cell.miss("failed", counts.missed - before.missed)
+        cell.counts.filtered += counts.filtered - before.filtered
+        for cause, samples in reading.missed.items():
+            self._miss(group, cause, samples)
         self._lane.offer(
-            batch, reading.acknowledge, waits=reading.waits, resume_us=reading.resume_us
+            batch, reading.acknowledge, waits=reading.waits, resume_us=reading.resume_us, cell=cell
         )
         if reading.stale:
-            self._lane.offer(self.pipeline.stale(reading.stale, now_us))
+            self._mark(self.pipeline.stale(reading.stale, now_us))
         for code, text in reading.notices:
             self._tell("warning", code, text)
         self._note_tag_errors(reading.tag_errors)
@@ -299,19 +349,51 @@ class ConnectionHost:
             if self._untold:
                 self._forget_error()
             self._state.last_success_us = now_us
+        if reading.batch.height or reading.device_time_us is not None:
+            self._heard_us = now_us
         if reading.device_time_us is not None:
             self._state.device_clock_offset_us = reading.device_time_us - now_us
         self._enter("degraded" if self._errors or self._pace.slow else "connected")
 
-    def _miss(self, samples: int) -> None:
-        self.pipeline.counts.take(samples, 0)
+    def _cell(self, group: ScanGroup) -> Cell:
+        name = f"{group.scan_interval_ms}ms" if self._kind.mode == "poll" else SUBSCRIPTION
+        return self.account.cell(name)
 
-    def _miss_polls(self, away_s: float) -> None:
-        """Polls that were due while there was no session."""
-        if self._kind.mode == "poll":
+    def _miss(self, group: ScanGroup, cause: str, samples: int) -> None:
+        if samples:
+            self.pipeline.counts.miss(samples)
+            self._cell(group).miss(cause, samples)
+
+    def _mark(self, batch: pl.DataFrame) -> None:
+        """Give samples of our own to the log."""
+        if batch.height:
+            cell = self.account.cell(MARKS)
+            cell.counts.marked += batch.height
+            self._lane.offer(batch, cell=cell)
+
+    def count_away(self) -> None:
+        """Count the polls that were due while there was no session, up to now."""
+        if self._away_since_s is None or self._kind.mode != "poll":
+            return
+        away_s = self._clock.monotonic_s() - self._away_since_s
+        for group in scan_groups(self.config):
+            polls = int(away_s * 1000 / group.scan_interval_ms)
+            counted = self._away_polls.get(group.scan_interval_ms, 0)
+            self._away_polls[group.scan_interval_ms] = max(polls, counted)
+            self._miss(group, "disconnected", max(polls - counted, 0) * len(group.tags))
+
+    def count_down(self, since_us: int) -> None:
+        """Count the polls that were due since this edge was killed."""
+        if self._kind.mode == "poll" and self.config.enabled:
+            down_ms = max(self._clock.now_us() - since_us, 0) // 1000
             for group in scan_groups(self.config):
-                polls = int(away_s * 1000 / group.scan_interval_ms)
-                self._miss(polls * len(group.tags))
+                polls = down_ms // group.scan_interval_ms
+                self._miss(group, "edge_down", polls * len(group.tags))
+
+    @property
+    def is_polled(self) -> bool:
+        """Polls are due, whether or not there is a session."""
+        return self._kind.mode == "poll" and self._state.state != "disabled"
 
     def _note_tag_errors(self, errors: dict[int, str]) -> None:
         for tag_id in [known for known in self._errors if not self.pipeline.is_bad(known)]:
@@ -331,7 +413,7 @@ class ConnectionHost:
         wait_s = REFUSED_WAIT_S if needs_person else back_off_s
         if isinstance(failure, Transient) and failure.retry_after_s is not None:
             wait_s = min(failure.retry_after_s, BACK_OFF_MAX_S)
-        self._lane.offer(self.pipeline.lost(now_us))
+        self._mark(self.pipeline.lost(now_us))
         state = self._state
         first = state.state not in ("waiting", "refused") or state.last_error_code != failure.code
         state.last_error_code, state.last_error = failure.code, failure.what
@@ -344,7 +426,7 @@ class ConnectionHost:
         self._untold = self._untold or first
         if self._untold and (needs_person or not starting):
             self._untold = False
-            severity = "error" if needs_person else "warning"
+            severity: Severity = "error" if needs_person else "warning"
             self._tell(severity, failure.code, failure.what, failure.remedy)
         return wait_s
 
@@ -358,16 +440,18 @@ class ConnectionHost:
             self._state.state = name
             self._state.since_us = self._clock.now_us()
 
-    def _tell(self, severity: str, code: str, text: str, remedy: str = "") -> None:
-        self._report(
-            Event(
-                at_us=self._clock.now_us(),
-                severity=severity,  # type: ignore[arg-type] # callers pass the three literals
-                code=code,
-                source=f"edge/{self._edge}/{self.config.name}",
-                text=text,
-                remedy=remedy,
-            )
+    def _tell(self, severity: Severity, code: str, text: str, remedy: str = "") -> None:
+        place = (self._clock, self._edge, self.config.name)
+        self._report(connection_event(*place, severity, code, text, remedy))
+
+
+def _check_missed(missed: dict[str, int]) -> None:
+    strange = sorted(missed.keys() - {"device", "gap"})
+    if strange or any(samples < 0 for samples in missed.values()):
+        raise Corrupt(
+            "EDGE-1701",
+            f"a reading says that samples were missed by {strange or missed}",
+            "It is an error of the connector: the causes are device and gap; report it.",
         )
 
 

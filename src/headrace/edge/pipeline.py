@@ -34,6 +34,24 @@ STEP_BACK_US: Final = 10_000_000
 _NEVER: Final = np.iinfo(np.int64).min
 
 
+@dataclass(frozen=True)
+class Seen:
+    """How far the newest samples of one tag have come; microseconds, 0 is never.
+
+    Attributes:
+        source_us, received_us: source and receive time of the newest one read.
+        passed_us, passed_source_us: of the newest one that was not filtered, or the time of a mark
+            of our own that came after it.
+        status: the newest one's, or the mark's.
+    """
+
+    source_us: int
+    received_us: int
+    passed_us: int
+    passed_source_us: int
+    status: int
+
+
 @dataclass
 class Counts:
     """Samples since the edge started; the books close at all times.
@@ -57,6 +75,11 @@ class Counts:
         self.read += came
         self.expected += max(due, came)
         self.missed += max(due - came, 0)
+
+    def miss(self, samples: int) -> None:
+        """Count samples that were due and did not come."""
+        self.expected += samples
+        self.missed += samples
 
 
 class Pipeline:
@@ -84,6 +107,8 @@ class Pipeline:
         self._published_us: Int64Array = np.empty(0, np.int64)
         self._published_status = np.empty(0, np.uint32)
         self._seen = np.empty(0, np.bool_)
+        self._received_us: Int64Array = np.empty(0, np.int64)
+        self._passed_us: Int64Array = np.empty(0, np.int64)
         self.retag(tags)
 
     def retag(self, tags: tuple[TagConfig, ...]) -> None:
@@ -108,6 +133,8 @@ class Pipeline:
         self._published_us = carry(self._published_us, 0)
         self._published_status = carry(self._published_status, st.BAD_WAITING_FOR_INITIAL_DATA)
         self._seen = carry(self._seen, False)
+        self._received_us = carry(self._received_us, 0)
+        self._passed_us = carry(self._passed_us, 0)
         self._ids = ids
         self._scale = np.array([tag.scale for tag in ordered])
         self._offset = np.array([tag.offset for tag in ordered])
@@ -126,6 +153,22 @@ class Pipeline:
         if at == len(self._ids) or self._ids[at] != tag_id:
             return False
         return st.is_bad(int(self._last_status[at]))
+
+    def seen(self, tag_id: int) -> Seen | None:
+        """How far the newest samples of a tag have come; None for a tag that is not here."""
+        at = int(np.searchsorted(self._ids, tag_id))
+        if at == len(self._ids) or self._ids[at] != tag_id:
+            return None
+        source_us, passed_us = int(self._last_us[at]), int(self._passed_us[at])
+        received_us = int(self._received_us[at])
+        published_us = int(self._published_us[at]) if self._deadband[at] > 0.0 else source_us
+        return Seen(
+            source_us=source_us if received_us else 0,
+            received_us=received_us,
+            passed_us=passed_us or received_us,
+            passed_source_us=passed_us if passed_us > received_us else published_us,
+            status=int(self._last_status[at]),
+        )
 
     def process(self, raw: pl.DataFrame, expected: int = 0) -> pl.DataFrame:
         """Samples to publish out of a raw batch, in the same order.
@@ -154,10 +197,14 @@ class Pipeline:
         self._last_value[tag] = value[fresh]
         self._last_status[tag] = status[fresh]
         self._seen[tag] = True
+        self._received_us[tag] = received_us[fresh]
         if not self._banded:
+            self._passed_us[tag] = received_us[fresh]
             return batch
         keep = self._outside_band(at, value, status, source_us, fresh)
         self.counts.filtered += int(np.count_nonzero(~keep))
+        passed = fresh & keep
+        self._passed_us[at[passed]] = received_us[passed]
         return batch if keep.all() else batch.filter(pl.Series(keep))
 
     def stale(self, tag_ids: tuple[int, ...], now_us: int) -> pl.DataFrame:
@@ -176,6 +223,12 @@ class Pipeline:
         at = np.flatnonzero(self._seen & (self._last_status >> 30 < 2))
         return self._mark(at, st.BAD_NO_COMMUNICATION, now_us, None)
 
+    def paused(self, now_us: int) -> pl.DataFrame:
+        """One BadOutOfService sample without a value for each tag that ever had one: a person has
+        switched the connection off. Tags that are so already give nothing."""
+        at = np.flatnonzero(self._seen & (self._last_status != st.BAD_OUT_OF_SERVICE))
+        return self._mark(at, st.BAD_OUT_OF_SERVICE, now_us, None)
+
     def _mark(
         self,
         at: np.ndarray,
@@ -188,6 +241,7 @@ class Pipeline:
         values = np.full(len(at), np.nan) if value is None else value
         self._last_status[at] = status
         self._published_status[at] = status
+        self._passed_us[at] = now_us
         self.counts.marked += len(at)
         return make_batch(
             self._ids[at],

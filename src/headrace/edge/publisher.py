@@ -6,6 +6,9 @@ frame the next sequence number, and publishes it under one id until the log has 
 only then, it acknowledges to the source. One frame is in flight per lane, so a lane keeps its order;
 lanes do not wait for each other.
 
+Each frame names the cells of the loss ledger that its rows are of (:mod:`headrace.edge.books`), and how
+much of them earlier frames had.
+
 When the broker is away, lanes fill. A full lane makes its connection wait before the next read
 (:meth:`Lane.room`): polls are then missed and counted, sources that keep their data keep it.
 """
@@ -21,13 +24,16 @@ from typing import Final, Protocol
 import polars as pl
 
 from headrace.bus import envelope
+from headrace.edge.books import Cell
 from headrace.model.errors import HeadraceError, Refused, Transient
+from headrace.model.ledger import Run
 from headrace.model.sample import concat_batches
 
 FRAME_WAIT_S: Final = 0.1
 GATHER_S: Final = 0.005
 LANE_ROWS_MAX: Final = 500_000
 LANE_BATCHES_MAX: Final = 20_000
+RUNS_MAX: Final = 128
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 2.0
 
@@ -36,10 +42,28 @@ Trouble = Callable[[HeadraceError | None], None]
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How a lane does now.
+
+    Attributes:
+        buffered: samples that the log does not have yet.
+        waiting_s: for how long the oldest of them has been; None when there are none.
+        acknowledged_s: how long ago the log took the last frame; None never.
+        trouble: why the log takes nothing now; None when it does.
+    """
+
+    buffered: int
+    waiting_s: float | None
+    acknowledged_s: float | None
+    trouble: HeadraceError | None
+
+
+@dataclass(frozen=True)
 class _Offer:
     batch: pl.DataFrame
     acknowledge: Acknowledge | None
     resume_us: int | None
+    cell: Cell | None
 
 
 class FramePublisher(Protocol):
@@ -80,6 +104,8 @@ class Lane:
         self._waiting: deque[_Offer] = deque()  # bounded by room()
         self._rows = 0
         self._in_flight = 0
+        self._flying: list[tuple[Cell, int]] = []
+        self._unclosed: dict[Cell, None] = {}
         self._filled = asyncio.Event()
         self._full_frame = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -89,6 +115,20 @@ class Lane:
         self.published = 0
         self.unacknowledged = 0
         self.durable_us = 0
+        self._trouble: HeadraceError | None = None
+        self._acknowledged_s: float | None = None
+        self._waits_since_s: float | None = None
+
+    def standing(self) -> Standing:
+        """How the lane does now."""
+        now_s = asyncio.get_running_loop().time()
+        since_s, acknowledged_s = self._waits_since_s, self._acknowledged_s
+        return Standing(
+            buffered=self.buffered,
+            waiting_s=None if since_s is None else now_s - since_s,
+            acknowledged_s=None if acknowledged_s is None else now_s - acknowledged_s,
+            trouble=self._trouble,
+        )
 
     @property
     def buffered(self) -> int:
@@ -106,16 +146,22 @@ class Lane:
         *,
         waits: bool = False,
         resume_us: int | None = None,
+        cell: Cell | None = None,
     ) -> None:
         """Take a batch; call :meth:`room` before reading the next one.
 
         Args:
             waits: the source shows nothing new before it is acknowledged; publish at once.
             resume_us: see :class:`headrace.edge.contract.Reading`.
+            cell: of the loss ledger; None for samples that nobody keeps books of.
         """
         if batch.height == 0 and acknowledge is None:
             return
-        self._waiting.append(_Offer(batch, acknowledge, resume_us))
+        if self._waits_since_s is None:
+            self._waits_since_s = asyncio.get_running_loop().time()
+        self._waiting.append(_Offer(batch, acknowledge, resume_us, cell))
+        if cell is not None:
+            cell.buffer(batch.height)
         self._rows += batch.height
         self._empty.clear()
         self._filled.set()
@@ -134,12 +180,15 @@ class Lane:
                     await self._full_frame.wait()
             except TimeoutError:
                 pass
-            self._framed_s = asyncio.get_running_loop().time()
+            self._framed_s = now_s = asyncio.get_running_loop().time()
             offers = self._next_frame()
             batch = concat_batches([offer.batch for offer in offers if offer.batch.height])
             if batch.height:
-                await self._publish(batch, _resume_us(offers) or self.durable_us)
+                runs = self._runs(offers)
+                await self._publish(batch, _resume_us(offers) or self.durable_us, runs)
             await self._acknowledge([o.acknowledge for o in offers if o.acknowledge is not None])
+            # What came while this frame was on its way waits since it was framed, at the longest.
+            self._waits_since_s = now_s if self._waiting else None
             if not self._waiting:
                 self._empty.set()
 
@@ -151,6 +200,22 @@ class Lane:
         except TimeoutError:
             pass
         return self.buffered
+
+    def abandon(self) -> tuple[int, int]:
+        """Give up what is left, once :meth:`run` is cancelled.
+
+        Returns:
+            Samples that never left, and samples of a frame that the log may have or not.
+        """
+        in_doubt, waiting = self._in_flight, self._rows
+        for cell, rows in self._flying:
+            cell.drop(rows, in_doubt=True)
+        for offer in self._waiting:
+            if offer.cell is not None:
+                offer.cell.drop(offer.batch.height, in_doubt=False)
+        self._flying, self._in_flight, self._rows = [], 0, 0
+        self._waiting.clear()
+        return waiting, in_doubt
 
     def _gather_s(self) -> float:
         """How long to wait for a fuller frame: hardly, when the lane was quiet, so that a single value
@@ -164,9 +229,15 @@ class Lane:
     def _next_frame(self) -> list[_Offer]:
         offers: list[_Offer] = []
         rows = 0
+        runs, last = 0, None
         while self._waiting and rows < envelope.FRAME_ROWS_MAX:
+            runs += self._waiting[0].cell is not last
+            if runs > RUNS_MAX:
+                break
             offers.append(self._waiting.popleft())
+            last = offers[-1].cell
             rows += offers[-1].batch.height
+        self._flying = [(o.cell, o.batch.height) for o in offers if o.cell is not None]
         self._rows -= rows
         self._in_flight = rows
         if self._rows < envelope.FRAME_ROWS_MAX:
@@ -186,7 +257,29 @@ class Lane:
                 # historian stores a sample once.
                 self.unacknowledged += 1
 
-    async def _publish(self, batch: pl.DataFrame, resume_us: int) -> None:
+    def _runs(self, offers: list[_Offer]) -> list[Run]:
+        """The cells of a frame's rows, and the totals of those that are over since the last frame."""
+        if any(offer.cell is None for offer in offers):
+            return []
+        sent: dict[Cell, int] = {}
+        runs: list[Run] = []
+        for cell, rows in self._flying:
+            if not rows:
+                continue
+            before = cell.counts.published + sent.get(cell, 0)
+            sent[cell] = sent.get(cell, 0) + rows
+            if runs and _is_of(runs[-1], cell):
+                runs[-1] = runs[-1]._replace(rows=runs[-1].rows + rows)
+            else:
+                runs.append(_run(cell, before, rows))
+        over = [cell for cell in self._unclosed if cell.final and cell not in sent]
+        for cell in over[:RUNS_MAX]:
+            runs.append(_run(cell, cell.counts.published, 0))
+            del self._unclosed[cell]
+        self._unclosed.update(dict.fromkeys(sent))
+        return runs
+
+    async def _publish(self, batch: pl.DataFrame, resume_us: int, runs: list[Run]) -> None:
         self._sequence += 1
         body = envelope.encode(batch)
         headers = envelope.headers(
@@ -196,24 +289,37 @@ class Lane:
             self._sequence,
             batch.height,
             resume_us=resume_us,
+            runs=runs,
         )
         wait_s = RETRY_FIRST_S
         in_trouble = False
         while True:
             try:
-                await self._bus.publish_frame(self._subject, body, headers)
+                in_log = await self._bus.publish_frame(self._subject, body, headers)
                 break
             except (Transient, Refused) as error:
                 if not in_trouble:
                     self._on_trouble(error)
                     in_trouble = True
+                self._trouble = error
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_MAX_S)
         if in_trouble:
             self._on_trouble(None)
+        self._trouble, self._acknowledged_s = None, asyncio.get_running_loop().time()
         self.published += batch.height
-        self._in_flight = 0
+        for cell, rows in self._flying:
+            cell.publish(rows, in_log)
+        self._flying, self._in_flight = [], 0
         self.durable_us = resume_us
+
+
+def _run(cell: Cell, before: int, rows: int) -> Run:
+    return Run(cell.key.epoch, cell.key.minute_us, cell.key.group, before, rows)
+
+
+def _is_of(run: Run, cell: Cell) -> bool:
+    return run[:3] == (cell.key.epoch, cell.key.minute_us, cell.key.group)
 
 
 def _resume_us(offers: list[_Offer]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from headrace.bus.broker import BrokerAddress
-from headrace.bus.client import ensure_streams, open_bus
+from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.subjects import Subjects
 from headrace.edge.agent import Agent, follow_desired
 from headrace.edge.calls import Calls
@@ -36,7 +36,7 @@ async def run(
         await Calls(agent, clock, edge).serve(bus, subjects)
         async with asyncio.TaskGroup() as tasks:
             running = [
-                tasks.create_task(follow_desired(agent, bus, edge)),
+                tasks.create_task(_work(agent, bus, edge)),
                 tasks.create_task(agent.publish_health()),
                 tasks.create_task(agent.publish_events()),
                 tasks.create_task(agent.keep_marks()),
@@ -44,3 +44,12 @@ async def run(
             await stop.wait()
             await agent.stop()
             await end_tasks(*running)
+            await agent.end_ledger()
+
+
+async def _work(agent: Agent, bus: Bus, edge: str) -> None:
+    """Open the books, then run what is desired; for ever."""
+    await agent.begin_ledger()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(follow_desired(agent, bus, edge))
+        tasks.create_task(agent.keep_ledger())

@@ -7,6 +7,7 @@ garbage, and an entry names its stream position itself.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,21 +15,26 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from headrace.bus import envelope
 from headrace.bus.log import LogMessage
-from headrace.historian.duplicates import Marks
+from headrace.bus.subjects import parse_batch
+from headrace.historian.duplicates import BoolArray, Marks
 from headrace.historian.layout import (
     FILE_ROWS,
     DataFile,
     file_name,
     identity,
     sort_unique,
+    unique_order,
     write_file,
 )
+from headrace.historian.ledger_store import LedgerStore
 from headrace.historian.scan import read_files, scan_files
 from headrace.historian.storage import sync_path
 from headrace.historian.table import OvertakenError, Table
-from headrace.model.errors import Transient
-from headrace.model.sample import COLUMNS, concat_batches
+from headrace.model.errors import Corrupt, Transient
+from headrace.model.ledger import FOREIGN, MINUTE_US, CellKey, Run, Taken
+from headrace.model.sample import concat_batches
 from headrace.model.time import Clock
 
 CHECK_FILES_MAX: Final = 64
@@ -50,12 +56,20 @@ class Chunk:
     bytes: int = 0
     since_s: float | None = None
     at_us: int = 0
+    runs: list[Taken] = field(default_factory=list)
 
     def take(
-        self, sequence: int, batch: pl.DataFrame, size: int, now_s: float, at_us: int = 0
+        self,
+        sequence: int,
+        batch: pl.DataFrame,
+        size: int,
+        now_s: float,
+        at_us: int = 0,
+        runs: Sequence[Taken] = (),
     ) -> None:
-        """Take in one message's batch."""
+        """Take in one message's batch; ``runs`` are its cells of the loss ledger."""
         self._count(sequence, size, now_s, at_us)
+        self.runs += runs
         if batch.height:
             self.batches.append(batch)
             self.rows += batch.height
@@ -63,7 +77,12 @@ class Chunk:
     def take_corrupt(self, message: LogMessage, reason: str, now_s: float) -> None:
         """Take in one message that is no batch."""
         self._count(message.sequence, len(message.body), now_s, message.at_us)
+        self.runs += [run._replace(rejected=run.rows) for run in runs_of(message, None)]
         self.corrupt.append((message, reason))
+
+    def pass_by(self, sequence: int, now_s: float, at_us: int) -> None:
+        """Everything up to ``sequence`` is for others."""
+        self._count(sequence, 0, now_s, at_us)
 
     def _count(self, sequence: int, size: int, now_s: float, at_us: int) -> None:
         self.at_us = at_us
@@ -94,10 +113,20 @@ class Committer:
     Args:
         table: open for writing.
         quarantine: folder for messages that are no batches.
+        ledger: keeps what became of each run; None: nobody keeps books.
     """
 
-    def __init__(self, table: Table, quarantine: Path, clock: Clock) -> None:
+    def __init__(
+        self, table: Table, quarantine: Path, clock: Clock, ledger: LedgerStore | None = None
+    ) -> None:
         self._table = table
+        self._ledger = ledger
+        if ledger is not None:
+            partition = table.partition
+            ledger.recover(
+                self._committed_of,
+                "" if partition.is_whole else f".{partition.index}of{partition.count}",
+            )
         self._quarantine = quarantine
         self._clock = clock
         self._marks = _marks_of(table)
@@ -112,30 +141,24 @@ class Committer:
         """
         if self._table.committed(app) == chunk.sequence:  # only the last sync failed
             self._table.sync()
+            self._settle(app, chunk.sequence)
             return Committed(chunk.sequence, chunk.rows, chunk.rows, 0, len(chunk.corrupt), 0)
         dropped_quarantine = self._put_in_quarantine(chunk.corrupt)
-        rows = sort_unique(concat_batches(chunk.batches))
-        rows = self._without_copies(rows)
+        batch = concat_batches(chunk.batches)
+        order = unique_order(batch)
+        rows = batch if order is None else batch[order]
+        suspect = self._marks.suspects(*identity(rows))
+        is_new = self._find_new(rows, suspect)
+        if is_new is not None:
+            rows = rows.filter(pl.Series(is_new))
         duplicates = chunk.rows - rows.height
+        if self._ledger is not None:
+            taken = _outcome(chunk, order, suspect, is_new)
+            self._ledger.prepare(self._book(app), chunk.sequence, taken)
         counts = {"samples_total": rows.height, "duplicates_total": duplicates}
-        for _ in range(NAMES_TRIES):
-            try:
-                self._table.commit(
-                    self._write(rows),
-                    position=(app, chunk.sequence),
-                    counts=counts,
-                    counters=self._table.snapshot.log_times(
-                        app, self._table.partition, chunk.at_us
-                    ),
-                )
-                break
-            except OvertakenError:
-                continue
-        else:
-            raise Transient(
-                "HIST-1204", "compaction was faster than a commit each time", "It is tried again."
-            )
+        self._put_in_table(rows, (app, chunk.sequence), chunk.at_us, counts)
         self._marks.advance(*identity(rows))
+        self._settle(app, chunk.sequence)
         return Committed(
             chunk.sequence,
             chunk.rows,
@@ -145,19 +168,51 @@ class Committer:
             dropped_quarantine,
         )
 
-    def _without_copies(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Drop exact copies and what the table has a later received sample for, where cheap to see."""
-        if not rows.height:
-            return rows
-        tag_id, at_us = identity(rows)
-        suspect = self._marks.suspects(tag_id, at_us)
+    def _put_in_table(
+        self, rows: pl.DataFrame, position: tuple[str, int], at_us: int, counts: dict[str, int]
+    ) -> None:
+        times = self._table.snapshot.log_times(position[0], self._table.partition, at_us)
+        for _ in range(NAMES_TRIES):
+            try:
+                files = self._write(rows)
+                self._table.commit(files, position=position, counts=counts, counters=times)
+                return
+            except OvertakenError:
+                continue
+        raise Transient(
+            "HIST-1204", "compaction was faster than a commit each time", "It is tried again."
+        )
+
+    def _settle(self, app: str, sequence: int) -> None:
+        if self._ledger is not None:
+            self._ledger.settle(self._book(app), sequence)
+
+    def _book(self, app: str) -> str:
+        """Name of this writer's place in the ledger; the last part is the stream's, as of ``app``."""
+        partition = self._table.partition
+        stream, _, created = app.rpartition("/")
+        return (
+            app
+            if partition.is_whole
+            else f"{stream}.{partition.index}of{partition.count}/{created}"
+        )
+
+    def _committed_of(self, book: str) -> int | None:
+        """The table's position of a place in the ledger that is this writer's."""
+        stream, _, created = book.rpartition("/")
+        return self._table.committed(f"{stream.partition('.')[0]}/{created}")
+
+    def _find_new(self, rows: pl.DataFrame, suspect: BoolArray) -> BoolArray | None:
+        """Which rows are no exact copies and not older than what the table has received of the same
+        identity, where that is cheap to see; None when all are to be stored."""
         if not suspect.any():
-            return rows
+            return None
+        tag_id, at_us = identity(rows)
         tags, times = tag_id[suspect], at_us[suspect]
         bounds = (int(times.min()), int(times.max()) + 1)
         files = self._table.snapshot.select(int(tags.min()), int(tags.max()), *bounds)
         if not files or len(files) > CHECK_FILES_MAX:
-            return rows  # readers and compaction de-duplicate in any case
+            return None  # readers and compaction de-duplicate in any case
         stored = read_files(self._table.storage, files, np.unique(tags).tolist(), *bounds)
         known = sort_unique(stored).rename({name: f"_{name}" for name in _CONTENT})
         copy = (pl.col("_received_timestamp") > pl.col("received_timestamp")) | pl.all_horizontal(
@@ -167,7 +222,7 @@ class Committer:
             known, on=["tag_id", "source_timestamp"], how="left", maintain_order="left"
         )
         is_new = pl.col("_received_timestamp").is_null() | ~copy
-        return found.filter(is_new).select(COLUMNS)
+        return found.select(is_new=is_new)["is_new"].to_numpy()
 
     def _write(self, rows: pl.DataFrame) -> list[DataFile]:
         ordinal, mark = self._table.next_ordinal(), self._table.mark
@@ -203,6 +258,60 @@ class Committer:
                 sync_path(path)
         sync_path(self._quarantine)
         return _bound_quarantine(self._quarantine)
+
+
+def runs_of(message: LogMessage, rows: int | None) -> list[Taken]:
+    """The runs of cells of a message; one of no books when it names none that fit its ``rows``.
+
+    Args:
+        rows: of its batch; None when it has none that can be read.
+    """
+    try:
+        _, _, edge, connection = parse_batch(message.subject)
+    except Corrupt:
+        edge, connection = "", message.subject
+    runs: list[Run] = []
+    try:
+        runs = envelope.parse_runs(message.headers)
+    except Corrupt:
+        if rows is None:
+            return []
+    if rows is not None and sum(run.rows for run in runs) != rows:
+        runs = [Run(0, message.at_us - message.at_us % MINUTE_US, FOREIGN, 0, rows)]
+    return [
+        Taken(CellKey(edge, connection, run.group, run.minute_us, run.epoch), run.before, run.rows)
+        for run in runs
+    ]
+
+
+def _outcome(
+    chunk: Chunk, order: np.ndarray | None, suspect: BoolArray, is_new: BoolArray | None
+) -> list[Taken]:
+    """What became of each run of a chunk.
+
+    Args:
+        order: rows of the chunk's good messages, one after another, that were not dropped among
+            themselves; None: all, as they came.
+        suspect: which of those are not newer than what the table had of their tag.
+        is_new: which of those are stored; None: all.
+    """
+    good = [at for at, run in enumerate(chunk.runs) if not run.rejected]
+    sizes = np.array([chunk.runs[at].rows for at in good], np.int64)
+    total = int(sizes.sum())
+    if len(suspect) == total and is_new is None and not suspect.any():
+        stored, late = sizes, np.zeros(len(sizes), np.int64)
+    else:
+        run_of = np.repeat(np.arange(len(sizes)), sizes)
+        run_of = run_of if order is None else run_of[order]
+        if is_new is not None:
+            run_of, suspect = run_of[is_new], suspect[is_new]
+        stored = np.bincount(run_of, minlength=len(sizes))
+        late = np.bincount(run_of[suspect], minlength=len(sizes))
+    taken = list(chunk.runs)
+    for at, kept, of_them_late in zip(good, stored.tolist(), late.tolist(), strict=True):
+        run = taken[at]
+        taken[at] = run._replace(stored=kept, duplicate=run.rows - kept, late=of_them_late)
+    return taken
 
 
 def _bound_quarantine(folder: Path) -> int:

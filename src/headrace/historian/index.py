@@ -65,6 +65,13 @@ class Snapshot:
         told = self.totals.get(app)
         return self.position(app) if told is None else told
 
+    def slot_positions(self, app: str) -> dict[int, int]:
+        """Slot -> stream sequence, where several writers stored ``app`` at some time."""
+        if not self.is_shared(app):
+            return {}
+        found = {slot: self.committed(app, (slot,)) for slot in range(SLOTS)}
+        return {slot: sequence for slot, sequence in found.items() if sequence is not None}
+
     def is_shared(self, app: str) -> bool:
         """Whether several writers stored ``app`` at some time: its position is kept slot by slot."""
         return any(slot_app(app, slot) in self.totals for slot in range(SLOTS))

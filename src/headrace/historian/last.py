@@ -124,6 +124,7 @@ def load(table: Place) -> LastValues | None:
     """The newest whole values beside a table; None when there are none."""
     storage = storage_of(table)
     found = []
+    storage = storage_of(table)
     for name in NAMES:
         try:
             raw = storage.read(name)

@@ -178,15 +178,21 @@ def sort_unique(batch: pl.DataFrame) -> pl.DataFrame:
         >>> sort_unique(two)["value"].to_list()
         [1.0]
     """
+    order = unique_order(batch)
+    return batch if order is None else batch[order]
+
+
+def unique_order(batch: pl.DataFrame) -> np.ndarray | None:
+    """The rows that :func:`sort_unique` takes, in its order; None when the batch is so already."""
     tag_id, at_us = identity(batch)
     if is_sorted_unique(tag_id, at_us):
-        return batch
+        return None
     received_us = batch["received_timestamp"].to_physical().to_numpy()
     order = np.lexsort((received_us, at_us, tag_id))
     tag_id, at_us = tag_id[order], at_us[order]
     last = np.ones(len(order), np.bool_)
     last[:-1] = (tag_id[1:] != tag_id[:-1]) | (at_us[1:] != at_us[:-1])
-    return batch[order[last]]
+    return np.asarray(order[last])
 
 
 def identity(batch: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:

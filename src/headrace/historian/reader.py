@@ -59,6 +59,19 @@ class View:
     app: str = ""
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far the history has come.
+
+    Attributes:
+        committed_sequence: of the log, in the table; -1 when it is not known.
+        tail_paused: the tail is full: what came since is not read yet.
+    """
+
+    committed_sequence: int
+    tail_paused: bool
+
+
 class Reader:
     """Reads one historian's samples.
 
@@ -82,6 +95,24 @@ class Reader:
         self._tail = tail
         self._last = _Known()
         self._last_lock = threading.Lock()
+
+    async def catch_up(self, timeout_s: float) -> None:
+        """Wait until reads have everything that the log has now; nothing to wait for without a tail.
+
+        Raises:
+            Transient: HIST-1030 when that takes longer than ``timeout_s``.
+        """
+        if self._tail is not None:
+            await self._tail.catch_up(timeout_s)
+
+    def standing(self) -> Standing:
+        """How far the table has come, and whether the tail follows."""
+        snapshot = self._index.refresh()
+        tail = self._tail
+        committed = snapshot.committed(tail.app) if tail is not None and tail.app else None
+        return Standing(
+            -1 if committed is None else committed, tail.paused if tail is not None else False
+        )
 
     def view(self) -> View:
         """The state of now; the snapshot is taken before the tail, so nothing falls between."""

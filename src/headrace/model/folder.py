@@ -15,6 +15,7 @@ class DataFolder:
         site.toml          desired state, written by people and by the console's forms
         site.versions/     the last 100 versions of it
         metadata.db        equipment, tags, users (SQLite)
+        ledger.db          the loss ledger (SQLite), written by the historian
         table/             the historian's Delta table of samples
         broker/            the broker's configuration and JetStream store
         certificates/      own certificates, and trusted/ and rejected/ of others
@@ -39,6 +40,10 @@ class DataFolder:
     @property
     def metadata_file(self) -> Path:
         return self.root / "metadata.db"
+
+    @property
+    def ledger_file(self) -> Path:
+        return self.root / "ledger.db"
 
     @property
     def table(self) -> Path:

@@ -120,6 +120,49 @@ class WriterCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.stored + self.duplicate + self.rejected + self.lost + self.skipped
 
 
+class PageCell(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One cell of a :class:`LedgerPage`; the page says whose."""
+
+    connection: str
+    group: str
+    minute_us: int
+    epoch: int
+    counts: EdgeCounts
+
+
+class LedgerPage(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What an edge tells of its books, on the bus.
+
+    Attributes:
+        edge: who tells.
+        epoch: of its books now; ``sequence`` counts its pages, the later one is right.
+        at_us: when it was written, by the edge's clock.
+        log_us: when the log was made that ``last_sequence`` of the cells counts in; its identity.
+        cells: with their totals.
+        end: ``clean`` when this is the last page of the edge's orderly end; ``killed`` when the next
+            life of the edge found it, and it was no orderly end.
+        epochs: of all cells that were in motion, and the epoch now.
+        polled: connections that were being polled.
+    """
+
+    edge: str
+    epoch: int
+    sequence: int
+    at_us: int
+    log_us: int = 0
+    end: str = ""
+    epochs: list[int] = []
+    polled: list[str] = []
+    cells: list[PageCell] = []
+
+
+class WriterPage(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What the historian tells of its side on the bus: cells that changed, with their totals."""
+
+    at_us: int
+    cells: list[tuple[CellKey, WriterCounts]] = []
+
+
 KEY: Final = CellKey._fields
 KEY_SCHEMA: Final[dict[str, Any]] = {
     "edge": pl.String(),

@@ -7,10 +7,13 @@ All of it is optional; without the file everything lies in the data folder. ``he
     writers = 2                                        # default: 1
     [historian.storage]                                # of an object storage; secrets by AWS_*
     aws_endpoint_url = "https://s3.plant.example"
+    [bus]
+    address = "/etc/headrace/client.json"              # of a cluster; default: a broker of its own
     [metadata]
     url = "postgresql+psycopg://headrace@db/headrace"  # default: metadata.db; password: PGPASSFILE
 
-``HEADRACE_TABLE`` and ``HEADRACE_METADATA`` go before the file. A change counts from the next start on.
+``HEADRACE_TABLE``, ``HEADRACE_BUS`` and ``HEADRACE_METADATA`` go before the file.
+A change counts from the next start on.
 """
 
 from __future__ import annotations
@@ -42,10 +45,17 @@ class MetadataSettings(msgspec.Struct, forbid_unknown_fields=True):
     url: str = ""
 
 
+class BusSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """``address``: file that tells how to reach a cluster, "" for a broker in the data folder."""
+
+    address: str = ""
+
+
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """The settings of one installation; see the module."""
 
     historian: HistorianSettings = msgspec.field(default_factory=HistorianSettings)
+    bus: BusSettings = msgspec.field(default_factory=BusSettings)
     metadata: MetadataSettings = msgspec.field(default_factory=MetadataSettings)
 
 
@@ -72,6 +82,7 @@ def load_settings(folder: DataFolder) -> Settings:
             "Correct it; docs/scale.md shows every setting.",
         ) from error
     settings.historian.table = os.environ.get("HEADRACE_TABLE", settings.historian.table)
+    settings.bus.address = os.environ.get("HEADRACE_BUS", settings.bus.address)
     settings.metadata.url = os.environ.get("HEADRACE_METADATA", settings.metadata.url)
     if not 1 <= settings.historian.writers <= WRITERS_MAX:
         raise Misconfigured(

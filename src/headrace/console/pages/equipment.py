@@ -19,6 +19,7 @@ from headrace.console.texts import Texts
 from headrace.console.widgets.icons import icon
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.units import shown_unit
+from headrace.console.widgets.why_dot import why_dot
 
 ROWS_MAX = 500
 TREE_REFRESH_S = 1.0
@@ -169,7 +170,11 @@ def _row(view: TagView, path: str, texts: Texts, may_write: bool) -> Markup:
     name = tag(
         "a.hr-tagname", title, tag("small", place), href=f"/trend?tags={view.tag_id}", title=hint
     )
-    value = join(tag("span", "–", data_f="value"), tag("span.hr-unit", shown_unit(view.unit)))
+    value = join(
+        tag("span", "–", data_f="value"),
+        tag("span.hr-unit", shown_unit(view.unit)),
+        why_dot(texts, view.tag_id),
+    )
     write = tag(
         "button.hr-iconbtn", icon("edit", 16), data_write=view.tag_id,
         title=texts("asset.write"), aria_label=f"{texts('asset.write')} {title}",

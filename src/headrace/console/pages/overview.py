@@ -12,6 +12,7 @@ from headrace.console.texts import Texts
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import span
 from headrace.console.widgets.units import shown_unit
+from headrace.console.widgets.why_dot import why_dot
 from headrace.model.health import HistorianState
 
 REFRESH_S = 0.5
@@ -109,7 +110,9 @@ def tag_title(view: TagView, texts: Texts) -> str:
 
 def _value_line(view: TagView, texts: Texts) -> Markup:
     value = join(
-        tag("span.hr-num", "–", data_f="value"), tag("span.hr-unit", shown_unit(view.unit))
+        tag("span.hr-num", "–", data_f="value"),
+        tag("span.hr-unit", shown_unit(view.unit)),
+        why_dot(texts, view.tag_id),
     )
     return tag(
         ".hr-kv", tag("span", tag_title(view, texts)), tag("span", value), data_tag=view.tag_id

@@ -42,6 +42,9 @@ _JS_TEXTS: Final = {
     "good": "state.good",
     "uncertain": "state.uncertain",
     "bad": "state.bad",
+    "why": "why.title",
+    "close": "why.close",
+    "why_no_console": "why.no_console",
 }
 
 

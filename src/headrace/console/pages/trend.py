@@ -15,6 +15,7 @@ from headrace.console.texts import Texts
 from headrace.console.widgets.icons import icon
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.units import shown_unit
+from headrace.console.widgets.why_dot import why_dot
 
 TAGS_MAX: Final = 8
 SHOWN_MAX: Final = 60
@@ -113,7 +114,11 @@ class _Trend:
     def _chip(self, index: int, view: TagView) -> Markup:
         texts = self._visit.texts
         place = self._visit.site.title_of(view.unit_path, texts.language)
-        value = join(tag("b", "–", data_f="value"), tag("span.hr-unit", shown_unit(view.unit)))
+        value = join(
+            tag("b", "–", data_f="value"),
+            tag("span.hr-unit", shown_unit(view.unit)),
+            why_dot(texts, view.tag_id),
+        )
         remove = tag(
             "button.hr-iconbtn", icon("close", 14), data_remove=view.tag_id,
             aria_label=f"{texts('trend.remove')} {view.path}",

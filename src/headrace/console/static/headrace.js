@@ -207,6 +207,35 @@ window.hr = (() => {
     }
   }
 
+  // Why is this value old? The dialog asks again each two seconds; without an answer the page itself says so.
+  let why = null;
+
+  function openWhy(id) {
+    if (why) why.close();
+    const box = document.createElement("dialog"), head = document.createElement("div"), body = document.createElement("div");
+    const title = document.createElement("h2"), close = document.createElement("button");
+    box.className = "hr-why"; head.className = "hr-why-head"; body.className = "hr-why-body"; close.className = "hr-iconbtn";
+    title.textContent = texts.why || ""; close.textContent = "\u2715"; close.ariaLabel = texts.close || "";
+    head.append(title, close); box.append(head, body); document.body.append(box);
+    let timer = 0;
+    const ask = async () => {
+      const sample = latest.get(id), live = socket && socket.readyState === 1 ? 1 : 0;
+      const query = new URLSearchParams({ tag: id, live, seen_ms: sample ? sample.t : 0 });
+      const answer = await fetch("/api/v1/why/dialog?" + query, { signal: AbortSignal.timeout(12000) }).catch(() => null);
+      if (why !== box) return;
+      if (!answer) { body.textContent = texts.why_no_console || ""; body.className = "hr-why-body cut"; }
+      else if (answer.status === 401) { location.reload(); return; }
+      else if (answer.ok) { body.innerHTML = await answer.text(); body.className = "hr-why-body"; } // escaped by the server
+      else { const e = await answer.json().catch(() => ({})); body.textContent = (e.code || answer.status) + " " + (e.what || ""); }
+      timer = setTimeout(ask, 2000);
+    };
+    box.addEventListener("close", () => { clearTimeout(timer); if (why === box) why = null; box.remove(); });
+    box.addEventListener("click", (event) => { if (event.target === box || event.target === close) box.close(); });
+    why = box;
+    box.showModal();
+    ask();
+  }
+
   function filterRows(text) {
     const words = text.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of document.querySelectorAll("[data-search]")) {
@@ -220,7 +249,13 @@ window.hr = (() => {
     const own = (node) => (node.nodeType === 1 ? node : node.parentElement)?.closest("[data-f],[data-age],[data-since],[data-until]");
     new MutationObserver((records) => { if (!scanTimer && records.some((r) => !own(r.target))) scanTimer = setTimeout(scan, 40); })
       .observe(document.body, { childList: true, subtree: true });
+    document.addEventListener("keydown", (event) => {
+      const dot = event.target.closest && event.target.closest("[data-why]");
+      if (dot && (event.key === "Enter" || event.key === " ")) { event.preventDefault(); openWhy(dot.dataset.why); }
+    });
     document.addEventListener("click", (event) => {
+      const dot = event.target.closest("[data-why]");
+      if (dot) { event.preventDefault(); openWhy(dot.dataset.why); return; } // it may stand inside a link
       const target = event.target.closest("[data-do]");
       for (const open of document.querySelectorAll("details.hr-help[open], .hr-tabs details[open]")) {
         if (!open.contains(event.target)) open.open = false;

@@ -1,8 +1,9 @@
 /* A Modbus TCP server on libmodbus, for tests and benches: a peer that shares no code with us.
  *
- * Prints its port and a newline, then serves until its input closes. Tables of 2,000 places:
- * input register i holds (7 i + 3) mod 65536, discrete input i is i mod 3 == 0; coils and holding
- * registers are zero and can be written. Several clients are served side by side by select.
+ * Prints its port and a newline, then serves until its input closes. Tables of 2,000 places, or
+ * as many as the first argument says: input register i holds (7 i + 3) mod 65536, discrete input i is
+ * i mod 3 == 0; coils and holding registers are zero and can be written. Several clients are served
+ * side by side by select.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,13 +16,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PLACES 2000
-
-int main(void) {
+int main(int count, char **words) {
+    int places = count > 1 ? atoi(words[1]) : 2000;
     modbus_t *context = modbus_new_tcp("127.0.0.1", 0);
-    modbus_mapping_t *map = modbus_mapping_new(PLACES, PLACES, PLACES, PLACES);
+    modbus_mapping_t *map = modbus_mapping_new(places, places, places, places);
     if (context == NULL || map == NULL) return 1;
-    for (int i = 0; i < PLACES; i++) {
+    for (int i = 0; i < places; i++) {
         map->tab_input_registers[i] = (uint16_t)(7 * i + 3);
         map->tab_input_bits[i] = i % 3 == 0;
     }
