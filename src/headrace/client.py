@@ -29,16 +29,6 @@ from headrace.model.errors import Refused, Transient, error_from_dict
 
 TIMEOUT_S: Final = 60.0
 PAGE: Final = 1_000
-_LAST: Final[dict[str, Any]] = {
-    "tag_id": pl.Int64(),
-    "path": pl.String(),
-    "unit": pl.String(),
-    "value": pl.Float64(),
-    "text": pl.String(),
-    "status": pl.UInt32(),
-    "quality": pl.String(),
-    "source_timestamp": pl.Datetime("us", "UTC"),
-}
 _LIVE: Final[dict[str, Any]] = {
     "tag_id": pl.Int64(),
     "path": pl.String(),
@@ -161,28 +151,8 @@ class Site:
 
     def last(self, tags: str | Iterable[str]) -> pl.DataFrame:
         """The newest sample of each tag, as it is on the screen now."""
-        rows = self._get("last", tags=_names(tags)).json()["samples"]
-        for row in rows:
-            row["tag_id"] = int(row["tag_id"])
-        schema = {**_LAST, "source_timestamp": pl.String()}
-        frame = pl.DataFrame(rows, schema=schema)
-        at = pl.col("source_timestamp").str.to_datetime(
-            "%Y-%m-%dT%H:%M:%S%.6fZ", time_unit="us", time_zone="UTC"
-        )
-        return frame.with_columns(at)
-
-    def why(self, tag: str) -> dict[str, Any]:
-        """Why a tag's value is as old as it is: ``fresh``, ``culprit``, ``headline`` in English and
-        Chinese, and every hop from device to screen.
-
-        Args:
-            tag: a path or an id.
-
-        Raises:
-            Misconfigured: SITE-1801 when there is no such tag.
-        """
-        answer: dict[str, Any] = self._get("why", tag=tag).json()
-        return answer
+        answer = self._get("last", tags=_names(tags), format="arrow")
+        return pl.read_ipc_stream(io.BytesIO(answer.content))
 
     def write(self, tag: str, value: float | str) -> float | str:
         """Write a value to a device; gives what was read back."""

@@ -6,9 +6,10 @@ bits. Times are ISO 8601 with a zone, ``now``, ``-1h``, or microseconds since 19
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+import numpy as np
 import polars as pl
 from fastapi import APIRouter, Query, Request, Response
 
@@ -28,6 +29,7 @@ from headrace.console.sources import Sources
 from headrace.console.writes import write_value
 from headrace.model import status as status_codes
 from headrace.model.errors import Misconfigured, Refused
+from headrace.model.sample import TIMESTAMP
 
 SAMPLES_MAX: Final = 5_000_000
 JSON_SAMPLES_MAX: Final = 200_000
@@ -48,6 +50,7 @@ def make_router(services: Services) -> APIRouter:
     router = APIRouter(prefix="/api/v1")
     _add_site(router, services)
     _add_history(router, services)
+    _add_overviews(router, services)
     _add_state(router, services)
     _add_write(router, services)
     return router
@@ -136,6 +139,10 @@ def _add_history(router: APIRouter, services: Services) -> None:
         batch = await sources.history.aggregate(ids, start_us, end_us, every_us, aggregate)
         return frame_answer(batch, format, aggregate, sources.site)
 
+
+def _add_overviews(router: APIRouter, services: Services) -> None:
+    sources = services.sources
+
     @router.get("/downsample", tags=["history"])
     async def downsample(
         request: Request,
@@ -154,11 +161,13 @@ def _add_history(router: APIRouter, services: Services) -> None:
         return frame_answer(named, format, "downsample", sources.site)
 
     @router.get("/last", tags=["history"])
-    async def last(request: Request, tags: str) -> Response:
+    async def last(
+        request: Request, tags: str, format: Annotated[Literal["json", "arrow"], Query()] = "json"
+    ) -> Response:
         """The newest sample of each tag, as it is on the screen now."""
         services.require(request, "read", "samples")
-        views = tag_list(sources.site, tags)
-        return json_answer({"samples": newest(sources, views)})
+        found = newest(sources, tag_list(sources.site, tags))
+        return frame_answer(found, format, "last", sources.site)
 
 
 def _add_state(router: APIRouter, services: Services) -> None:
@@ -229,28 +238,25 @@ def about_tag(view: TagView) -> dict[str, Any]:
     return {**msgspec.to_builtins(view), "tag_id": str(view.tag_id)}
 
 
-def newest(sources: Sources, views: list[TagView]) -> list[dict[str, Any]]:
-    """Newest samples; a tag that never had one is left out."""
+def newest(sources: Sources, views: list[TagView]) -> pl.DataFrame:
+    """Newest samples with path, unit and the status code's name; a tag that never had one is left out."""
     live = sources.live
-    slots = live.slots([view.tag_id for view in views])
-    change = live.changes(slots, 0)
-    at = pl.Series(change.source_us, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))
-    texts = at.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_list()
-    return [
+    change = live.changes(live.slots([view.tag_id for view in views]), 0)
+    seen = [views[place] for place in change.index.tolist()]
+    names = {code: status_codes.name(code) for code in np.unique(change.status).tolist()}
+    return pl.DataFrame(
         {
-            "tag_id": str(views[place].tag_id),
-            "path": views[place].path,
-            "unit": views[place].unit,
-            "value": value,
-            "text": change.text.get(row),
-            "status": code,
-            "quality": status_codes.name(code),
-            "source_timestamp": texts[row],
-        }
-        for row, (place, value, code) in enumerate(
-            zip(change.index.tolist(), change.value.tolist(), change.status.tolist(), strict=True)
-        )
-    ]
+            "tag_id": np.array([view.tag_id for view in seen], np.int64),
+            "path": [view.path for view in seen],
+            "unit": [view.unit for view in seen],
+            "value": pl.Series(change.value, dtype=pl.Float64).fill_nan(None),
+            "text": pl.Series([change.text.get(row) for row in range(len(seen))], dtype=pl.String),
+            "status": pl.Series(change.status, dtype=pl.UInt32),
+            "quality": [names[code] for code in change.status.tolist()],
+            "source_timestamp": pl.Series(change.source_us, dtype=pl.Int64).cast(TIMESTAMP),
+        },
+        schema_overrides={"path": pl.String, "unit": pl.String, "quality": pl.String},
+    )
 
 
 def _sought(view: TagView) -> str:
