@@ -84,6 +84,19 @@ def test_the_keeper_waits_for_enough_files_or_a_minute(folder: DataFolder) -> No
     assert not keeper.step(), "nothing is new"
 
 
+def test_files_of_this_process_are_not_read_again(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> pl.DataFrame:
+        raise AssertionError("the writer knew these samples")
+
+    monkeypatch.setattr(last, "read_files", forbidden)
+    _, _, batches = kept_store(folder, KEEP_FILES)
+    kept = load(folder.table)
+    assert kept is not None
+    same(kept.rows, expected(batches))
+
+
 def test_a_torn_one_is_not_used_and_the_other_is(
     folder: DataFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,9 +145,9 @@ def test_a_restart_goes_on_from_what_was_kept(
     monkeypatch.setattr(
         LastValues,
         "take_files",
-        lambda self, table, files, tags=None: (
+        lambda self, table, files, tags=None, known=None: (
             taken.extend(file.path for file in files),
-            take(self, table, files, tags),
+            take(self, table, files, tags, known),
         ),
     )
     assert keeper.step()

@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -71,18 +71,27 @@ class LastValues:
         return late and file.path not in self.seen
 
     def take_files(
-        self, table: Place, files: Sequence[DataFile], tag_ids: Sequence[int] | None = None
+        self,
+        table: Place,
+        files: Sequence[DataFile],
+        tag_ids: Sequence[int] | None = None,
+        known: Mapping[str, pl.DataFrame] | None = None,
     ) -> None:
         """Fold files in, one after the other.
 
         Args:
             tag_ids: of these tags; None means all.
+            known: what the newest samples of some files are, by path, so that they are not read.
 
         Raises:
             FileNotFoundError: one was compacted away meanwhile; take those of the next snapshot.
         """
         for file in files if tag_ids is None or len(tag_ids) else ():
-            self.fold(edge(read_files(table, [file], tag_ids, US_MIN, US_MAX + 1), newest=True))
+            newest = (known or {}).get(file.path)
+            if newest is None:
+                rows = read_files(table, [file], tag_ids, US_MIN, US_MAX + 1)
+                newest = edge(rows, newest=True)
+            self.fold(newest)
         self.ordinal = max([self.ordinal, *(file.ordinal for file in files)])
         seen = self.seen.union(file.path for file in files)
         self.seen = frozenset(p for p in seen if ordinal_of(p) > self.ordinal - LATE_ORDINALS)
@@ -162,7 +171,7 @@ class LastKeeper:
             return False
         begun = replace(self._values)
         try:
-            begun.take_files(self._table.storage, fresh)
+            begun.take_files(self._table.storage, fresh, known=self._table.newest)
         except FileNotFoundError:
             return False  # compacted meanwhile; the next snapshot has what it became
         self._values = begun
