@@ -54,11 +54,13 @@ class LastValues:
         ordinal: of the newest file in it; -1 for none (see :mod:`headrace.historian.layout`).
         seen: the newest files in it by path. With several writers a commit may come a little after
             one with a higher ordinal; by its path it is known to be new.
+        serial: how often they were kept; of two files the one with the higher number counts.
     """
 
     rows: pl.DataFrame = field(default_factory=empty_batch)
     ordinal: int = -1
     seen: frozenset[str] = frozenset()
+    serial: int = 0
 
     def fresh(self, snapshot: Snapshot) -> list[DataFile]:
         """Files that these values do not have yet."""
@@ -109,7 +111,8 @@ class LastValues:
             >>> found.ordinal, found.rows.height
             (7, 0)
         """
-        about = json.dumps({"ordinal": self.ordinal, "seen": sorted(self.seen)}).encode()
+        told = {"ordinal": self.ordinal, "seen": sorted(self.seen), "serial": self.serial}
+        about = json.dumps(told).encode()
         body = io.BytesIO()
         self.rows.write_ipc_stream(body, compression="lz4")
         content = about + b"\n" + body.getvalue()
@@ -126,7 +129,7 @@ class LastValues:
             return None  # an empty file has the checksum of nothing
         told = json.loads(about)
         rows = pl.read_ipc_stream(io.BytesIO(body))
-        return cls(rows, int(told["ordinal"]), frozenset(told["seen"]))
+        return cls(rows, told["ordinal"], frozenset(told["seen"]), told["serial"])
 
 
 def load(table: Place) -> LastValues | None:
@@ -144,7 +147,7 @@ def load(table: Place) -> LastValues | None:
             _log.warning("HIST-1501 %s is torn and is not used", storage.place(name))
         else:
             found.append(values)
-    return max(found, key=lambda values: values.ordinal, default=None)
+    return max(found, key=lambda values: values.serial, default=None)
 
 
 class LastKeeper:
@@ -158,8 +161,19 @@ class LastKeeper:
         self._table = table
         self._clock = clock
         self._values: LastValues | None = None
-        self._turn = 0
+        self._dropped = False
         self._kept_s = clock.monotonic_s()
+
+    def drop(self, gone: pl.Expr) -> None:
+        """Forget samples that left the table, with the next step.
+
+        Args:
+            gone: true for such rows.
+        """
+        if self._values is not None:
+            kept = self._values.rows.filter(~gone)
+            self._dropped = self._dropped or kept.height < self._values.rows.height
+            self._values.rows = kept
 
     def step(self) -> bool:
         """Fold in what is new when that is enough files or a minute passed; False when nothing was done."""
@@ -167,16 +181,18 @@ class LastKeeper:
             self._values = load(self._table.storage) or LastValues()
         fresh = self._values.fresh(self._table.snapshot)
         due = self._clock.monotonic_s() - self._kept_s >= KEEP_S
-        if not fresh or not (due or len(fresh) >= KEEP_FILES):
+        if not self._dropped and (not fresh or not (due or len(fresh) >= KEEP_FILES)):
             return False
-        begun = replace(self._values)
+        begun = replace(self._values, serial=self._values.serial + 1)
         try:
             begun.take_files(self._table.storage, fresh, known=self._table.newest)
+            with self._table.storage.write(NAMES[begun.serial % len(NAMES)]) as handle:
+                handle.write(begun.encode())
         except FileNotFoundError:
             return False  # compacted meanwhile; the next snapshot has what it became
-        self._values = begun
+        except OSError as error:  # a full disk must not keep retention and vacuum from their work
+            _log.warning("HIST-1502 the last values cannot be kept now: %s", error)
+            return False
+        self._values, self._dropped = begun, False
         self._kept_s = self._clock.monotonic_s()
-        with self._table.storage.write(NAMES[self._turn]) as handle:
-            handle.write(begun.encode())
-        self._turn = 1 - self._turn
         return True
