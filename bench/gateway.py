@@ -44,6 +44,15 @@ NODE_RED = ("node-red@4.1.15", "node-red-contrib-modbus@5.23.3")
 START_S = 90.0
 SETTLE_S = 5.0
 INSTALL_S = 300
+_UNLIMITED = dict.fromkeys(("messages", "telemetryMessages", "telemetryDataPoints"), "")
+NO_LIMITS = json.dumps(
+    {
+        "maxPayloadSize": 65_536,
+        "maxInflightMessages": 1_000,
+        "rateLimits": _UNLIMITED,
+        "gatewayRateLimits": _UNLIMITED,
+    }
+)
 
 Figure = dict[str, Any]
 
@@ -103,11 +112,16 @@ class Sink:
             return False
 
         await until(connected, 20, "mosquitto")
-        self._client.subscribe([("v1/gateway/telemetry", 0), ("points", 0)])
+        asks = "v1/devices/me/rpc/request/+"
+        self._client.subscribe([("v1/gateway/telemetry", 0), ("points", 0), (asks, 0)])
         self._client.loop_start()
 
     def _count(self, _client: Any, _data: Any, message: Any) -> None:
         document = json.loads(message.payload)
+        if "/rpc/" in message.topic:
+            # ThingsBoard's own server is asked for its limits; without an answer nothing is sent.
+            self._client.publish(message.topic.replace("request", "response"), NO_LIMITS)
+            return
         if message.topic == "points":
             self.points += len(document)
             return
@@ -170,13 +184,7 @@ def install_thingsboard() -> Path | str:
     return python
 
 
-def start_thingsboard(
-    python: Path, folder: Path, endpoint: str, registers: int, interval_ms: int, port: int
-) -> subprocess.Popen[bytes]:
-    host, device_port = endpoint.rsplit(":", 1)
-    configs = folder / "config"
-    configs.mkdir()
-    (folder / "logs").mkdir()
+def _thingsboard_settings(port: int) -> dict[str, Any]:
     unlimited = dict.fromkeys(
         (
             "rateLimits",
@@ -188,7 +196,7 @@ def start_thingsboard(
         ),
         "0:0,",
     )
-    general = {
+    return {
         "thingsboard": {
             "host": "127.0.0.1",
             "port": port,
@@ -206,9 +214,12 @@ def start_thingsboard(
         "grpc": {"enabled": False},
         "connectors": [{"type": "modbus", "name": "plc", "configuration": "modbus.json"}],
     }
-    slave = {
+
+
+def _thingsboard_device(host: str, port: int, registers: int, interval_ms: int) -> dict[str, Any]:
+    return {
         "host": host,
-        "port": int(device_port),
+        "port": port,
         "type": "tcp",
         "method": "socket",
         "unitId": 1,
@@ -236,6 +247,17 @@ def start_thingsboard(
         "attributeUpdates": [],
         "rpc": [],
     }
+
+
+def start_thingsboard(
+    python: Path, folder: Path, endpoint: str, registers: int, interval_ms: int, port: int
+) -> subprocess.Popen[bytes]:
+    host, device_port = endpoint.rsplit(":", 1)
+    configs = folder / "config"
+    configs.mkdir()
+    (folder / "logs").mkdir()
+    general = _thingsboard_settings(port)
+    slave = _thingsboard_device(host, int(device_port), registers, interval_ms)
     (configs / "tb_gateway.json").write_text(json.dumps(general))
     (configs / "modbus.json").write_text(
         json.dumps({"name": "plc", "logLevel": "ERROR", "master": {"slaves": [slave]}})
@@ -287,7 +309,7 @@ def node_red_flow(endpoint: str, registers: int, interval_ms: int, port: int) ->
         {"id": "broker", "type": "mqtt-broker", "broker": "127.0.0.1", "port": str(port),
          "clientid": "bench", "autoConnect": True, "usetls": False, "protocolVersion": "4",
          "keepalive": "60", "cleansession": True},
-        {"id": "plc", "type": "modbus-client", "name": "plc", "clienttype": "tcp",
+        {"id": "client", "type": "modbus-client", "name": "device", "clienttype": "tcp",
          "bufferCommands": True, "stateLogEnabled": False, "queueLogEnabled": False,
          "tcpHost": host, "tcpPort": device_port, "tcpType": "DEFAULT", "unit_id": "1",
          "commandDelay": "1", "clientTimeout": "1000", "reconnectOnTimeout": True,
@@ -307,7 +329,7 @@ def node_red_flow(endpoint: str, registers: int, interval_ms: int, port: int) ->
              "showErrors": False, "unitid": "1", "dataType": "HoldingRegister",
              "adr": str(start), "quantity": str(min(BLOCK, registers - start)),
              "rate": str(interval_ms), "rateUnit": "ms", "delayOnStart": False,
-             "server": "plc", "useIOFile": False, "ioFile": "", "useIOForPayload": False,
+             "server": "client", "useIOFile": False, "ioFile": "", "useIOForPayload": False,
              "emptyMsgOnFail": False, "wires": [[f"map_{start}"], []]},
             {"id": f"map_{start}", "type": "function", "z": "tab", "func": code, "outputs": 1,
              "wires": [["out"]]},

@@ -86,13 +86,15 @@ def _line(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
-def register_tags(count: int, interval_ms: int, first_id: int = 1) -> tuple[TagConfig, ...]:
-    """One tag a holding register."""
+def register_tags(
+    count: int, interval_ms: int, first_id: int = 1, table: str = "holding"
+) -> tuple[TagConfig, ...]:
+    """One tag a register."""
     return tuple(
         TagConfig(
             tag_id=first_id + at,
             path=f"line/unit_{first_id}/tag_{at}",
-            address=f"holding:{at}",
+            address=f"{table}:{at}",
             scan_interval_ms=interval_ms,
         )
         for at in range(count)

@@ -26,6 +26,7 @@ import msgspec
 import polars as pl
 
 from headrace.model.errors import Refused, Transient, error_from_dict
+from headrace.model.ledger import EXPLAINED_SCHEMA
 
 TIMEOUT_S: Final = 60.0
 PAGE: Final = 1_000
@@ -153,6 +154,42 @@ class Site:
         """The newest sample of each tag, as it is on the screen now."""
         answer = self._get("last", tags=_names(tags), format="arrow")
         return pl.read_ipc_stream(io.BytesIO(answer.content))
+
+    def ledger(
+        self,
+        start: str = "-1h",
+        end: str = "now",
+        by: str = "minute",
+        connection: str = "",
+        group: str = "",
+    ) -> pl.DataFrame:
+        """Where every sample went: the counts of edge and historian beside each other.
+
+        Args:
+            by: ``minute``, ``hour`` or ``connection``.
+
+        Returns:
+            One row for each of these and each tag group: ``minute_us`` and all counts of
+            :data:`headrace.model.ledger.COUNTS`; ``unexplained`` is 0 where the books close.
+        """
+        rows = self._get(
+            "ledger", start=start, end=end, by=by, connection=connection, group=group
+        ).json()["rows"]
+        schema = {name: kind for name, kind in EXPLAINED_SCHEMA.items() if name != "epoch"}
+        return pl.DataFrame([{name: row[name] for name in schema} for row in rows], schema=schema)
+
+    def why(self, tag: str) -> dict[str, Any]:
+        """Why a tag's value is as old as it is: ``fresh``, ``culprit``, ``headline`` in English and
+        Chinese, and every hop from device to screen.
+
+        Args:
+            tag: a path or an id.
+
+        Raises:
+            Misconfigured: SITE-1801 when there is no such tag.
+        """
+        answer: dict[str, Any] = self._get("why", tag=tag).json()
+        return answer
 
     def write(self, tag: str, value: float | str) -> float | str:
         """Write a value to a device; gives what was read back."""

@@ -66,8 +66,6 @@ def running_cluster(root: Path) -> Iterator[Cluster]:
     try:
         cluster.start()
         yield cluster
-    except BaseException:
-        print(cluster.logs())
-        raise
     finally:
         cluster.stop()
+        print(cluster.logs())  # shown when a test fails

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from bookkeeping import check_books
 from installation import Installation
 from polars.testing import assert_frame_equal
 from replaying import Replay, start_all, stored
@@ -97,6 +98,8 @@ def ten_kills(installation: Installation, seed: int) -> None:
                 wanted,
                 check_exact=True,
             )
+        sums = check_books(installation.folder)
+        assert sums["stored"] >= found.height
     except BaseException:
         print(installation.logs(), *[replay.output for replay in replays], sep="\n")
         raise

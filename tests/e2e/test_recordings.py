@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from bookkeeping import check_books
 from installation import Installation
 from polars.testing import assert_frame_equal
 from replaying import Replay, start_all, stored
@@ -127,6 +128,8 @@ def come_out_unchanged(installation: Installation, cases: list[Case], timeout_s:
                 case.expected,
                 check_exact=True,
             )
+        sums = check_books(installation.folder)
+        assert sums["stored"] >= sum(case.expected.height for case in cases)
     except BaseException:
         print(installation.logs())
         raise

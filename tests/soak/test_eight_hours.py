@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -28,7 +29,7 @@ from headrace.bus.client import Bus, open_bus
 from headrace.bus.envelope import HEADER_ROWS
 from headrace.bus.log import LogReader
 from headrace.cli.run import site_subjects
-from headrace.model.errors import Transient
+from headrace.model.errors import Refused, Transient
 from headrace.model.health import EdgeState, HistorianState
 from headrace.model.tasks import end_tasks
 
@@ -136,7 +137,8 @@ class Watch:
             await self.ask_sim("fault_start", **call)
             self.faults.append(f"{begin_s:.0f} s: {call['name']} of {call['target']}")
             await asyncio.sleep(chance.uniform(*FAULT_S))
-            await self.ask_sim("fault_stop", **call)
+            with contextlib.suppress(Refused):  # some end by themselves
+                await self.ask_sim("fault_stop", **call)
             await asyncio.sleep(max(0.0, begin_s + FAULT_EVERY_S - self.at_s))
 
     async def sample(self) -> None:

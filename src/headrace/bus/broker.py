@@ -24,6 +24,7 @@ from typing import Final
 
 from headrace.model.errors import Corrupt, Misconfigured, Terminal, Transient
 from headrace.model.folder import DataFolder
+from headrace.security.files import make_folder, write_whole
 from headrace.security.settings import load_settings
 
 LEFTOVER_STOP_S: Final = 5.0
@@ -57,7 +58,7 @@ authorization {{
     {{ user: "platform", password: "{platform_password}" }}
     {{ user: "device", password: "{device_password}", permissions: {{
         publish: {{ deny: ["v1.>", "$JS.>", "$KV.>", "$SYS.>"] }}
-        subscribe: {{ deny: ["v1.>", "$JS.>", "$KV.>", "$SYS.>"] }} }} }}
+        subscribe: {{ deny: ["v1.>", "$JS.>", "$KV.>", "$SYS.>"] }} }} }}{users}
   ]
 }}
 {sections}
@@ -184,7 +185,7 @@ def prepare_address(folder: DataFolder) -> BrokerAddress:
     Raises:
         Corrupt: BUS-1012 when what was kept is damaged.
     """
-    folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder.run, 0o700)
     _end_leftover(folder)
     if load_settings(folder).bus.address:
         return load_address(folder)
@@ -227,14 +228,8 @@ def _end_leftover(folder: DataFolder) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user may read, whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    temporary.replace(path)
+    """Write a file that only this user may read, whole or not at all; durable when this returns."""
+    write_whole(path, text.encode(), mode=0o600)
 
 
 def server_binary() -> str:
@@ -268,6 +263,7 @@ def start_broker(
     server_name: str = "headrace",
     domain: str = "",
     sections: Sequence[str] = (),
+    users: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start nats-server on the data folder and give its process; it is not waited for.
 
@@ -277,7 +273,39 @@ def start_broker(
         server_name: unique among servers that know each other.
         domain: of its JetStream, where servers with stores of their own are connected; empty: none.
         sections: more top-level sections of its configuration, such as ``leafnodes { ... }``.
+        users: more users, such as ``{ user: ..., password: ... }``.
     """
+    config = write_config(
+        folder,
+        address,
+        sync_interval=sync_interval,
+        store_bytes_max=store_bytes_max,
+        server_name=server_name,
+        domain=domain,
+        sections=sections,
+        users=users,
+    )
+    return subprocess.Popen(
+        [server_binary(), "-c", str(config)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def write_config(
+    folder: DataFolder,
+    address: BrokerAddress,
+    *,
+    sync_interval: str = "always",
+    store_bytes_max: int = 32 << 30,
+    server_name: str = "headrace",
+    domain: str = "",
+    sections: Sequence[str] = (),
+    users: Sequence[str] = (),
+) -> Path:
+    """Write the broker's configuration, as :func:`start_broker` describes it; gives its path."""
     store = folder.broker / "jetstream"
     for path in (store, folder.run, folder.logs):
         path.mkdir(parents=True, exist_ok=True)
@@ -292,15 +320,22 @@ def start_broker(
         server_name=server_name,
         domain=f'\n  domain: "{domain}"' if domain else "",
         sections="\n".join(sections),
+        users="".join(f"\n    {user}" for user in users),
     )
     write_private(config, text)
-    return subprocess.Popen(
-        [server_binary(), "-c", str(config)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    return config
+
+
+def reload_broker(folder: DataFolder) -> None:
+    """Let the running broker take over what of its configuration changed; users, for example.
+
+    Raises:
+        Transient: BUS-1014 when none runs here.
+    """
+    try:
+        os.kill(int((folder.run / "broker.pid").read_text()), signal.SIGHUP)
+    except (OSError, ValueError) as error:
+        raise Transient("BUS-1014", f"no broker runs on {folder.root}") from error
 
 
 def stop_broker(process: subprocess.Popen[bytes], timeout_s: float = 3.0) -> None:

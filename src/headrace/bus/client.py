@@ -40,6 +40,8 @@ REQUEST_BYTES_MAX: Final = 4 << 20
 PACK_BYTES_MIN: Final = 256 << 10
 PACKED_MARK: Final = b"\0zlib\0"
 KEY_VALUE_OVERHEAD_BYTES: Final = 4_096
+_NO_MAJORITY: Final = 10_008
+"""JSClusterNotAvailErr; a full stream is a 503 as well, with another code."""
 
 
 class Bus:
@@ -69,9 +71,9 @@ class Bus:
         """
         try:
             answer = await self.stream.publish(subject, body, timeout=5, headers=headers)
-        except nats.js.errors.ServiceUnavailableError as error:
-            raise no_majority(subject) from error
         except nats.js.errors.APIError as error:
+            if error.err_code == _NO_MAJORITY:
+                raise no_majority(subject) from error
             raise Refused(
                 "BUS-1021",
                 f"the log refused a batch on {subject}: {error.description}",
@@ -188,6 +190,13 @@ class Bus:
             Transient: BUS-1027 when the broker is away.
             Refused: BUS-1028 when even compressed it is longer than the broker takes.
         """
+        packed = self._packed(bucket, key, value)
+        try:
+            await (await self.key_value(bucket)).put(key, packed)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1027", f"the key {key} of {bucket} was not set") from error
+
+    def _packed(self, bucket: str, key: str, value: bytes) -> bytes:
         packed = _pack(value)
         if len(packed) > self.client.max_payload - KEY_VALUE_OVERHEAD_BYTES:
             raise Refused(
@@ -196,10 +205,37 @@ class Bus:
                 f"the broker takes {self.client.max_payload:,}",
                 "Spread the connections over more edges.",
             )
+        return packed
+
+    async def entry(self, bucket: str, key: str) -> tuple[bytes, int] | None:
+        """A key's value and revision, for :meth:`put_after`; None when it was never set.
+
+        Raises:
+            Transient: BUS-1027 when the broker is away.
+        """
         try:
-            await (await self.key_value(bucket)).put(key, packed)
+            found = await (await self.key_value(bucket)).get(key)
+        except nats.js.errors.KeyNotFoundError:
+            return None
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1027", f"the key {key} of {bucket} cannot be read now") from error
+        return _unpack(found.value) or b"", int(found.revision or 0)
+
+    async def put_after(self, bucket: str, key: str, value: bytes, revision: int) -> bool:
+        """Set a key when nobody has since ``revision`` (0: it was never set); False when somebody has.
+
+        Raises:
+            Transient: BUS-1027 when the broker is away.
+            Refused: BUS-1028 when it is longer than the broker takes.
+        """
+        packed = self._packed(bucket, key, value)
+        try:
+            await (await self.key_value(bucket)).update(key, packed, last=revision)
+        except nats.js.errors.KeyWrongLastSequenceError:
+            return False
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient("BUS-1027", f"the key {key} of {bucket} was not set") from error
+        return True
 
     async def watch(self, bucket: str, key: str) -> AsyncIterator[bytes]:
         """The value of a key now (when there is one) and after each change, for ever.
@@ -310,6 +346,9 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
         try:
             await bus.stream.add_stream(config)
         except nats.js.errors.BadRequestError:
+            # What a hub takes from its edges, and shows of it, is set by bus/sourcing.py.
+            known = (await bus.stream.stream_info(str(config.name))).config
+            config.sources, config.republish = known.sources, known.republish
             await bus.stream.update_stream(config)
 
 

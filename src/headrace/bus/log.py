@@ -161,6 +161,7 @@ class LogReader:
         bus: an open bus.
         after_sequence: the last sequence the caller already has.
         only: these subjects alone; the messages between are no gap then. None takes all.
+        headers_only: leave the bodies where they are.
 
     Attributes:
         next_sequence: the sequence that comes next.
@@ -174,11 +175,14 @@ class LogReader:
         after_sequence: int,
         stream: str = subjects.SAMPLES_STREAM,
         only: Sequence[str] | None = None,
+        *,
+        headers_only: bool = False,
     ) -> None:
         assert only is None or only, "no subjects would mean all of them"
         self._only = only
         self._delivered = 0
         self._bus = bus
+        self._headers_only = headers_only
         self._stream = stream
         self.next_sequence = after_sequence + 1
         self.lost: list[tuple[int, int]] = []
@@ -246,6 +250,7 @@ class LogReader:
             mem_storage=True,
             num_replicas=1,
             filter_subjects=None if self._only is None else list(self._only),
+            headers_only=self._headers_only,
         )
         info = await self._bus.stream.add_consumer(self._stream, config=config)
         self._consumer = info.name

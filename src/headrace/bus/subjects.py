@@ -7,11 +7,14 @@
     v1.<enterprise>.<site>.ledger.edge.<edge>            LedgerPage of closed minutes (stream LEDGER)
     v1.<enterprise>.<site>.ledger.historian              WriterPage after each commit (stream LEDGER)
     v1.<enterprise>.<site>.health.edge.<edge>            EdgeState, each second (not stored)
+    v1.<enterprise>.<site>.health.hub                    HubState, each second (not stored)
     v1.<enterprise>.<site>.health.historian              HistorianState, each second (not stored)
     v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, why)
     v1.<enterprise>.<site>.call.historian.<verb>         requests to the historian
     v1.<enterprise>.<site>.call.console.<verb>           requests to the consoles
     v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
+    source.<domain>.>                                    what the hub takes from an edge's own log
+    live.v1.<enterprise>.<site>.batch.>                  what SAMPLES has stored, on a hub (not stored)
 
 Desired state lives in the key-value bucket ``desired`` under ``edge.<edge>`` and ``historian``; the
 bucket ``ledger`` has each edge's newest LedgerPage, of the minutes that are not closed.
@@ -29,8 +32,10 @@ EVENTS_STREAM: Final = "EVENTS"
 LEDGER_STREAM: Final = "LEDGER"
 DESIRED_BUCKET: Final = "desired"
 EDGE_BUCKET: Final = "edge"
+LIVE_PREFIX: Final = "live."
 LEDGER_BUCKET: Final = "ledger"
 ALL_BATCHES: Final = "v1.*.*.batch.>"
+LIVE_BATCHES: Final = "live.v1.{{wildcard(1)}}.{{wildcard(2)}}.batch.>"
 ALL_EVENTS: Final = "v1.*.*.event.>"
 ALL_LEDGER: Final = "v1.*.*.ledger.>"
 ALL_HEALTH: Final = "v1.*.*.health.>"
@@ -47,8 +52,17 @@ class Subjects:
     def __init__(self, enterprise: str, site: str) -> None:
         self._prefix = f"v1.{check_name(enterprise, 'enterprise')}.{check_name(site, 'site')}"
 
+    @property
+    def prefix(self) -> str:
+        """What the subjects of the site begin with."""
+        return self._prefix
+
     def batch(self, edge: str, connection: str) -> str:
         return f"{self._prefix}.batch.{check_name(edge, 'edge')}.{check_name(connection, 'connection')}"
+
+    def every_batch(self, edge: str) -> str:
+        """Of all connections of an edge."""
+        return f"{self._prefix}.batch.{check_name(edge, 'edge')}.>"
 
     def event(self, role: str, name: str = "main") -> str:
         return f"{self._prefix}.event.{check_name(role, 'role')}.{check_name(name, 'source')}"
@@ -65,8 +79,14 @@ class Subjects:
     def every_edge_health(self) -> str:
         return f"{self._prefix}.health.edge.*"
 
+    def hub_health(self) -> str:
+        return f"{self._prefix}.health.hub"
+
     def historian_health(self) -> str:
         return f"{self._prefix}.health.historian"
+
+    def every_edge_call(self, edge: str) -> str:
+        return f"{self._prefix}.call.edge.{check_name(edge, 'edge')}.*"
 
     def edge_call(self, edge: str, verb: str) -> str:
         return f"{self._prefix}.call.edge.{check_name(edge, 'edge')}.{check_name(verb, 'verb')}"

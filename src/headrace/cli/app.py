@@ -22,6 +22,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "query",
     "sim",
     "replay",
+    "edge",
     "trust",
     "user",
     "run",

@@ -99,11 +99,14 @@ def _number(name: str, samples: int) -> str:
 
 
 def _words(row: dict[str, Any]) -> str:
-    return ", ".join(
+    words = [
         f"[{_COLOURS[way.cause.weight]}]{way.samples} {way.cause.title[0]}[/]"
         for way in ways(row)
         if way.cause.name != "unexplained"
-    )
+    ]
+    if row["marked"]:
+        words.insert(0, f"[dim]+{row['marked']} marks of the edge itself[/]")
+    return ", ".join(words)
 
 
 def _print_csv(rows: pl.DataFrame) -> None:

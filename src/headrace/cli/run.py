@@ -14,6 +14,7 @@ from pathlib import Path
 import typer
 
 from headrace.bus.broker import BrokerAddress, load_address, write_private
+from headrace.bus.driver import load_nats
 from headrace.bus.subjects import Subjects
 from headrace.cli.supervisor import die_with_parent
 from headrace.model.errors import HeadraceError, Misconfigured
@@ -27,6 +28,10 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         help="Run one role in the foreground (what 'up' does for you).", no_args_is_help=True
     )
+
+    @group.callback()
+    def lighten() -> None:
+        load_nats()  # before any role imports it
 
     @group.command("edge")
     def edge(
@@ -60,6 +65,13 @@ def register(app: typer.Typer) -> None:
 
         _run(data, lambda f, a, s, stop: run(f, a, s, stop, host=host, port=port))
 
+    @group.command("hub")
+    def hub(data: Path = DATA) -> None:
+        """Take edges on other machines in, and keep them of one mind with this hub."""
+        from headrace.site.hub import run
+
+        _run(data, run)
+
     @group.command("sim")
     def sim(data: Path = DATA, seed: int = typer.Option(1, help="Same seed, same site.")) -> None:
         """Simulate the demo site's devices."""
@@ -89,6 +101,7 @@ def site_subjects(folder: DataFolder) -> Subjects:
 
 def keep_site(folder: DataFolder, enterprise: str, site: str) -> None:
     """From now on the roles of this folder use these names."""
+    folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(folder.run / "site.json", json.dumps([enterprise, site]))
 
 

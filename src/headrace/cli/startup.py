@@ -4,7 +4,7 @@ The supervisor lives as long as the installation and needs next to nothing; user
 bus need a hundred megabytes of libraries. So they are loaded here, and go with this process::
 
     up ──► python -m headrace.cli.startup prepare DATA   ──► {"password": ..., "connections": 8, ...}
-       ──► python -m headrace.cli.startup watch DATA URL ──► {"console": true} {"connections": 8, "values": 5}
+       ──► python -m headrace.cli.startup watch DATA URL EDGE ──► {"connections": 8, "values": 5}
 
 One JSON object a line; an error of ours is ``{"error": {...}}``. What is unexpected goes to ``logs/up.log``.
 """
@@ -25,6 +25,7 @@ from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
 from headrace.bus.broker import load_address
+from headrace.bus.driver import load_nats
 from headrace.cli.run import keep_site, named_site, site_subjects
 from headrace.cli.supervisor import die_with_parent, open_log
 from headrace.model.errors import HeadraceError, Terminal, error_from_dict
@@ -104,10 +105,20 @@ def _last_line(log: Path) -> str:
     return telling[-1] if telling else "no reason was given"
 
 
-def prepare(folder: DataFolder, demo: bool) -> dict[str, Any]:
-    """The demo's site file, the first admin, and what is wrong with the site file."""
-    from headrace.security.identity import ensure_first_admin
+def prepare(folder: DataFolder, demo: bool, hub: list[str]) -> dict[str, Any]:
+    """The demo's site file, the first admin, and what is wrong with the site file.
 
+    Args:
+        hub: address, port and names under which edges are taken in; empty when they are not.
+    """
+    from headrace.model.time import SystemClock
+    from headrace.security.identity import ensure_first_admin
+    from headrace.site.hub import close, prepare
+
+    if hub:
+        prepare(folder, hub[0], int(hub[1]), tuple(hub[2:]), SystemClock())
+    else:
+        close(folder)
     if demo:
         from headrace.sim.demo import write_demo_site
 
@@ -144,23 +155,30 @@ def _site(folder: DataFolder) -> dict[str, Any]:
     return {"connections": len(model.connections)}
 
 
-async def watch(folder: DataFolder, url: str, say: Callable[[dict[str, Any]], None]) -> None:
-    """Say when the console answers, and what the local edge has; for ever, the parent ends it."""
+async def watch(
+    folder: DataFolder, url: str, edge: str, say: Callable[[dict[str, Any]], None]
+) -> None:
+    """Say when the console answers, and what the edge has; for ever, the parent ends it.
+
+    Args:
+        url: of the console; "" when there is none.
+    """
     from headrace.bus.client import open_bus
     from headrace.cli.health import HealthWatch
     from headrace.model.health import EdgeState
     from headrace.model.time import SystemClock
 
     def tell(state: EdgeState) -> None:
-        if state.edge != "local":
+        if state.edge != edge:
             return
         published = sum(connection.published for connection in state.connections)
         say({"connections": len(state.connections), "values": published})
 
     async def console() -> None:
-        while True:
+        while url:
             if await asyncio.to_thread(_answers, url):
-                return say({"console": True})
+                say({"console": True})
+                return
             await asyncio.sleep(POLL_S)
 
     async with asyncio.TaskGroup() as tasks:
@@ -190,12 +208,14 @@ def _say(what: dict[str, Any], out: IO[str] = sys.stdout) -> None:
 def main(arguments: list[str]) -> None:
     """The child's side."""
     die_with_parent()
+    load_nats()
     folder = DataFolder(Path(arguments[1]))
     try:
         if arguments[0] == "prepare":
-            _say(prepare(folder, demo="--demo" in arguments))
+            hub = arguments[arguments.index("--hub") + 1 :] if "--hub" in arguments else []
+            _say(prepare(folder, demo="--demo" in arguments, hub=hub))
         else:
-            asyncio.run(watch(folder, arguments[2], _say))
+            asyncio.run(watch(folder, arguments[2], arguments[3], _say))
     except HeadraceError as error:
         _say({"error": error.as_dict()})
 

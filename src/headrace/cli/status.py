@@ -12,6 +12,7 @@ from rich.table import Table
 
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
+from headrace.bus.leaf import joined
 from headrace.cli.health import HealthWatch
 from headrace.cli.run import DATA, site_subjects
 from headrace.cli.sharing import reach
@@ -32,7 +33,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Show edges, connections and the historian as they say they are now."""
         folder = DataFolder(data.resolve())
-        _require_broker(folder)
+        require_broker(folder)
         edges, historian = asyncio.run(_listen(folder, wait_s))
         out = Console()
         table = Table(title="Connections")
@@ -60,20 +61,27 @@ def register(app: typer.Typer) -> None:
         out.print(table)
         if not edges:
             out.print("[red]no edge says anything[/] → headrace up")
-        if historian is None:
+        apart = joined(folder)
+        if apart is not None:
+            out.print(f"this is edge {apart.edge}; its hub is {apart.hub}")
+        elif historian is None:
             out.print("[red]the historian says nothing[/] → logs/historian.log")
-        else:
+        if historian is not None:
             behind = historian.last_sequence - historian.committed_sequence
             out.print(
                 f"historian {historian.state}: {historian.samples_total} samples in {historian.files} files, "
                 f"{behind} frames not yet in the table"
             )
-        if not edges or historian is None:
+        if not edges or (historian is None and apart is None):
             raise typer.Exit(1)
 
 
-def _require_broker(folder: DataFolder) -> None:
-    """Answer at once when nothing runs, instead of waiting for a broker that does not come."""
+def require_broker(folder: DataFolder) -> None:
+    """Answer at once when nothing runs, instead of waiting for a broker that does not come.
+
+    Raises:
+        Transient: CLI-1007 when the broker's port is closed.
+    """
     address = load_address(folder)
     try:
         reach(address.urls)

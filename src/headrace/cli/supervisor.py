@@ -5,7 +5,8 @@
     headrace up ──┬── nats-server            restarted when it dies
                   ├── headrace run sim       (demo only)
                   ├── headrace run historian
-                  ├── headrace run edge
+                  ├── headrace run edge      (alone with the broker, on a machine of its own)
+                  ├── headrace run hub       (only with --hub-listen: takes edges in)
                   └── headrace run console   (API, web pages, keeper of the desired state)
 
 A process that dies is started again after 0.2 s, doubling to 10 s while it keeps dying. On stop, each
@@ -26,11 +27,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from headrace.bus.broker import BrokerAddress, start_broker, write_private
 from headrace.model.errors import Refused
 from headrace.model.folder import DataFolder
+from headrace.security.files import make_folder
 
 RESTART_FIRST_S: Final = 0.2
 RESTART_MAX_S: Final = 10.0
@@ -57,7 +59,7 @@ def installation_lock(folder: DataFolder) -> Iterator[None]:
     Raises:
         Refused: CLI-1001 when another one holds it.
     """
-    folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder.run, 0o700)
     with (folder.run / "up.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,18 +103,20 @@ class Supervisor:
         roles: role name -> extra arguments of ``headrace run ROLE``; ``historian-0`` and
             ``historian-1`` are two of one role.
         notify: told in one line what happens.
+        broker_options: gives what is special about this broker, at each of its starts.
     """
 
     folder: DataFolder
     address: BrokerAddress
     roles: dict[str, list[str]]
     notify: Callable[[str], None]
+    broker_options: Callable[[], dict[str, Any]] = dict
     children: list[Child] = field(default_factory=list)
 
     def start(self) -> None:
         """Start everything; returns at once."""
         self.folder.logs.mkdir(parents=True, exist_ok=True)
-        broker = Child("broker", lambda: start_broker(self.folder, self.address))
+        broker = Child("broker", self._start_broker)
         self.children = [] if self.address.is_cluster else [broker]
         for role, arguments in self.roles.items():
             self.children.append(Child(role, lambda r=role, a=arguments: self._start_role(r, a)))  # type: ignore[misc]
@@ -153,6 +157,9 @@ class Supervisor:
         child.process = child.start()
         child.started_s = time.monotonic()
         write_private(self.folder.run / f"{child.name}.pid", str(child.process.pid))
+
+    def _start_broker(self) -> subprocess.Popen[bytes]:
+        return start_broker(self.folder, self.address, **self.broker_options())
 
     def _start_role(self, role: str, arguments: list[str]) -> subprocess.Popen[bytes]:
         kind = role.partition("-")[0]

@@ -6,7 +6,7 @@ import errno
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,12 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
-from headrace.bus.broker import free_port, prepare_address, server_binary
+from headrace.bus.broker import free_port, prepare_address, server_binary, write_private
+from headrace.bus.leaf import Joined, broker_options, joined
+from headrace.cli.run import site_subjects
 from headrace.cli.sharing import share
 from headrace.cli.startup import startup
 from headrace.cli.supervisor import Supervisor, installation_lock
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
+from headrace.security.files import make_folder, write_whole
 from headrace.security.settings import load_settings
 
 FIRST_VALUES_S: Final = 60.0
@@ -65,14 +68,40 @@ def register(app: typer.Typer) -> None:
         metadata: str = typer.Option(
             "", "--metadata", help="URL of a shared metadata database, postgresql+psycopg://..."
         ),
+        hub_listen: str = typer.Option(
+            "",
+            help="ADDRESS:PORT at which edges on other machines may join; their data come in at "
+            "PORT + 1. Nothing listens there unless you say so.",
+        ),
+        hub_name: list[str] = typer.Option(
+            [], help="Name or address by which those edges reach this machine; several times."
+        ),
     ) -> None:
-        """Start broker, edge, historian and console here, and keep them running until Ctrl-C."""
+        """Start broker, edge, historian and console here, and keep them running until Ctrl-C.
+
+        On a folder whose edge joined a hub only broker and edge are started.
+        """
         root = data if data is not None else Path("data/demo" if demo else "data")
         folder = DataFolder(root.resolve())
         share(bus, metadata)
         stopping = _stop_on_signal()
         with _said_plainly(folder), installation_lock(folder):
-            _up(folder, stopping, demo=demo, host=host, port=port, seed=seed, historians=historians)
+            own = joined(folder)
+            if own is not None:
+                _up_edge(folder, stopping, own)
+            else:
+                hub = _hub_arguments(hub_listen, hub_name)
+                roles = _historians(historians or load_settings(folder).historian.writers)
+                _up(
+                    folder,
+                    stopping,
+                    demo=demo,
+                    host=host,
+                    port=port,
+                    seed=seed,
+                    hub=hub,
+                    stores=roles,
+                )
 
 
 def _up(
@@ -83,7 +112,8 @@ def _up(
     host: str,
     port: int,
     seed: int,
-    historians: int,
+    hub: list[str],
+    stores: dict[str, list[str]],
 ) -> None:
     out = Console()
 
@@ -95,17 +125,19 @@ def _up(
     port = _console_port(folder, host, port, notify)
     address = prepare_address(folder)
     if not demo and not folder.site_file.exists():
-        folder.site_file.write_text(_EMPTY_SITE, encoding="utf-8")
+        write_whole(folder.site_file, _EMPTY_SITE.encode(), mode=0o644)
         out.print(f"Wrote an empty site file: {folder.site_file}")
-    prepared = _prepare(folder, demo, stopping)
+    prepared = _prepare(
+        folder, stopping, [*(["--demo"] if demo else []), *(["--hub", *hub] if hub else [])]
+    )
     if prepared is None:
         raise typer.Exit(130)
     if "problem" in prepared:
         notify(f"the last good site file stays in force: {prepared['problem']}")
     roles = {"sim": ["--seed", str(seed)]} if demo else {}
-    roles |= _historians(historians or load_settings(folder).historian.writers)
-    roles |= {"edge": [], "console": ["--host", host, "--port", str(port)]}
-    supervisor = Supervisor(folder, address, roles, notify=notify)
+    roles |= stores | {"edge": [], "console": ["--host", host, "--port", str(port)]}
+    roles |= {"hub": []} if hub else {}
+    supervisor = Supervisor(folder, address, roles, notify=notify, broker_options=_options(folder))
     out.print(f"Headrace on [bold]{folder.root}[/]")
     try:
         supervisor.start()
@@ -116,12 +148,77 @@ def _up(
             supervisor.tend()
             time.sleep(TEND_S)
     finally:
-        out.print("Stopping...")
-        stop_s = time.monotonic()
-        supervisor.stop()
+        _stop(out, supervisor)
+
+
+def _up_edge(folder: DataFolder, stopping: list[int], own: Joined) -> None:
+    """Broker and edge only: the rest is on the hub."""
+    out = Console()
+
+    def notify(text: str) -> None:
+        out.print(f"[yellow]![/] {escape(text)}", highlight=False)
+
+    start_s = time.monotonic()
+    server_binary()
+    address = prepare_address(folder)
+    roles = {"edge": ["--edge", own.edge]}
+    supervisor = Supervisor(folder, address, roles, notify=notify, broker_options=_options(folder))
+    out.print(f"Headrace edge [bold]{own.edge}[/] on [bold]{folder.root}[/]")
+    try:
+        supervisor.start()
+        _wait_ready(out, supervisor, "", 0, start_s, stopping, edge=own.edge)
+        lines = [
+            f"Edge      [bold]{own.edge}[/] of {own.enterprise}/{own.site}",
+            f"Hub       {own.hub}:{own.leaf_port}; what it does not have yet waits here",
+            f"Log       at most {own.log_bytes_max / 2**30:.3g} GiB, then {own.on_full}",
+            f"Data      {folder.root}",
+            "Stop      Ctrl-C",
+        ]
         out.print(
-            f"All processes stopped in {time.monotonic() - stop_s:.1f} s; the data stay in {folder.root}"
+            Panel("\n".join(lines), title="Headrace runs", expand=False, border_style="green")
         )
+        while not stopping:
+            supervisor.tend()
+            time.sleep(TEND_S)
+    finally:
+        _stop(out, supervisor)
+
+
+def _stop(out: Console, supervisor: Supervisor) -> None:
+    out.print("Stopping...")
+    stop_s = time.monotonic()
+    supervisor.stop()
+    taken_s = time.monotonic() - stop_s
+    out.print(
+        f"All processes stopped in {taken_s:.1f} s; the data stay in {supervisor.folder.root}"
+    )
+
+
+def _options(folder: DataFolder) -> Callable[[], dict[str, Any]]:
+    return lambda: broker_options(folder, site_subjects(folder))
+
+
+def _hub_arguments(listen: str, names: list[str]) -> list[str]:
+    """Address, port and names of the hub; empty when it shall not listen.
+
+    Raises:
+        Misconfigured: CLI-1901 when ``listen`` is no address and port; CLI-1006 as the console's.
+        Refused: CLI-1005 when one of its two ports is taken.
+    """
+    if not listen:
+        return []
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_535:
+        raise Misconfigured(
+            "CLI-1901",
+            f"--hub-listen {listen!r} is no address and port",
+            "Give for example 0.0.0.0:7421, or 192.168.7.2:7421 for one network only.",
+        )
+    for number in (int(port), int(port) + 1):
+        _check_port(host, number)
+    anywhere = host in ("0.0.0.0", "::")
+    return [host, port, *(names or [socket.gethostname() if anywhere else host])]
 
 
 def _historians(count: int) -> dict[str, list[str]]:
@@ -134,7 +231,7 @@ def _historians(count: int) -> dict[str, list[str]]:
 def _said_plainly(folder: DataFolder) -> Iterator[None]:
     """What the file system refuses becomes an error of ours."""
     try:
-        folder.root.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.root)
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -146,9 +243,11 @@ def _said_plainly(folder: DataFolder) -> Iterator[None]:
         ) from error
 
 
-def _prepare(folder: DataFolder, demo: bool, stopping: list[int]) -> dict[str, Any] | None:
+def _prepare(
+    folder: DataFolder, stopping: list[int], arguments: list[str]
+) -> dict[str, Any] | None:
     """What the start needs to know; None when the person stops it."""
-    with startup(folder, "prepare", *(["--demo"] if demo else [])) as preparing:
+    with startup(folder, "prepare", *arguments) as preparing:
         while not stopping:
             for said in preparing.said(POLL_S) or []:
                 return said
@@ -176,7 +275,7 @@ def _console_port(folder: DataFolder, host: str, port: int, notify: Any) -> int:
         except Refused:
             port, taken = free_port(), port
             notify(f"port {taken} of the last time is taken; the console is on {port} now")
-    kept.write_text(str(port))
+    write_private(kept, str(port))
     return port
 
 
@@ -217,12 +316,15 @@ def _wait_ready(
     wanted: int,
     start_s: float,
     stopping: list[int],
+    *,
+    edge: str = "local",
 ) -> None:
-    """Say what comes up, until the console answers and live values flow (when there are connections)."""
-    waiting = {"console", "values"}
+    """Say what comes up, until the console (when there is one: ``url``) answers and live values flow
+    (when there are connections)."""
+    waiting = {"console", "values"} if url else {"values"}
     with (
-        out.status("Starting broker, historian, edge and console...") as status,
-        startup(supervisor.folder, "watch", url) as watching,
+        out.status("Starting...") as status,
+        startup(supervisor.folder, "watch", url, edge) as watching,
     ):
         while waiting and not stopping and time.monotonic() - start_s < FIRST_VALUES_S:
             supervisor.tend()

@@ -143,7 +143,8 @@ def _show(diagnosis: Diagnosis, texts: Texts, zone: tzinfo) -> None:
 
 
 def _row(words: WhyText, hop: Hop) -> tuple[str, ...]:
-    error = f"{hop.code} {hop.error}".strip()
+    age = f" ({words.error_age(hop)})" if words.error_age(hop) else ""
+    error = f"{hop.code} {hop.error}{age}".strip()
     return (
         words.name(hop),
         f"[{_COLOURS[hop.state]}]{words.state(hop)}[/]",

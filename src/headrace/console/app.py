@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
-from headrace.console.api import errors, gate, live, rest, screen, site_file, why
+from headrace.console.api import errors, gate, ledger, live, rest, screen, site_file, why
 from headrace.console.pages import (
     add_connection,
     connections,
@@ -21,6 +21,7 @@ from headrace.console.pages import (
     trend,
     users,
 )
+from headrace.console.pages.ledger import show as show_ledger
 from headrace.console.pages.shell import PageBody, add_page
 from headrace.console.services import Services
 from headrace.security.policy import Action
@@ -34,6 +35,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/connections", connections.show, "read"),
     ("/connections/add", add_connection.show, "edit"),
     ("/events", events.show, "read"),
+    ("/ledger", show_ledger, "read"),
     ("/faults", faults.show, "simulate"),
     ("/users", users.show_users, "administer"),
     ("/profile", users.show_profile, "change_own"),
@@ -43,6 +45,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     live.make_router,
     screen.make_router,
     rest.make_router,
+    ledger.make_router,
     site_file.make_router,
     why.make_router,
 )

@@ -10,6 +10,7 @@ import uvicorn
 
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import open_bus
+from headrace.bus.outbox import Outbox
 from headrace.bus.subjects import Subjects
 from headrace.console.app import build_app
 from headrace.console.history import History
@@ -19,6 +20,7 @@ from headrace.console.sources import Sources
 from headrace.console.why import answer_calls
 from headrace.historian.reader import open_reader
 from headrace.model.folder import DataFolder
+from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
 from headrace.security.identity import Identity
 from headrace.site import keeper
@@ -48,7 +50,11 @@ async def run(
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_bus(address, "console"))
-        reader = await stack.enter_async_context(open_reader(folder, bus, catch_up=False))
+        tail = Outbox(bus, subjects.event("console", "tail"), "console/tail", clock)
+        stack.push_async_callback(end_tasks, asyncio.create_task(tail.run()))
+        reader = await stack.enter_async_context(
+            open_reader(folder, bus, catch_up=False, report=tail.report)
+        )
         registry = await asyncio.to_thread(Registry.of, folder)
         stack.callback(registry.close)
         identity = Identity(folder, clock)

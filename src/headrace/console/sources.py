@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -22,7 +23,14 @@ from headrace.console.live import LiveValues
 from headrace.console.site_view import SiteView, TagView, build_view
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
-from headrace.model.health import ConnectionState, EdgeState, Event, HistorianState
+from headrace.model.health import (
+    ConnectionState,
+    EdgeLink,
+    EdgeState,
+    Event,
+    HistorianState,
+    HubState,
+)
 from headrace.model.historians import together
 from headrace.model.time import US_PER_S, Clock
 from headrace.model.why import WhyTag
@@ -72,6 +80,7 @@ class Health:
         self._clock = clock
         self._edges: dict[str, tuple[EdgeState, int]] = {}
         self._historians: dict[str, tuple[HistorianState, int]] = {}
+        self._hub: tuple[HubState, int] | None = None
         self.version = 0
 
     def take(self, subject: str, body: bytes) -> None:
@@ -85,12 +94,21 @@ class Health:
                     or historian.partition in self._historians
                 ):
                     self._historians[historian.partition] = (historian, now_us)
+            elif subject.endswith(".health.hub"):
+                self._hub = (msgspec.json.decode(body, type=HubState), now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
         except msgspec.DecodeError:
             return
         self.version += 1
+
+    @property
+    def joined(self) -> dict[str, EdgeLink]:
+        """The edges on other machines, by name, as the hub sees them; none when it has been silent."""
+        if self._hub is None or self._silent(self._hub[1]):
+            return {}
+        return {link.edge: link for link in self._hub[0].edges}
 
     @property
     def historian(self) -> HistorianState | None:
@@ -181,6 +199,7 @@ class Sources:
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Take what the bus brings until ``stop`` is set."""
+        live: dict[str, Callable[[], Awaitable[None]]] = {}
         unsubscribe = [
             await self.bus.subscribe(subjects.ALL_BATCHES, self._take_batch),
             await self.bus.subscribe(subjects.ALL_HEALTH, self._take_health),
@@ -191,10 +210,11 @@ class Sources:
             while not stop.is_set():
                 await self.refresh_site()
                 await self._refresh_problems()
+                await self._follow_edges(live)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), SITE_REFRESH_S)
         finally:
-            for end in unsubscribe:
+            for end in [*unsubscribe, *live.values()]:
                 await end()
 
     async def find_tag(self, name: str) -> WhyTag:
@@ -223,6 +243,13 @@ class Sources:
         with contextlib.suppress(msgspec.DecodeError, HeadraceError, TimeoutError):
             body = await self.bus.get(subjects.DESIRED_BUCKET, ERRORS_KEY)
             self.site_problems = msgspec.json.decode(body, type=list[Problem]) if body else []
+
+    async def _follow_edges(self, live: dict[str, Callable[[], Awaitable[None]]]) -> None:
+        """Hear what edges on other machines send: it comes into the log, and from there under ``live.``."""
+        for edge in self.health.joined:
+            if edge not in live and len(live) < EDGES_MAX:
+                subject = f"{subjects.LIVE_PREFIX}{self.subjects.every_batch(edge)}"
+                live[edge] = await self.bus.subscribe(subject, self._take_batch)
 
     async def request(self, subject: str, message: Any = None, *, timeout_s: float = 10.0) -> Any:
         """Ask another role on the bus in JSON; gives its decoded answer.

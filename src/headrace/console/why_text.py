@@ -93,6 +93,13 @@ class WhyText:
         age = span(self._texts, self._diagnosis.at_us - hop.last_success_us)
         return self._texts("time.ago", age=age)
 
+    def error_age(self, hop: Hop) -> str:
+        """How long ago the last error was."""
+        if not hop.error_us:
+            return ""
+        age = span(self._texts, self._diagnosis.at_us - hop.error_us)
+        return self._texts("time.ago", age=age)
+
     def offset(self, hop: Hop) -> str:
         """How far the device's clock is off."""
         if hop.clock_offset_us is None:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from headrace import __version__
 from headrace.bus import subjects as bus_subjects
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
@@ -24,13 +26,14 @@ from headrace.edge.contract import ConnectorContext
 from headrace.edge.events import connection_event
 from headrace.edge.host import ConnectionHost
 from headrace.edge.ledger import LedgerTeller
+from headrace.edge.load import Load
 from headrace.edge.marks import Marks
 from headrace.edge.pipeline import Counts
 from headrace.edge.publisher import Lane
 from headrace.edge.secrets import resolve_secret
 from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
 from headrace.model.errors import HeadraceError, Refused, Transient
-from headrace.model.health import ConnectionState, EdgeState, Event, Severity
+from headrace.model.health import ConnectionState, EdgeLog, EdgeState, Event, Severity
 from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
 from headrace.model.why import EdgeFacts
@@ -61,6 +64,9 @@ class Agent:
         edge: its name.
         certificates: folder of certificates.
         clock: time.
+
+    Attributes:
+        tell_log: gives the state of the edge's own log; set for an edge on its own machine.
     """
 
     def __init__(
@@ -82,6 +88,7 @@ class Agent:
         self._marks = Marks(bus, edge)
         self._epoch = clock.now_us()
         self._books = Books(edge, clock)
+        self.load = Load(clock)
         self._ledger = LedgerTeller(bus, subjects, self._books)
         self._down_since_us: dict[str, int] = {}
         self._running: dict[str, _Running] = {}
@@ -91,6 +98,7 @@ class Agent:
         self._events: deque[Event] = deque(maxlen=EVENTS_WAITING_MAX)
         self._has_events = asyncio.Event()
         self._identity = edge
+        self.tell_log: Callable[[], EdgeLog | None] = lambda: None
 
     @property
     def config(self) -> EdgeConfig:
@@ -132,6 +140,8 @@ class Agent:
             connections=sorted(
                 [*states, *self._broken.values()], key=lambda state: state.connection
             ),
+            log=self.tell_log(),
+            version=__version__,
         )
 
     def find(self, tag_id: int) -> tuple[ConnectionHost, TagConfig]:
@@ -274,6 +284,7 @@ class Agent:
             edge=self._edge,
             counts=self._counts.pop(name, None),
             account=self._books.account(name),
+            load=self.load,
         )
         if name in self._down_since_us:
             host.count_down(self._down_since_us.pop(name))

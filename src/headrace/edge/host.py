@@ -32,6 +32,7 @@ from headrace.edge.contract import (
     ScanGroup,
 )
 from headrace.edge.events import connection_event
+from headrace.edge.load import Load
 from headrace.edge.pipeline import Counts, Pipeline
 from headrace.edge.publisher import Lane
 from headrace.model.desired import ConnectionConfig, TagConfig
@@ -75,6 +76,7 @@ class ConnectionHost:
         edge: name of this edge, for states and events.
         counts: of this connection before its settings changed, to go on from.
         account: of this connection in the books of its edge; None: it has books of its own.
+        load: how busy the edge is; None: nobody looks.
     """
 
     def __init__(
@@ -89,8 +91,10 @@ class ConnectionHost:
         edge: str,
         counts: Counts | None = None,
         account: Account | None = None,
+        load: Load | None = None,
     ) -> None:
         self.config = config
+        self._load = load or Load(clock)
         self.account = account or Books(edge, clock).account(config.name)
         self.pipeline = Pipeline(config.tags, counts)
         self._kind = kind
@@ -108,6 +112,7 @@ class ConnectionHost:
         self._began_us = clock.now_us()
         self._untold = False
         self._pace = Pace()
+        self._late_cause = 0
         self._away_since_s: float | None = None
         self._heard_us = 0
         self._away_polls: dict[int, int] = {}
@@ -200,7 +205,7 @@ class ConnectionHost:
     async def run(self) -> None:
         """Connect, read, retry; returns only at the end of input."""
         if not self.config.enabled:
-            self._lane.offer(self.pipeline.paused(self._clock.now_us()))
+            self._mark(self.pipeline.paused(self._clock.now_us()))
             return
         back_off_s = BACK_OFF_FIRST_S
         while True:
@@ -292,35 +297,63 @@ class ConnectionHost:
             interval_s = group.scan_interval_ms / 1000
             due_s[at] += interval_s
             missed = int(max(0.0, self._clock.monotonic_s() - due_s[at]) / interval_s)
+            waited = min(missed, round(full_s / interval_s))
             if missed:
                 # Polls that could not be made are expected samples that never came.
-                waited = min(missed, round(full_s / interval_s))
-                self._miss(group, "overload", waited * len(group.tags))
-                self._miss(group, "slow", (missed - waited) * len(group.tags))
+                busy = missed - waited if self._load.is_over else 0
+                self._miss(group, "overload", (waited + busy) * len(group.tags))
+                self._miss(group, "slow", (missed - waited - busy) * len(group.tags))
                 due_s[at] += missed * interval_s
-            self._note_pace(group, missed)
+            self._note_pace(group, missed, full=2 * waited > missed)
 
-    def _note_pace(self, group: ScanGroup, missed: int) -> None:
-        """Say once when a device cannot follow its scan interval, and once when it can again."""
+    def _note_pace(self, group: ScanGroup, missed: int, *, full: bool) -> None:
+        """Say once when polls miss their interval, and why; once when they keep it again.
+
+        A cause is told again only when it was worse than known: the edge itself, then the log.
+        """
         was_slow = self._pace.slow
         self._pace.note(missed)
-        if self._pace.slow == was_slow:
-            return
-        self._enter("degraded" if self._errors or self._pace.slow else "connected")
+        if self._pace.slow != was_slow:
+            self._enter("degraded" if self._errors or self._pace.slow else "connected")
         interval = f"its scan interval of {group.scan_interval_ms} ms"
-        if not self._pace.slow:
+        if was_slow and not self._pace.slow:
+            self._late_cause = 0
             self._tell("info", "EDGE-1019", f"{self.config.name} keeps {interval} again")
+        cause = 3 if full else 2 if self._load.is_over else 1
+        if not self._pace.slow or not missed or cause <= self._late_cause:
             return
+        self._late_cause = cause
+        if full:
+            self._warn(
+                "EDGE-1602",
+                f"the buffer of {self.config.name} is full: the log does not take its samples, and"
+                f" polls at {interval} are missed",
+                "See whether broker and disk keep up: headrace status",
+            )
+        elif self._load.is_over:
+            self._warn(
+                "EDGE-1601",
+                f"the edge {self._edge} has more to do than it can: its timers are"
+                f" {self._load.late_s * 1000:.0f} ms late, and polls of {self.config.name} at"
+                f" {interval} are missed",
+                "Lengthen scan_interval_ms, spread the connections over more edges, or see what"
+                " else runs on this machine.",
+            )
+        else:
+            self._warn(
+                "EDGE-1018",
+                f"{self.config.name} answers too slowly for {interval}: one poll takes the time"
+                f" of {missed + 1}, and the others are missed",
+                "Look at the load of device and network, read fewer tags, or lengthen"
+                " scan_interval_ms.",
+            )
+
+    def _warn(self, code: str, text: str, remedy: str) -> None:
+        """Tell what is wrong while the connection stands, and show it in its state."""
         state = self._state
-        state.last_error_code, state.last_error_us = "EDGE-1018", self._clock.now_us()
-        state.last_error = (
-            f"{self.config.name} answers too slowly for {interval}: one poll takes the time"
-            f" of {missed + 1}, and the others are missed"
-        )
-        state.last_error_remedy = (
-            "Look at the load of device and network, read fewer tags, or lengthen scan_interval_ms."
-        )
-        self._tell("warning", "EDGE-1018", state.last_error, state.last_error_remedy)
+        state.last_error_code, state.last_error_us = code, self._clock.now_us()
+        state.last_error, state.last_error_remedy = text, remedy
+        self._tell("warning", code, text, remedy)
 
     def _take(self, reading: Reading, group: ScanGroup) -> None:
         now_us = self._clock.now_us()

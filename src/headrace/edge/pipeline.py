@@ -27,7 +27,7 @@ import polars as pl
 from headrace.model import status as st
 from headrace.model.desired import TagConfig
 from headrace.model.errors import Corrupt
-from headrace.model.sample import Int64Array, empty_batch, make_batch
+from headrace.model.sample import Int64Array, empty_batch, make_batch, microseconds
 
 SILENCE_MAX_US: Final = 60_000_000
 STEP_BACK_US: Final = 10_000_000
@@ -159,16 +159,14 @@ class Pipeline:
         at = int(np.searchsorted(self._ids, tag_id))
         if at == len(self._ids) or self._ids[at] != tag_id:
             return None
-        source_us, passed_us = int(self._last_us[at]), int(self._passed_us[at])
-        received_us = int(self._received_us[at])
-        published_us = int(self._published_us[at]) if self._deadband[at] > 0.0 else source_us
-        return Seen(
-            source_us=source_us if received_us else 0,
-            received_us=received_us,
-            passed_us=passed_us or received_us,
-            passed_source_us=passed_us if passed_us > received_us else published_us,
-            status=int(self._last_status[at]),
-        )
+        received_us, passed_us = int(self._received_us[at]), int(self._passed_us[at])
+        source_us = int(self._last_us[at]) if received_us else 0
+        published_us = int(self._published_us[at])
+        if passed_us > received_us:  # a mark
+            published_us = passed_us
+        elif self._deadband[at] == 0.0 or not passed_us:
+            passed_us, published_us = received_us, source_us
+        return Seen(source_us, received_us, passed_us, published_us, int(self._last_status[at]))
 
     def process(self, raw: pl.DataFrame, expected: int = 0) -> pl.DataFrame:
         """Samples to publish out of a raw batch, in the same order.
@@ -185,26 +183,24 @@ class Pipeline:
             return raw
         at = self._index(raw)
         batch = self._scale_batch(raw, at) if self._scaled else raw
-        value = batch["value"].fill_null(np.nan).to_numpy()
+        value = batch["value"].to_numpy()  # null becomes NaN
         status = batch["status"].to_numpy()
-        source_us = batch["source_timestamp"].to_physical().to_numpy()
-        received_us = batch["received_timestamp"].to_physical().to_numpy()
+        source_us = microseconds(batch["source_timestamp"])
+        received_us = microseconds(batch["received_timestamp"])
         self.counts.take(expected, batch.height)
         self.counts.bad += int(np.count_nonzero(status >> 30 >= 2))
         fresh = self._fresh(at, source_us, received_us)
         # With repeated indices numpy keeps the last assignment, which is the newest sample.
-        tag = at[fresh]
-        self._last_value[tag] = value[fresh]
-        self._last_status[tag] = status[fresh]
+        rows = slice(None) if fresh.all() else fresh
+        tag = at[rows]
+        self._last_value[tag] = value[rows]
+        self._last_status[tag] = status[rows]
         self._seen[tag] = True
-        self._received_us[tag] = received_us[fresh]
+        self._received_us[tag] = received_us[rows]
         if not self._banded:
-            self._passed_us[tag] = received_us[fresh]
             return batch
-        keep = self._outside_band(at, value, status, source_us, fresh)
+        keep = self._outside_band(at, value, status, source_us, received_us, fresh)
         self.counts.filtered += int(np.count_nonzero(~keep))
-        passed = fresh & keep
-        self._passed_us[at[passed]] = received_us[passed]
         return batch if keep.all() else batch.filter(pl.Series(keep))
 
     def stale(self, tag_ids: tuple[int, ...], now_us: int) -> pl.DataFrame:
@@ -307,6 +303,7 @@ class Pipeline:
         value: np.ndarray,
         status: np.ndarray,
         source_us: Int64Array,
+        received_us: Int64Array,
         fresh: npt.NDArray[np.bool_],
     ) -> np.ndarray:
         """Which samples pass the dead-band; those that are not fresh do."""
@@ -322,6 +319,7 @@ class Pipeline:
             row, tag = row[passes], tag[passes]
             self._published_value[tag] = value[row]
             self._published_us[tag] = source_us[row]
+            self._passed_us[tag] = received_us[row]
             self._published_status[tag] = status[row]
         return keep
 

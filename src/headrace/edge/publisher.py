@@ -27,7 +27,7 @@ from headrace.bus import envelope
 from headrace.edge.books import Cell
 from headrace.model.errors import HeadraceError, Refused, Transient
 from headrace.model.ledger import Run
-from headrace.model.sample import concat_batches
+from headrace.model.sample import concat_batches, microseconds
 
 FRAME_WAIT_S: Final = 0.1
 GATHER_S: Final = 0.005
@@ -327,7 +327,7 @@ def _resume_us(offers: list[_Offer]) -> int:
     told = [offer.resume_us for offer in offers if offer.resume_us is not None]
     for offer in offers:
         if offer.resume_us is None:
-            good = offer.batch.filter(pl.col("status") < 1 << 30)["source_timestamp"]
-            if len(good):
-                told.append(int(good.to_physical().min()))  # type: ignore[arg-type] # int64 column
+            good = offer.batch["status"].to_numpy() < 1 << 30
+            if good.any():
+                told.append(int(microseconds(offer.batch["source_timestamp"])[good].min()))
     return max(min(told), 0) if told else 0

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from headrace.bus.broker import BrokerAddress
-from headrace.bus.client import Bus, ensure_streams, open_bus
+from headrace.bus.client import SAMPLES_BYTES_MAX, Bus, ensure_streams, open_bus
+from headrace.bus.leaf import joined
 from headrace.bus.subjects import Subjects
 from headrace.edge.agent import Agent, follow_desired
 from headrace.edge.calls import Calls
+from headrace.edge.log_keeper import LogKeeper
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
@@ -24,12 +26,15 @@ async def run(
 ) -> None:
     """Run one edge until ``stop`` is set; then give what was read to the log and return.
 
+    On a machine of its own it keeps its own log besides (:mod:`headrace.edge.log_keeper`).
+
     Raises:
         Transient: BUS-1025 when the broker does not answer at first.
     """
     clock = SystemClock()
     async with open_bus(address, f"edge-{edge}") as bus:
-        await ensure_streams(bus)
+        own = joined(folder)
+        await ensure_streams(bus, bytes_max=own.log_bytes_max if own else SAMPLES_BYTES_MAX)
         agent = Agent(
             bus, address, subjects, edge=edge, certificates=folder.certificates, clock=clock
         )
@@ -40,7 +45,13 @@ async def run(
                 tasks.create_task(agent.publish_health()),
                 tasks.create_task(agent.publish_events()),
                 tasks.create_task(agent.keep_marks()),
+                tasks.create_task(agent.load.watch()),
             ]
+            if own is not None:
+                keeper = LogKeeper(bus, subjects, own, clock, report=agent.report, disk=folder.root)
+                agent.tell_log = keeper.state
+                await keeper.serve()
+                running.append(tasks.create_task(keeper.run()))
             await stop.wait()
             await agent.stop()
             await end_tasks(*running)

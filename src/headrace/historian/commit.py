@@ -30,6 +30,7 @@ from headrace.historian.layout import (
     write_file,
 )
 from headrace.historian.ledger_store import LedgerStore
+from headrace.historian.partition import Partition
 from headrace.historian.scan import read_files, scan_files
 from headrace.historian.storage import sync_path
 from headrace.historian.table import OvertakenError, Table
@@ -108,6 +109,15 @@ class Committed:
     dropped_quarantine: int
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Of rows, by the table: ``is_new``: no exact copy, and not received before what it has of the same
+    identity; ``is_known``: it has that identity, and a new row replaces the old one."""
+
+    is_new: BoolArray
+    is_known: BoolArray
+
+
 class Committer:
     """Writes chunks of one stream to one table.
 
@@ -132,6 +142,14 @@ class Committer:
         self._clock = clock
         self._marks = _marks_of(table)
 
+    def begin(self, app: str, sequence: int) -> None:
+        """Let the ledger know from where the log is followed.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        self._settle(app, sequence)
+
     def commit(self, chunk: Chunk, app: str) -> Committed:
         """Commit a chunk; when this returns everything is on disk.
 
@@ -149,12 +167,12 @@ class Committer:
         order = unique_order(batch)
         rows = batch if order is None else batch[order]
         suspect = self._marks.suspects(*identity(rows))
-        is_new = self._find_new(rows, suspect)
-        if is_new is not None:
-            rows = rows.filter(pl.Series(is_new))
+        found = self._look_up(rows, suspect)
+        if found is not None:
+            rows = rows.filter(pl.Series(found.is_new))
         duplicates = chunk.rows - rows.height
         if self._ledger is not None:
-            taken = _outcome(chunk, order, suspect, is_new)
+            taken = _outcome(chunk, order, suspect, found)
             self._ledger.prepare(self._book(app), chunk.sequence, taken)
         counts = {"samples_total": rows.height, "duplicates_total": duplicates}
         self._put_in_table(rows, (app, chunk.sequence), chunk.at_us, counts)
@@ -199,13 +217,15 @@ class Committer:
         )
 
     def _committed_of(self, book: str) -> int | None:
-        """The table's position of a place in the ledger that is this writer's."""
+        """The table's position of a place in the ledger, this writer's or one of another number."""
         stream, _, created = book.rpartition("/")
-        return self._table.committed(f"{stream.partition('.')[0]}/{created}")
+        stream, _, part = stream.partition(".")
+        index, _, count = (part or "0of1").partition("of")
+        slots = Partition(int(index), int(count)).slots
+        return self._table.snapshot.committed(f"{stream}/{created}", slots)
 
-    def _find_new(self, rows: pl.DataFrame, suspect: BoolArray) -> BoolArray | None:
-        """Which rows are no exact copies and not older than what the table has received of the same
-        identity, where that is cheap to see; None when all are to be stored."""
+    def _look_up(self, rows: pl.DataFrame, suspect: BoolArray) -> _Found | None:
+        """What the table has of the suspects, where that is cheap to see; None when it has nothing."""
         if not suspect.any():
             return None
         tag_id, at_us = identity(rows)
@@ -222,8 +242,9 @@ class Committer:
         found = rows.join(
             known, on=["tag_id", "source_timestamp"], how="left", maintain_order="left"
         )
-        is_new = pl.col("_received_timestamp").is_null() | ~copy
-        return found.select(is_new=is_new)["is_new"].to_numpy()
+        unknown = pl.col("_received_timestamp").is_null()
+        looked_up = found.select(is_new=unknown | ~copy, is_known=~unknown)
+        return _Found(looked_up["is_new"].to_numpy(), looked_up["is_known"].to_numpy())
 
     def _write(self, rows: pl.DataFrame) -> list[DataFile]:
         ordinal, mark = self._table.next_ordinal(), self._table.mark
@@ -284,7 +305,7 @@ def runs_of(message: LogMessage, rows: int | None) -> list[Taken]:
 
 
 def _outcome(
-    chunk: Chunk, order: np.ndarray | None, suspect: BoolArray, is_new: BoolArray | None
+    chunk: Chunk, order: np.ndarray | None, suspect: BoolArray, found: _Found | None
 ) -> list[Taken]:
     """What became of each run of a chunk.
 
@@ -292,18 +313,18 @@ def _outcome(
         order: rows of the chunk's good messages, one after another, that were not dropped among
             themselves; None: all, as they came.
         suspect: which of those are not newer than what the table had of their tag.
-        is_new: which of those are stored; None: all.
+        found: what the table has of those; None: nothing.
     """
     good = [at for at, run in enumerate(chunk.runs) if not run.rejected]
     sizes = np.array([chunk.runs[at].rows for at in good], np.int64)
     total = int(sizes.sum())
-    if len(suspect) == total and is_new is None and not suspect.any():
+    if len(suspect) == total and not suspect.any():
         stored, late = sizes, np.zeros(len(sizes), np.int64)
     else:
         run_of = np.repeat(np.arange(len(sizes)), sizes)
         run_of = run_of if order is None else run_of[order]
-        if is_new is not None:
-            run_of, suspect = run_of[is_new], suspect[is_new]
+        if found is not None:
+            run_of, suspect = run_of[~found.is_known], suspect[~found.is_known]
         stored = np.bincount(run_of, minlength=len(sizes))
         late = np.bincount(run_of[suspect], minlength=len(sizes))
     taken = list(chunk.runs)

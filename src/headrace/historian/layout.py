@@ -23,6 +23,8 @@ we and foreign engines prune.
 from __future__ import annotations
 
 import io
+import os
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +37,7 @@ from headrace.historian.parquet import encode
 from headrace.historian.storage import Place, storage_of
 from headrace.model.sample import COLUMNS, SCHEMA, TIMESTAMP
 
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
 FILE_ROWS: Final = 1_000_000
 ROW_GROUP_ROWS: Final = 65_536
 COMPRESSION_LEVEL: Final = 1
@@ -216,18 +219,25 @@ def write_file(table: Place, name: str, rows: pl.DataFrame, modified_ms: int) ->
 
     Polars writes what will be rewritten soon; closed files, which are written once and read for ever, get
     encodings by trial (:mod:`headrace.historian.parquet`).
+
+    Raises:
+        OSError: the disk refused.
     """
-    with storage_of(table).write(name) as handle:
-        if is_closed(name):
-            handle.write(encode(to_stored(rows)))
-        else:
-            to_stored(rows).write_parquet(
-                handle,
-                compression="zstd",
-                compression_level=COMPRESSION_LEVEL,
-                row_group_size=ROW_GROUP_ROWS,
-                statistics=True,
-            )
+    storage = storage_of(table)
+    with storage.write(name) as handle:
+        try:
+            if is_closed(name):
+                handle.write(encode(to_stored(rows)))
+            else:
+                to_stored(rows).write_parquet(
+                    handle,
+                    compression="zstd",
+                    compression_level=COMPRESSION_LEVEL,
+                    row_group_size=ROW_GROUP_ROWS,
+                    statistics=True,
+                )
+        except pl.exceptions.ComputeError as error:
+            raise os_error(error, storage.place(name)) or error from error
         size = handle.seek(0, io.SEEK_END)
     tag_id, at_us = identity(rows)
     return DataFile(
@@ -240,3 +250,19 @@ def write_file(table: Place, name: str, rows: pl.DataFrame, modified_ms: int) ->
         end_us=int(at_us.max()),
         modified_ms=modified_ms,
     )
+
+
+def os_error(error: Exception, place: str) -> OSError | None:
+    """The refusal of the disk that a library tells in words alone; None when it is another error.
+
+    Example:
+        >>> os_error(ValueError("parquet: underlying IO error: (os error 28)"), "a").errno
+        28
+        >>> os_error(ValueError("no column of this name"), "a") is None
+        True
+    """
+    found = _OS_ERROR.search(str(error))
+    if found is None:
+        return None
+    number = int(found[1])
+    return OSError(number, os.strerror(number), place)

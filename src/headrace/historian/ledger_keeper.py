@@ -27,6 +27,8 @@ RETRY_S: Final = 1.0
 OPEN_PAGES_S: Final = 2.0
 CHECK_S: Final = 5.0
 ROLL_UP_S: Final = 3600.0
+SILENCE_S: Final = 30.0
+"""An edge tells each second; one that does not for so long is killed or cut off."""
 EVENTS_A_CHECK: Final = 20
 PAGE_CELLS_MAX: Final = 2_000
 
@@ -60,11 +62,19 @@ class LedgerKeeper:
         self._report = report
         self._grace_us = grace_us
         self._due_s: dict[str, float] = {}
-        self._told_us = clock.now_us()
         self._refused = False
+        self._heard: dict[str, tuple[int, int, float]] = {}
+        self._living: set[str] = set()
 
     async def run(self, done: asyncio.Event) -> None:
         """Keep the ledger until ``done``, then take what is there and return."""
+        if self._store.put_aside is not None:
+            self._report(
+                "error",
+                "HIST-1708",
+                f"the loss ledger was damaged and is kept as {self._store.put_aside}; a new one begins",
+                "Look at the disk. Samples are not touched; accounts of the past are in that file.",
+            )
         while not done.is_set():
             try:
                 await self._follow(done)
@@ -92,11 +102,12 @@ class LedgerKeeper:
 
     async def _take(self, reader: LogReader, stream_us: int) -> int:
         messages = await reader.next(WAIT_S)
+        pages = []
         for message in messages:
             if ".ledger.edge." not in message.subject:
                 continue
             try:
-                page = msgspec.json.decode(message.body, type=LedgerPage)
+                pages.append(msgspec.json.decode(message.body, type=LedgerPage))
             except msgspec.MsgspecError as error:
                 self._report(
                     "error",
@@ -104,9 +115,11 @@ class LedgerKeeper:
                     f"a page of the loss ledger on {message.subject} cannot be read: {error}",
                     "See what publishes there; its minutes will be unexplained.",
                 )
-                continue
-            position = (stream_us, message.sequence)
-            await asyncio.to_thread(self._store.take_page, page, position)
+        if messages:
+            position = (stream_us, messages[-1].sequence)
+            await asyncio.to_thread(self._store.take_pages, pages, position)
+            for page in pages:
+                await self._hear(page)
             self._refused = False
         return len(messages)
 
@@ -128,22 +141,39 @@ class LedgerKeeper:
         return True
 
     async def _take_open_pages(self) -> None:
-        """The minutes that the edges have not closed, as they are now."""
-        for edge in await asyncio.to_thread(self._store.edges):
-            raw = await self._bus.get(LEDGER_BUCKET, edge) if edge else None
+        """The minutes that the edges have not closed, as they are now; and who is silent."""
+        now_s = self._clock.monotonic_s()
+        for edge in filter(None, await asyncio.to_thread(self._store.edges)):
+            raw = await self._bus.get(LEDGER_BUCKET, edge)
             if raw is not None:
                 page = msgspec.json.decode(raw, type=LedgerPage)
-                await asyncio.to_thread(self._store.take_page, page)
+                await asyncio.to_thread(self._store.take_pages, [page])
+                await self._hear(page)
+            *_, heard_s = self._heard.setdefault(edge, (0, 0, now_s))
+            if now_s - heard_s > SILENCE_S:
+                self._living.discard(edge)
+                await asyncio.to_thread(self._store.mark_silent, edge)
+
+    async def _hear(self, page: LedgerPage) -> None:
+        epoch, sequence, _ = self._heard.get(page.edge, (0, 0, 0.0))
+        if (page.epoch, page.sequence) <= (epoch, sequence):
+            return
+        self._heard[page.edge] = (page.epoch, page.sequence, self._clock.monotonic_s())
+        is_new = epoch != 0  # the first page that is met may be an old one
+        if is_new and page.edge not in self._living and not page.end:
+            self._living.add(page.edge)
+            await asyncio.to_thread(self._store.mark_heard, page.edge)
 
     async def _tell_writer(self) -> None:
         """The historian's own side on the bus, as far as it changed."""
-        cells, told_us = await asyncio.to_thread(self._store.changed_since, self._told_us)
+        cells, told_us = await asyncio.to_thread(self._store.untold)
         for start in range(0, len(cells), PAGE_CELLS_MAX):
             part = cells[start : start + PAGE_CELLS_MAX]
             await self._bus.publish_page(
                 self._subject, WriterPage(at_us=self._clock.now_us(), cells=part)
             )
-        self._told_us = told_us
+        if cells:
+            await asyncio.to_thread(self._store.mark_told, told_us)
 
     def check(self) -> None:
         """Look at what changed; tell what is lost or unexplained, and what no longer is.

@@ -115,9 +115,15 @@ class LedgerStore:
     """The kept ledger. One process writes, any may read; safe to call from several threads.
 
     Use :func:`open_ledger`.
+
+    Attributes:
+        put_aside: the file that was damaged and is kept beside this one; None: it was not.
     """
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, clock: Clock, put_aside: Path | None = None
+    ) -> None:
+        self.put_aside = put_aside
         self._db = connection
         self._clock = clock
         self._lock = threading.Lock()
@@ -186,8 +192,9 @@ class LedgerStore:
                 db.execute("DELETE FROM pending WHERE app = ?", (app,))
             db.execute("INSERT OR REPLACE INTO committed VALUES (?, ?)", (app, sequence))
 
-    def changed_since(self, told_us: int) -> tuple[list[tuple[CellKey, WriterCounts]], int]:
-        """The historian's cells that changed after ``told_us``, and when the last of them did."""
+    def untold(self) -> tuple[list[tuple[CellKey, WriterCounts]], int]:
+        """The historian's cells that changed since :meth:`mark_told`, and when the last of them did."""
+        told_us = dict(self._read("SELECT name, value FROM meta")).get("writer_told_us", 0)
         names = _columns((*KEY, *WRITER_COUNTS, "told_us"))
         query = f"SELECT {names} FROM writer_cell WHERE told_us > ? ORDER BY told_us"
         cells = []
@@ -196,6 +203,11 @@ class LedgerStore:
             cells.append((CellKey(*row[: len(KEY)]), WriterCounts(**counts)))
             told_us = row[-1]
         return cells, told_us
+
+    def mark_told(self, told_us: int) -> None:
+        """What changed up to then is on the bus."""
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO meta VALUES ('writer_told_us', ?)", (told_us,))
 
     def recover(self, committed: Callable[[str], int | None], part: str = "") -> None:
         """After a start: take over or forget what was pending.
@@ -207,24 +219,26 @@ class LedgerStore:
                 another number, which nobody moves any more, are forgotten.
         """
         count = part.partition("of")[2]
-        for (app,) in self._read("SELECT app FROM committed UNION SELECT app FROM pending"):
-            if _part_of(app).partition("of")[2] != count:
-                with self._transaction() as db:
-                    db.execute("DELETE FROM committed WHERE app = ?", (app,))
-                    db.execute("DELETE FROM pending WHERE app = ?", (app,))
         for app, sequence in self._read("SELECT app, sequence FROM pending"):
-            if _part_of(app) != part:
+            place = _part_of(app)
+            if place != part and place.partition("of")[2] == count:
                 continue
             if committed(app) == sequence:
                 self.settle(app, sequence)
             else:
                 with self._transaction() as db:
                     db.execute("DELETE FROM pending WHERE app = ?", (app,))
+        for (app,) in self._read("SELECT app FROM committed"):
+            if _part_of(app).partition("of")[2] != count:
+                with self._transaction() as db:
+                    db.execute("DELETE FROM committed WHERE app = ?", (app,))
 
     # The edges' counts.
 
-    def take_page(self, page: LedgerPage, position: tuple[int, int] | None = None) -> None:
-        """Take over a page; of two pages of one cell the later written one counts.
+    def take_pages(
+        self, pages: Iterable[LedgerPage], position: tuple[int, int] | None = None
+    ) -> None:
+        """Take over pages; of two pages of one cell the later written one counts.
 
         Args:
             position: (when the stream LEDGER was made, sequence in it) that is followed now.
@@ -234,21 +248,29 @@ class LedgerStore:
         """
         now_us = self._clock.now_us()
         with self._transaction() as db:
-            changed = []
-            for cell in page.cells:
-                key = CellKey(page.edge, cell.connection, cell.group, cell.minute_us, cell.epoch)
-                counts = [int(getattr(cell.counts, name)) for name in (*EDGE_COUNTS, "final")]
-                row = (*key, *counts, now_us, page.sequence, page.log_us)
-                if _put_newer(db, row):
-                    changed.append(key)
-            _unsettle(db, changed, now_us)
-            if page.end:
-                ends = [(page.edge, epoch, page.end, page.at_us) for epoch in page.epochs]
-                db.executemany("INSERT OR IGNORE INTO ended VALUES (?, ?, ?, ?)", ends)
-                _unsettle(db, _cells_of(db, page.edge, page.epochs), now_us)
+            for page in pages:
+                _take_page(db, page, now_us)
             if position is not None:
                 for name, value in zip(("stream_us", "stream_sequence"), position, strict=True):
                     db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def mark_silent(self, edge: str) -> None:
+        """Nothing is heard of an edge: what it left open counts as of a killed one, until it is."""
+        now_us = self._clock.now_us()
+        with self._transaction() as db:
+            query = "SELECT DISTINCT epoch FROM unsettled WHERE edge = ?"
+            epochs = [epoch for (epoch,) in db.execute(query, (edge,))]
+            rows = [(edge, epoch, "silent", now_us) for epoch in epochs]
+            db.executemany("INSERT OR IGNORE INTO ended VALUES (?, ?, ?, ?)", rows)
+
+    def mark_heard(self, edge: str) -> None:
+        """An edge that was silent is heard again."""
+        now_us = self._clock.now_us()
+        with self._transaction() as db:
+            query = "SELECT epoch FROM ended WHERE edge = ? AND how = 'silent'"
+            epochs = [epoch for (epoch,) in db.execute(query, (edge,))]
+            db.execute("DELETE FROM ended WHERE edge = ? AND how = 'silent'", (edge,))
+            _unsettle(db, _cells_of(db, edge, epochs), now_us)
 
     def followed(self, stream_us: int) -> int:
         """Up to which sequence the stream LEDGER, made at ``stream_us``, was taken."""
@@ -293,7 +315,7 @@ class LedgerStore:
                     " GROUP BY edge, connection, epoch"
                 ).fetchall()
                 killed = self._db.execute(
-                    "SELECT edge, epoch FROM ended WHERE how = 'killed'"
+                    "SELECT edge, epoch FROM ended WHERE how IN ('killed', 'silent')"
                 ).fetchall()
             finally:
                 self._db.rollback()
@@ -427,6 +449,20 @@ def _put_newer(db: sqlite3.Connection, row: Sequence[Any]) -> bool:
     return db.execute(query, row).rowcount > 0
 
 
+def _take_page(db: sqlite3.Connection, page: LedgerPage, now_us: int) -> None:
+    changed = []
+    for cell in page.cells:
+        key = CellKey(page.edge, cell.connection, cell.group, cell.minute_us, cell.epoch)
+        counts = [int(getattr(cell.counts, name)) for name in (*EDGE_COUNTS, "final")]
+        if _put_newer(db, (*key, *counts, now_us, page.sequence, page.log_us)):
+            changed.append(key)
+    _unsettle(db, changed, now_us)
+    if page.end:
+        ends = [(page.edge, epoch, page.end, page.at_us) for epoch in page.epochs]
+        db.executemany("INSERT OR REPLACE INTO ended VALUES (?, ?, ?, ?)", ends)
+        _unsettle(db, _cells_of(db, page.edge, page.epochs), now_us)
+
+
 def _unsettle(db: sqlite3.Connection, keys: Iterable[CellKey], now_us: int) -> None:
     _put(db, "unsettled", ("since_us",), [(*key, now_us) for key in keys])
 
@@ -462,15 +498,17 @@ def open_ledger(path: Path, clock: Clock) -> LedgerStore:
     try:
         return _open_writable(path, clock)
     except sqlite3.DatabaseError:
-        for part in path.parent.glob(f"{path.name}*"):
-            part.rename(part.with_name(f"{part.name}.damaged"))
+        aside = path.with_name(f"{path.stem}.damaged-{clock.now_us()}{path.suffix}")
+        for end in ("", "-wal", "-shm"):
+            if (part := path.with_name(path.name + end)).exists():
+                part.rename(aside.with_name(aside.name + end))
     try:
-        return _open_writable(path, clock)
+        return _open_writable(path, clock, aside)
     except sqlite3.Error as error:
         raise OSError(f"the loss ledger {path} was not made: {error}") from error
 
 
-def _open_writable(path: Path, clock: Clock) -> LedgerStore:
+def _open_writable(path: Path, clock: Clock, put_aside: Path | None = None) -> LedgerStore:
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, timeout=LOCK_WAIT_S, check_same_thread=False)
     try:
@@ -486,7 +524,7 @@ def _open_writable(path: Path, clock: Clock) -> LedgerStore:
     except sqlite3.Error:
         db.close()
         raise
-    return LedgerStore(db, clock)
+    return LedgerStore(db, clock, put_aside)
 
 
 @contextmanager

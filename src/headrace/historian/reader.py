@@ -26,7 +26,7 @@ from headrace.historian.last import LastValues, edge, load
 from headrace.historian.layout import DataFile, sort_unique
 from headrace.historian.scan import US_MAX, US_MIN, matching, read_files, scan_files
 from headrace.historian.storage import Place, Storage, answering, open_storage, storage_of
-from headrace.historian.tail import Segment, Tail
+from headrace.historian.tail import Report, Segment, Tail
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.sample import TIMESTAMP, empty_batch
@@ -445,13 +445,18 @@ def _by_age(files: list[DataFile]) -> list[DataFile]:
 
 @asynccontextmanager
 async def open_reader(
-    folder: DataFolder, bus: Bus | None = None, *, catch_up: bool = True
+    folder: DataFolder,
+    bus: Bus | None = None,
+    *,
+    catch_up: bool = True,
+    report: Report | None = None,
 ) -> AsyncIterator[Reader]:
     """A reader of a folder's history, with the tail when there is a bus.
 
     Args:
         bus: None reads the table alone: what is not committed yet is not seen.
         catch_up: wait until the tail has everything that the log has now.
+        report: told when the tail is full and pauses, and when it follows again.
 
     Raises:
         Transient: HIST-1030 when the tail cannot catch up within 10 s.
@@ -461,7 +466,7 @@ async def open_reader(
     if bus is None:
         yield Reader(storage, None, index)
         return
-    tail = Tail(bus, index)
+    tail = Tail(bus, index, report=report)
     await tail.start()
     try:
         if catch_up:

@@ -40,12 +40,14 @@ from headrace.historian.layout import (
     TABLE_CONFIGURATION,
     DataFile,
     is_rewritten,
+    os_error,
 )
 from headrace.historian.partition import SLOTS, WHOLE, Partition
 from headrace.historian.repair import put_aside_checkpoint, put_aside_torn_entries
 from headrace.historian.storage import LocalStorage, Place, Storage, answering, storage_of
 from headrace.model.errors import Corrupt, Terminal, Transient
 from headrace.model.time import Clock, to_datetime
+from headrace.security.files import make_folder
 
 COMMIT_TRIES: Final = 50
 NEWEST_FILES_MAX: Final = 16
@@ -197,6 +199,9 @@ class Table:
                 )
                 return
             except DeltaError as error:
+                refused = os_error(error, self.storage.uri)
+                if refused is not None:
+                    raise refused from error
                 if not isinstance(error, CommitFailedError) and self.storage.options is None:
                     raise _conflict(self.storage, self.partition, error) from error
                 self._follow()
@@ -306,7 +311,7 @@ def open_table(place: Place, clock: Clock, partition: Partition = WHOLE) -> Tabl
     folder = storage.path if isinstance(storage, LocalStorage) else None
     if folder is None:
         return _open_whole(storage, clock, partition)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with _alone(folder.with_name(folder.name + ".opening")):
         put_aside_torn_entries(folder, 0 if partition.is_whole else UNSYNCED_MAX)
         try:

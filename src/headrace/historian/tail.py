@@ -14,6 +14,7 @@ import asyncio
 import logging
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,13 +29,17 @@ from headrace.historian.index import TableIndex
 from headrace.historian.layout import app_id, sort_unique
 from headrace.historian.scan import matching
 from headrace.model.errors import Corrupt, HeadraceError, Transient
-from headrace.model.tasks import end_tasks
+from headrace.model.health import Severity
+from headrace.model.tasks import check_cancelled, end_tasks
 
 ROWS_MAX: Final = 2_000_000
 SPILL_ROWS_MAX: Final = 200_000_000
 SEGMENTS_MERGE: Final = 8
 WAIT_S: Final = 0.25
 _log = logging.getLogger(__name__)
+
+Report = Callable[[Severity, str, str, str], None]
+"""(severity, code, text, remedy) of something that happened."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +72,21 @@ class Tail:
     Args:
         bus: open.
         index: of the same table; the tail begins at its committed sequence.
-        rows_max: samples in memory, about.
+        rows_max: samples in memory, about. spill_rows_max: in temporary files.
+        report: told when it pauses and when it follows again; None writes to the log.
     """
 
-    def __init__(self, bus: Bus, index: TableIndex, *, rows_max: int = ROWS_MAX) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        index: TableIndex,
+        *,
+        rows_max: int = ROWS_MAX,
+        spill_rows_max: int = SPILL_ROWS_MAX,
+        report: Report | None = None,
+    ) -> None:
+        self._report = report or _to_log
+        self._spill_rows_max = spill_rows_max
         self._bus = bus
         self._index = index
         self._rows_max = rows_max
@@ -140,6 +156,7 @@ class Tail:
 
     async def _run(self) -> None:
         while True:
+            check_cancelled()
             try:
                 await self._follow()
             except HeadraceError as error:
@@ -162,6 +179,7 @@ class Tail:
         log = LogReader(self._bus, self.last_sequence)
         try:
             while True:
+                check_cancelled()
                 messages = [] if self._is_paused() else await log.next(WAIT_S)
                 if messages:
                     self._take(messages)
@@ -180,12 +198,16 @@ class Tail:
         return info.created_us == created_us
 
     def _is_paused(self) -> bool:
-        if self.paused or self._spilled > SPILL_ROWS_MAX:
+        if self.paused or self._spilled > self._spill_rows_max:
             committed = self._index.refresh().committed(self.app)
             self.segments(committed)
-            full = self._spilled > SPILL_ROWS_MAX
+            full = self._spilled > self._spill_rows_max
             if full and not self.paused:
-                _log.warning("HIST-1031 the tail holds %d samples and pauses", self.rows)
+                text = f"reads lack the newest: {self.rows:,} samples wait for the writer"
+                remedy = "See whether the historian keeps up: headrace status"
+                self._report("warning", "HIST-1031", text, remedy)
+            elif self.paused and not full:
+                self._report("info", "HIST-1801", "reads have the newest samples again", "")
             self.paused = full
         return self.paused
 
@@ -234,6 +256,10 @@ class Tail:
         self._spilled += spilled.rows
         place = self._segments.index(chosen[0])
         self._segments[place : place + len(chosen)] = [spilled]
+
+
+def _to_log(severity: Severity, code: str, text: str, _remedy: str) -> None:
+    _log.log(logging.INFO if severity == "info" else logging.WARNING, "%s %s", code, text)
 
 
 def _segment(first: int, last: int, batch: pl.DataFrame, path: Path | None = None) -> Segment:

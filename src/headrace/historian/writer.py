@@ -14,6 +14,7 @@ then nothing more is taken, the log keeps it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -140,6 +141,9 @@ class Writer:
         position = await self._start(info)
         is_new = position < (self._table.committed(self._app) or 0)
         self._known = {} if is_new else self._table.snapshot.slot_positions(self._app)
+        # A disk that refuses this refuses the next commit too, which says so.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._committer.begin, self._app, position)
         log = await self._open_log(position)
         self._pending, self._in_flight = Chunk(position), None  # the log gives again what failed
         self._recent.clear()

@@ -19,6 +19,8 @@ class DataFolder:
         table/             the historian's Delta table of samples
         broker/            the broker's configuration and JetStream store
         certificates/      own certificates, and trusted/ and rejected/ of others
+        hub/               what a hub needs to take edges in: its certificates, the edges that joined
+        edge/              what an edge on its own machine got when it joined its hub
         run/               what is running now: ports, credentials, process ids (private, mode 600)
         logs/              one log file a process
 
@@ -56,6 +58,14 @@ class DataFolder:
     @property
     def certificates(self) -> Path:
         return self.root / "certificates"
+
+    @property
+    def hub(self) -> Path:
+        return self.root / "hub"
+
+    @property
+    def edge(self) -> Path:
+        return self.root / "edge"
 
     @property
     def run(self) -> Path:

@@ -63,14 +63,72 @@ class ConnectionState(msgspec.Struct, kw_only=True):
     tag_errors: dict[str, str] = {}
 
 
+class EdgeLog(msgspec.Struct, kw_only=True):
+    """The log of an edge on its own machine, as far as its hub has it.
+
+    Attributes:
+        first_sequence, last_sequence, bytes, bytes_max: what it holds.
+        stored_sequence: up to which the hub's log has it, by the hub's last word; 0 nothing or unknown.
+        unsent_frames: what the hub does not have. unsent_bytes: of those, by their share of the log.
+        oldest_unsent_us: when the first of those was written; 0 when there is none.
+        dropped_frames, dropped_samples: removed at the bound before the hub had them, of this log in all.
+        disk_free_bytes: of its disk.
+    """
+
+    first_sequence: int = 0
+    last_sequence: int = 0
+    bytes: int = 0
+    bytes_max: int = 0
+    stored_sequence: int = 0
+    unsent_frames: int = 0
+    unsent_bytes: int = 0
+    oldest_unsent_us: int = 0
+    dropped_frames: int = 0
+    dropped_samples: int = 0
+    disk_free_bytes: int = 0
+
+
 class EdgeState(msgspec.Struct, kw_only=True):
-    """State of one edge, each second: the hash of what it runs, and its connections."""
+    """State of one edge, each second: the hash of what it runs, its connections, and, of an edge on its
+    own machine, its log and its version."""
 
     edge: str
     config_hash: str
     at_us: int
     started_us: int
     connections: list[ConnectionState]
+    log: EdgeLog | None = None
+    version: str = ""
+
+
+class EdgeLink(msgspec.Struct, kw_only=True):
+    """How the hub sees an edge that joined it.
+
+    Attributes:
+        connected_us: since when its broker is connected; 0 when it is not.
+        address, rtt: of the connection.
+        lag_frames: what its log has and the hub's has not, by the broker's word; -1 unknown.
+        desired_hash, running_hash: of its configuration; "" when never set, never heard.
+        heard_us: when the edge last said something.
+    """
+
+    edge: str
+    domain: str
+    joined_us: int
+    connected_us: int = 0
+    address: str = ""
+    rtt: str = ""
+    lag_frames: int = -1
+    desired_hash: str = ""
+    running_hash: str = ""
+    heard_us: int = 0
+
+
+class HubState(msgspec.Struct, kw_only=True):
+    """State of a hub, each second: the edges that joined it."""
+
+    at_us: int
+    edges: list[EdgeLink] = []
 
 
 class Event(msgspec.Struct, kw_only=True):

@@ -97,9 +97,10 @@ class WriterCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The historian's side of a cell, in samples.
 
     Attributes:
-        stored: rows written to the table.
-        late: of those, rows not newer than what the table already had of their tag.
-        duplicate: copies of a stored sample, or older ones of the same tag and source timestamp.
+        stored: samples that the table did not have.
+        late: of those, samples not newer than what the table already had of their tag.
+        duplicate: samples whose tag and source timestamp the table already had: copies, and later
+            received ones, which take the place of the earlier.
         rejected: rows of frames that could not be read and went to the quarantine.
         lost: rows that the log once had, by the totals in later frames, and the historian never saw.
         skipped: rows that were before the ledger was begun.

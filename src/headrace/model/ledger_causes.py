@@ -46,14 +46,15 @@ CAUSES: Final = (
     ),
     Cause(
         "missed_overload", "edge", "loss",
-        ("edge waited for the log", "边缘等待日志"),
+        ("edge overloaded", "边缘过载"),
         (
-            "Polls were due while the connection's buffer was full: the log did not take its frames.",
-            "连接的缓冲区已满（日志未接收数据帧），到期的轮询未能进行。",
+            "Polls were due while the edge had more to do than it can, or while the connection's "
+            "buffer was full because the log did not take its frames.",
+            "边缘处理不过来，或连接的缓冲区已满（日志未接收数据帧），到期的轮询未能进行。",
         ),
         (
-            "See whether broker and disk keep up: headrace status",
-            "检查消息总线与磁盘是否跟得上：headrace status",
+            "See which of the two: headrace status (EDGE-1601, EDGE-1602)",
+            "查看属于哪种情况：headrace status（EDGE-1601、EDGE-1602）",
         ),
     ),
     Cause(
@@ -156,11 +157,11 @@ CAUSES: Final = (
     ),
     Cause(
         "dropped_edge_killed", "edge", "loss",
-        ("edge killed", "边缘被终止"),
+        ("edge killed or silent", "边缘被终止或失联"),
         (
-            "Read, and not yet in the log when the edge was killed. Sources that keep their data gave "
-            "them again.",
-            "边缘被强行终止时已读取但尚未进入日志。能保存数据的来源会再次给出。",
+            "Read, and not yet in the log when the edge was last heard. Sources that keep their data "
+            "give them again.",
+            "最后一次收到边缘消息时，已读取但尚未进入日志。能保存数据的来源会再次给出。",
         ),
         ("See what ended it: logs/edge.log", "查看终止原因：logs/edge.log"),
     ),
@@ -193,8 +194,9 @@ CAUSES: Final = (
         "duplicate", "historian", "fine",
         ("copy", "重复"),
         (
-            "A copy of a stored sample, or an older one of the same tag and source timestamp.",
-            "已存样本的副本，或同一点位、同一源时间戳的较早样本。",
+            "The table already had a sample of the same tag and source timestamp; the one received "
+            "last counts.",
+            "表中已有同一点位、同一源时间戳的样本；以最后收到的为准。",
         ),
     ),
     Cause(

@@ -29,3 +29,14 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
     for task in tasks:
         if not task.cancelled():
             task.exception()  # seen here, so that the loop does not warn of it
+
+
+def check_cancelled() -> None:
+    """At the head of an endless loop: end it when a cancel of this task was swallowed further down.
+
+    Raises:
+        asyncio.CancelledError: when the running task was asked to end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

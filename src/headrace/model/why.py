@@ -676,7 +676,9 @@ def _told_connector(facts: Facts) -> dict[str, Any]:
         return {"last_success_us": facts.edge_seen_us}
     if state is None:
         return {}
-    return {"last_success_us": state.last_success_us, **_error_of(state)}
+    # What the device did is told at the device; here what needs a person.
+    told = _error_of(state) if state.state == "refused" else {"next_try_us": state.next_try_us}
+    return {"last_success_us": state.last_success_us, **told}
 
 
 def _error_of(state: ConnectionState) -> dict[str, Any]:

@@ -13,7 +13,6 @@ defines it) names a file, but the comparison is of the whole certificate. No net
 
 from __future__ import annotations
 
-import os
 import socket
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from headrace.model.errors import Misconfigured
 from headrace.model.time import to_datetime, to_us
+from headrace.security.files import make_folder, move, write_whole
 
 List = Literal["trusted", "rejected", "own"]
 LISTS: Final[tuple[List, ...]] = ("trusted", "rejected", "own")
@@ -111,8 +111,8 @@ def own_certificate(
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    _write(key_path, pem, mode=0o600)
-    _write(certificate_path, certificate.public_bytes(serialization.Encoding.DER), mode=0o644)
+    write_whole(key_path, pem, mode=0o600)
+    write_whole(certificate_path, certificate.public_bytes(serialization.Encoding.DER), mode=0o644)
     return certificate_path, key_path
 
 
@@ -180,7 +180,7 @@ def reject(folder: Path, der: bytes) -> CertificateEntry:
     for old in known[: max(0, len(known) - REJECTED_MAX + 1)]:
         if old != path:
             old.unlink(missing_ok=True)
-    _write(path, der, mode=0o644)
+    write_whole(path, der, mode=0o644)
     return _entry(path, "rejected")
 
 
@@ -251,7 +251,7 @@ def trust_file(folder: Path, source: Path) -> CertificateEntry:
         content = pem.public_bytes(serialization.Encoding.DER)
     _parse(content, source.name)
     path = folder / "trusted" / f"{thumbprint(content)}.der"
-    _write(path, content, mode=0o644)
+    write_whole(path, content, mode=0o644)
     (folder / "rejected" / path.name).unlink(missing_ok=True)
     return _entry(path, "trusted")
 
@@ -275,8 +275,8 @@ def _move(folder: Path, entry: CertificateEntry, to: List) -> CertificateEntry:
         )
     target = folder / to / entry.path.name
     if target != entry.path:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        entry.path.replace(target)
+        make_folder(target.parent)
+        move(entry.path, target)
     return _entry(target, to)
 
 
@@ -311,16 +311,3 @@ def _no_certificate(where: str) -> Misconfigured:
     return Misconfigured(
         "EDGE-2031", f"{where} does not hold an X.509 certificate", "Remove or replace it."
     )
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Whole or not at all, and never readable by others for a moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

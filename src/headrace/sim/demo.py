@@ -7,12 +7,12 @@ import io
 import json
 import socket
 import tomllib
-from pathlib import Path
 from typing import Any, Final
 
 from headrace.bus.broker import BrokerAddress, free_port, write_private
 from headrace.model.errors import Corrupt
 from headrace.model.folder import DataFolder
+from headrace.security.files import make_folder, write_whole
 from headrace.sim.demo_devices import (
     ENTERPRISE,
     SITE,
@@ -69,11 +69,11 @@ def write_demo_site(folder: DataFolder, address: BrokerAddress) -> None:
     before = read_ports(folder)
     ports = prepare_ports(folder, devices)
     if not folder.site_file.exists():
-        folder.root.mkdir(parents=True, exist_ok=True)
         tags = folder.root / TAG_FILE
         if not tags.exists():
-            _write(tags, tags_csv(devices))
-        _write(folder.site_file, site_text(Plant(1), devices, ports))
+            write_whole(tags, tags_csv(devices).encode(), mode=0o644)
+        text = site_text(Plant(1), devices, ports)
+        write_whole(folder.site_file, text.encode(), mode=0o644)
         return
     moved = {name: port for name, port in ports.items() if before.get(name, port) != port}
     if not moved:
@@ -117,7 +117,7 @@ def prepare_ports(folder: DataFolder, devices: tuple[DemoDevice, ...]) -> dict[s
                 port = free_port()
             ports[device.name] = port
     if ports != known:
-        folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder.run, 0o700)
         write_private(folder.run / "sim.json", json.dumps({"ports": ports}, indent=1))
     return ports
 
@@ -241,9 +241,3 @@ def _fields(device: DemoDevice, tag: DemoTag) -> dict[str, Any]:
 def _literal(value: Any) -> str:
     """A TOML literal; JSON's strings and numbers are TOML's too."""
     return json.dumps(value, ensure_ascii=False)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

@@ -179,14 +179,15 @@ async def run(
     simulation = Simulation(folder, emulator_maker(ports, address), seed)
     simulation.catch_up(used.now_us())
     devices = list(simulation.devices.values())
-    # Clients of the broker begin at once. Servers wait until building the OPC UA address space no
-    # longer holds up the loop: nobody shall ask a server that cannot answer.
+    # Clients of the broker begin at once. Servers wait for the OPC UA address space, which another
+    # process builds meanwhile: nobody shall ask a server that cannot answer.
+    building = asyncio.create_task(build_standard_nodes())
     workers = [asyncio.create_task(d.run()) for d in devices if not d.device.has_port]
     try:
         async with open_bus(address, "sim") as bus:
             await answer_calls(bus, subjects, simulation)
             ticking = asyncio.create_task(_tick(simulation, used, stop))
-            await build_standard_nodes()
+            await building
             workers += [asyncio.create_task(d.run()) for d in devices if d.device.has_port]
             # A worker ends only by a programmer's error: then the role ends with it.
             done, _ = await asyncio.wait([ticking, *workers], return_when="FIRST_COMPLETED")
@@ -194,7 +195,7 @@ async def run(
             for task in done:
                 task.result()
     finally:
-        await end_tasks(*workers)
+        await end_tasks(building, *workers)
         simulation.save()
 
 

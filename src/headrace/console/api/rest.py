@@ -30,6 +30,7 @@ from headrace.console.writes import write_value
 from headrace.model import status as status_codes
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.sample import TIMESTAMP
+from headrace.site.edges import edge_row
 
 SAMPLES_MAX: Final = 5_000_000
 JSON_SAMPLES_MAX: Final = 200_000
@@ -184,6 +185,16 @@ def _add_state(router: APIRouter, services: Services) -> None:
                     {**msgspec.to_builtins(line.state), "silent": line.silent} for line in lines
                 ]
             }
+        )
+
+    @router.get("/edges", tags=["state"])
+    async def edges(request: Request) -> Response:
+        """Each edge on another machine: connection, lag, what it runs and what it should."""
+        services.require(request, "read", "connections")
+        states = {state.edge: state for state, silent in sources.health.edges() if not silent}
+        joined = sources.health.joined
+        return json_answer(
+            {"edges": [edge_row(link, states.get(name)) for name, link in sorted(joined.items())]}
         )
 
     @router.get("/events", tags=["state"])

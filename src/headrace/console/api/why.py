@@ -90,6 +90,7 @@ def _line(texts: Texts, words: WhyText, hop: Hop) -> Markup:
             f"{texts('why.last_error')}: ",
             tag("code", hop.code),
             f" {hop.error}",
+            f" ({words.error_age(hop)})" if words.error_age(hop) else None,
             cls="old" if hop.state == "proven" else "",
         )
     remedy = words.remedy(hop)

@@ -11,7 +11,7 @@ from headrace.console.texts import Texts
 from headrace.console.widgets.icons import icon
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment, span
-from headrace.model.health import ConnectionState
+from headrace.model.health import ConnectionState, EdgeState
 from headrace.model.time import US_PER_S
 
 REFRESH_S = 0.5
@@ -45,17 +45,35 @@ def show(visit: Visit) -> None:
 
 def _edges(visit: Visit) -> Markup:
     texts = visit.texts
-    states = visit.services.sources.health.edges()
-    if not states:
+    health = visit.services.sources.health
+    states, joined = health.edges(), dict(health.joined)
+    if not states and not joined:
         return tag("span.hr-dim", texts("connections.no_edge"))
     found = []
     for state, silent in states:
         name = f"{texts('connections.edge')} {state.edge}"
-        if silent:
-            found.append(pill("silent", f"{name}: {texts('connections.edge_silent')}"))
+        link = joined.pop(state.edge, None)
+        title = f"{texts('connections.edge_runs')} {state.config_hash[:12]}"
+        if silent or (link is not None and not link.connected_us):
+            found.append(pill("silent", f"{name}: {texts('connections.edge_silent')}", title=title))
+        elif link is not None and link.desired_hash not in ("", state.config_hash):
+            title = f"{title}, {texts('connections.edge_should_run')} {link.desired_hash[:12]}"
+            found.append(
+                pill("uncertain", f"{name}: {texts('connections.edge_differs')}", title=title)
+            )
         else:
-            found.append(pill("good", name, title=state.config_hash[:12]))
+            found.append(pill("good", f"{name}{_waiting(texts, state)}", title=title))
+    for name in sorted(joined):
+        title = texts("connections.edge_silent")
+        found.append(pill("silent", f"{texts('connections.edge')} {name}: {title}"))
     return join(found)
+
+
+def _waiting(texts: Texts, state: EdgeState) -> str:
+    """What an edge on its own machine has and the hub has not."""
+    if state.log is None or not state.log.unsent_frames:
+        return ""
+    return f": {texts('connections.edge_waiting', frames=state.log.unsent_frames)}"
 
 
 def _problems(visit: Visit) -> Markup:

@@ -28,6 +28,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("assets", "/equipment", "tree", "read"),
     ("trend", "/trend", "trend", "read"),
     ("connections", "/connections", "plug", "read"),
+    ("ledger", "/ledger", "ledger", "read"),
     ("events", "/events", "events", "read"),
     ("faults", "/faults", "fault", "simulate"),
     ("users", "/users", "users", "administer"),

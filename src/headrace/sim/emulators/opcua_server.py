@@ -12,7 +12,7 @@ import asyncio
 import logging
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,6 +27,8 @@ from asyncua.server.internal_server import InternalServer
 from asyncua.server.internal_subscription import InternalSubscription
 from asyncua.server.user_managers import UserManager
 
+from headrace.sim.emulators.opcua_standard import load_packed_nodes
+
 # The driver warns of what an emulator does on purpose: no encryption, sockets that are cut.
 logging.getLogger("asyncua").setLevel(logging.CRITICAL + 1)
 
@@ -34,8 +36,8 @@ OVERFLOW: Final = 0x0480
 HISTORY_PER_NODE_MAX: Final = 100_000
 HISTORY_PAGE_MAX: Final = 10_000
 
-_standard_nodes: dict[ua.NodeId, NodeData] = {}
-"""The standard address space as built once in this process: it takes a second and 60 MB."""
+_standard_nodes: Mapping[ua.NodeId, NodeData] = {}
+"""The standard address space, once for all servers of this process."""
 
 
 class Users(UserManager):  # type: ignore[misc] # asyncua is untyped
@@ -61,9 +63,9 @@ class Users(UserManager):  # type: ignore[misc] # asyncua is untyped
 
 class _InternalServer(InternalServer):  # type: ignore[misc] # asyncua is untyped
     async def load_standard_address_space(self, shelf_file: Path | None = None) -> None:
+        del shelf_file
         if not _standard_nodes:
-            await super().load_standard_address_space(shelf_file)
-            _standard_nodes.update(self.aspace._nodes)
+            await build_standard_nodes()
         self.aspace._nodes = _Nodes()
 
 
@@ -103,11 +105,14 @@ class _Nodes(MutableMapping[ua.NodeId, NodeData]):
 
 
 async def build_standard_nodes() -> None:
-    """Build the standard address space now; it holds up the loop for a second or more.
+    """Build the standard address space now, in a process of its own, which takes a few seconds.
 
-    A process that serves other protocols too does this before anybody can ask it anything.
+    Raises:
+        Terminal: SIM-1023 when that process fails.
     """
-    await _InternalServer(user_manager=Users({})).load_standard_address_space()
+    global _standard_nodes
+    if not _standard_nodes:
+        _standard_nodes = await load_packed_nodes()
 
 
 def _copy(node: NodeData) -> NodeData:
