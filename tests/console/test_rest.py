@@ -249,3 +249,24 @@ def test_the_site_file_is_replaced_whole_or_not_at_all(running_site: RunningSite
     assert http.put("site", content=b"#" * (5 << 20)).status_code == 413
     viewer = {"Authorization": f"Bearer {token(running_site, 'viewer')}"}
     assert http.put("site", content=b"", headers=viewer).json()["code"] == "SEC-1004"
+
+
+def test_a_long_time_comes_in_few_points_and_keeps_its_spike(
+    running_site: RunningSite, client: Site
+) -> None:
+    path = "utilities/pumping/pump_2/head"
+    start_us = CLOCK.now_us() - 7_200 * US_PER_S
+    times = start_us + np.arange(5_000, dtype=np.int64) * US_PER_S
+    values = np.zeros(5_000)
+    values[3_333] = 99.5
+    running_site.publish_columns(np.full(5_000, running_site.tags[path]), times, values)
+    until_last(client, path, 0.0)
+    span = {"start": str(start_us), "end": str(start_us + 5_000 * US_PER_S)}
+    found = client.downsample(path, **span, points=50)
+    assert found.height == 50
+    assert int(found["count"].sum()) == 5_000
+    spike = found.filter(pl.col("maximum") == 99.5)
+    assert spike["maximum_timestamp"].to_list() == [to_datetime(int(times[3_333]))]
+    assert found["tag_id"].unique().to_list() == [running_site.tags[path]]
+    with pytest.raises(Refused, match="CONS-1002"):
+        client.downsample("no/such/tag")

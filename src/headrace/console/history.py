@@ -97,6 +97,15 @@ class History:
         async with self._turns:
             return await asyncio.to_thread(work)
 
+    async def downsample(
+        self, tag_id: int, start_us: int, end_us: int, points: int
+    ) -> pl.DataFrame:
+        """At most ``points`` buckets of one tag, each with its minimum and maximum."""
+        async with self._turns:
+            return await asyncio.to_thread(
+                self._reader.downsample, tag_id, start_us, end_us, points
+            )
+
     async def screen(
         self, tag_id: int, start_us: int, end_us: int, points: int, scan_interval_ms: int
     ) -> dict[str, Any]:

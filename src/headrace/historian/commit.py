@@ -19,6 +19,7 @@ from headrace.bus import envelope
 from headrace.bus.log import LogMessage
 from headrace.bus.subjects import parse_batch
 from headrace.historian.duplicates import BoolArray, Marks
+from headrace.historian.last import edge
 from headrace.historian.layout import (
     FILE_ROWS,
     DataFile,
@@ -253,15 +254,13 @@ class Committer:
     def _write(self, rows: pl.DataFrame) -> list[DataFile]:
         ordinal, mark = self._table.next_ordinal(), self._table.mark
         now_ms = self._clock.now_us() // 1000
-        return [
-            write_file(
-                self._table.storage,
-                file_name(ordinal, part, f"w{mark}" if mark else ""),
-                rows.slice(start, FILE_ROWS),
-                now_ms,
-            )
-            for part, start in enumerate(range(0, rows.height, FILE_ROWS))
-        ]
+        files = []
+        for number, start in enumerate(range(0, rows.height, FILE_ROWS)):
+            name = file_name(ordinal, number, f"w{mark}" if mark else "")
+            part = rows.slice(start, FILE_ROWS)
+            files.append(write_file(self._table.storage, name, part, now_ms))
+            self._table.remember(name, edge(part, newest=True))
+        return files
 
     def _put_in_quarantine(self, corrupt: list[tuple[LogMessage, str]]) -> int:
         """Keep bad messages as files with the reason beside them; gives how many old ones went."""
