@@ -32,7 +32,7 @@ from headrace.model.health import (
     HubState,
 )
 from headrace.model.time import US_PER_S, Clock
-from headrace.model.why import WhyTag
+from headrace.model.why_facts import WhyTag
 from headrace.site.keeper import ERRORS_KEY
 from headrace.site.model import Problem
 
