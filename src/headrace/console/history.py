@@ -18,7 +18,7 @@ from headrace.historian.reader import Reader
 from headrace.model.calendar import PlantCalendar
 from headrace.model.sample import Int64Array
 from headrace.model.time import US_PER_MS
-from headrace.model.why import TableFacts
+from headrace.model.why_facts import TableFacts
 from headrace.site.formulas import equipment_of, quantities_of
 
 READS_AT_ONCE: Final = 4
