@@ -46,7 +46,15 @@ class Replay:
         self.protocol = protocol
         self.site_part = root / f"{protocol}.part.toml"
         self._log = root / f"{protocol}.replay.log"
-        self._command = [sys.executable, "-m", "headrace", "replay", str(file), "--as", protocol]
+        self._command = [
+            *installation.prefix,
+            sys.executable,
+            "-m",
+            "headrace",
+            "replay",
+            str(file),
+        ]
+        self._command += ["--as", protocol]
         self._command += [
             "--site-file",
             str(self.site_part),

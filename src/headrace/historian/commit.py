@@ -148,7 +148,7 @@ class Committer:
             OSError: the disk refused (full, or gone); nothing is committed, try again later.
             Terminal: HIST-1010 when another process commits to the table.
         """
-        if self._table.committed(app) == chunk.sequence:  # only the last sync failed
+        if self._is_committed(chunk, app):  # only the last sync failed
             self._table.sync()
             self._settle(app, chunk.sequence)
             return Committed(chunk.sequence, chunk.rows, chunk.rows, 0, len(chunk.corrupt), 0)
@@ -184,6 +184,13 @@ class Committer:
             duplicates,
             len(chunk.corrupt),
             dropped_quarantine,
+        )
+
+    def _is_committed(self, chunk: Chunk, app: str) -> bool:
+        """The number alone does not tell: a restored log gives the same numbers to other messages."""
+        return (
+            self._table.committed(app) == chunk.sequence
+            and self._table.counters.get(LOG_AT_US, 0) == chunk.at_us
         )
 
     def _settle(self, app: str, sequence: int) -> None:
