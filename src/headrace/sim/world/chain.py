@@ -299,10 +299,11 @@ class ChainWorld:
             await asyncio.sleep(LOOK_S)
             self._look()
         await self._calm()
-        drained = await self._drain()
+        await self._drain()
         self._look()
-        if not drained:
-            self._complain([Violation("progress", self._what_waits())])
+        waits = self._in_motion()
+        if waits:
+            self._complain([Violation("progress", waits)])
         else:
             await self._check_end()
 
@@ -327,19 +328,22 @@ class ChainWorld:
         for device in self._devices.values():
             device.silent = True
 
-    async def _drain(self) -> bool:
-        """Wait until everything is where it belongs; false when it takes too long."""
+    async def _drain(self) -> None:
+        """Wait until everything is where it belongs, but not for ever."""
         end_s = self.loop.time() + DRAIN_MAX_S
         while self.loop.time() < end_s:
-            if not self._what_waits():
+            if not self._waits():
                 # After a restore the writer may not have noticed yet that its place is another one.
                 await asyncio.sleep(NOTICE_S if self.facts.restored else 0.0)
-                if not self._what_waits():
-                    return True
+                if not self._waits():
+                    return
             await asyncio.sleep(0.25)
-        return False
 
-    def _what_waits(self) -> str:
+    def _waits(self) -> bool:
+        return bool(self._in_motion() or self.facts.owed - self.facts.accepted_ids)
+
+    def _in_motion(self) -> str:
+        """What is on its way and not in the table; "" for nothing."""
         last = self._broker.samples.last_sequence
         writer = self._writer
         waits = []
@@ -348,9 +352,6 @@ class ChainWorld:
         for state in self._agent.state().connections if self._agent is not None else ():
             if state.buffered:
                 waits.append(f"{state.buffered} samples wait in the lane of {state.connection}")
-        missing = self.facts.owed - self.facts.accepted_ids
-        if missing:
-            waits.append(f"{len(missing)} samples wait in their sources")
         return "; ".join(waits)
 
     # -- checks -----------------------------------------------------------------------------------

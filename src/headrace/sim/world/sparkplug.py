@@ -371,7 +371,7 @@ class SparkplugWorld:
     def _check_order(self, identity: Identity) -> None:
         tag_id, at_us = identity
         kinds = {fault.kind for fault in self.plan.faults}
-        if kinds <= IN_ORDER and at_us < self._newest.get(tag_id, 0):
+        if (kinds <= IN_ORDER or self._only_swaps()) and at_us < self._newest.get(tag_id, 0):
             self._complain([Violation("order", f"{tag_id}@{at_us} came after a newer one")])
         self._newest[tag_id] = max(self._newest.get(tag_id, 0), at_us)
 
@@ -473,10 +473,10 @@ class SparkplugWorld:
                 self._complain([Violation("lost", text)])
 
     def _is_harmless(self) -> bool:
-        faults = self.plan.faults
-        if {fault.kind for fault in faults} <= HARMLESS:
-            return True
-        return all(fault.kind == "swap" and fault.at_s > BORN_S for fault in faults)
+        return {fault.kind for fault in self.plan.faults} <= HARMLESS or self._only_swaps()
+
+    def _only_swaps(self) -> bool:
+        return all(fault.kind == "swap" and fault.at_s > BORN_S for fault in self.plan.faults)
 
     def _first_values(self) -> set[Identity]:
         """What each metric was before its first birth: overtaken before it could be told."""
