@@ -153,7 +153,7 @@ def check_order(facts: Facts) -> list[Violation]:
         return []
     newest: dict[tuple[str, int], Frame] = {}
     place = {identity: number for number, identity in enumerate(facts.made)}
-    last: dict[int, int] = {}
+    last: dict[tuple[int, int], int] = {}
     for frame in facts.accepted:
         lane = (frame.connection, frame.epoch)
         before = newest.get(lane)
@@ -168,9 +168,10 @@ def check_order(facts: Facts) -> list[Violation]:
             at = place.get(row.identity)
             if at is None or tag_id not in facts.polled_tags:
                 continue
-            if at <= last.get(tag_id, -1):
+            series = (tag_id, frame.epoch)  # a killed edge's last frame may still be on its way
+            if at <= last.get(series, -1):
                 return [Violation("order", f"{_list([row.identity])} came after a later one")]
-            last[tag_id] = at
+            last[series] = at
     return []
 
 
@@ -198,3 +199,13 @@ def check_writer_books(facts: Facts, counters: dict[str, int]) -> list[Violation
         return []
     text = f"the log accepted {offered} samples, {stored} are stored and {copies} were copies"
     return [Violation("books", text)]
+
+
+def check_ledger(accounts: pl.DataFrame) -> list[Violation]:
+    """Every sample of every cell has a name, and none is on its way any more."""
+    wrong = pl.col("unexplained") + pl.col("open") + pl.col("in_log") + pl.col("buffered")
+    found = accounts.filter(wrong != 0)
+    if not found.height:
+        return []
+    row = {name: value for name, value in found.row(0, named=True).items() if value}
+    return [Violation("ledger", f"{found.height} cells do not close, such as {row}")]
