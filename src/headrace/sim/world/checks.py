@@ -120,12 +120,9 @@ def check_doubled(rows: list[Row], where: str, *, by_identity: bool) -> list[Vio
 
 def check_content(facts: Facts, rows: Iterable[Row], where: str) -> list[Violation]:
     """Values are equal to the bit, nothing is invented, and no quality is better than it was."""
-    usable: dict[int, set[int | None]] = {}
-    for (tag_id, _), said in facts.made.items():
-        usable.setdefault(tag_id, set()).add(said.bits)
     for row in rows:
         shown = facts.made.get(row.identity) or facts.confirmed.get(row.identity)
-        if shown == row.content or _is_mark(row, usable):
+        if shown == row.content or _is_mark(row, facts):
             continue
         name = f"{where} has {_list([row.identity])} as {row.content}"
         if shown is None:
@@ -136,14 +133,17 @@ def check_content(facts: Facts, rows: Iterable[Row], where: str) -> list[Violati
     return []
 
 
-def _is_mark(row: Row, usable: dict[int, set[int | None]]) -> bool:
+def _is_mark(row: Row, facts: Facts) -> bool:
     """The edge's own samples: a device is lost, or its last value is old."""
     bits, text, status = row.content
     if status == st.BAD_NO_COMMUNICATION:
         return bits is None and text is None
-    if status == st.UNCERTAIN_LAST_USABLE_VALUE:
-        return bits is None or bits in usable.get(row.identity[0], set())
-    return False
+    if status != st.UNCERTAIN_LAST_USABLE_VALUE:
+        return False
+    tag_id = row.identity[0]
+    return bits is None or any(
+        said.bits == bits for (of_tag, _), said in facts.made.items() if of_tag == tag_id
+    )
 
 
 def check_order(facts: Facts) -> list[Violation]:
