@@ -33,7 +33,7 @@ from waiting import until_sync
 
 pytestmark = [pytest.mark.kill, pytest.mark.timeout(300), pytest.mark.xdist_group("kills")]
 
-ROWS = 600
+ROWS = 400
 SPEED = 40
 
 

@@ -37,6 +37,7 @@ from headrace.edge.connectors.sparkplug.config import (
     topic,
 )
 from headrace.edge.connectors.sparkplug.node import (
+    AliasTable,
     EdgeNode,
     Held,
     KnownMetric,
@@ -53,6 +54,7 @@ from headrace.edge.connectors.sparkplug.payload import (
     unit_of,
 )
 from headrace.edge.connectors.sparkplug.schema import Payload
+from headrace.edge.connectors.sparkplug.template import Match, Template
 from headrace.edge.connectors.sparkplug.wire import decode_runs
 from headrace.model import status as codes
 from headrace.model.errors import Refused
@@ -221,21 +223,26 @@ class HostSession:
         careful way."""
         if not node.online or node.in_doubt or (device_id and device_id not in node.born):
             return False
+        table = node.table(device_id)
+        known = table.template(payload)
+        if known is not None:
+            return self._take_match(node, table, *known, received_us)
         message = decode_runs(payload)
         if message is None or message.seq != node.next_seq or node.reorder:
             return False
         if message.timestamp_ms < node.birth_ms:
             return False
-        table = node.table(device_id)
-        tags = [table.tags(run) for run in message.runs]
+        tags = [table.tags(run.alias, run.datatype) for run in message.runs]
         if any(each is None for each in tags):
             return False
         node.next_seq = (node.next_seq + 1) % SEQ_COUNT
+        table.in_use = True
         for run, tag_id in zip(message.runs, tags, strict=True):
             assert tag_id is not None
             at_us = np.where(run.at_ms == 0, message.timestamp_ms, run.at_ms) * 1_000
-            table.last_us[run.alias] = at_us
             declared = tag_id >= 0
+            # Of declared ones only: the first value of a later tag is news, whatever its time.
+            table.last_us[run.alias[declared]] = at_us[declared]
             count = int(declared.sum())
             node.undeclared += len(tag_id) - count
             self._out.expected += count
@@ -245,6 +252,26 @@ class HostSession:
                 self._out.columns.add_block(
                     tag_id[declared], at_us[declared], run.value[declared], received_us
                 )
+        return True
+
+    def _take_match(
+        self,
+        node: EdgeNode,
+        table: AliasTable,
+        template: Template,
+        message: Match,
+        received_us: int,
+    ) -> bool:
+        """Take a message of a known layout when it is the next one."""
+        if message.seq != node.next_seq or node.reorder or message.timestamp_ms < node.birth_ms:
+            return False
+        node.next_seq = (node.next_seq + 1) % SEQ_COUNT
+        table.in_use = True
+        at_us = message.timestamp_ms * 1_000
+        table.last_us[template.alias] = at_us
+        node.undeclared += template.undeclared
+        self._out.expected += len(message.values)
+        self._out.columns.add_moment(template.tag_bytes, at_us, message.values, received_us)
         return True
 
     def _sequence(self, node: EdgeNode, message: Held, now_s: float) -> None:
@@ -547,6 +574,7 @@ class HostSession:
 
     def _data(self, node: EdgeNode, message: Held, now_s: float) -> None:
         device_id = message.device_id
+        node.settle_table(device_id)
         if device_id and device_id not in node.born:
             self._ask_rebirth(node, now_s, f"data of the device {device_id!r} before its birth")
             return
