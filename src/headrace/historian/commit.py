@@ -160,6 +160,7 @@ class Committer:
         """
         if self._is_committed(chunk, app):  # only the last sync failed
             self._table.sync()
+            self._marks.advance(*identity(sort_unique(concat_batches(chunk.batches))))
             self._settle(app, chunk.sequence)
             return Committed(chunk.sequence, chunk.rows, chunk.rows, 0, len(chunk.corrupt), 0)
         dropped_quarantine = self._put_in_quarantine(chunk.corrupt)
