@@ -20,6 +20,8 @@ done
 [ -e /usr/include/fuse3/fuse_lowlevel.h ] || missing+=(libfuse3-dev)
 # gcc only recommends the C library's headers.
 [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
+# PostgreSQL keeps its programs off the path.
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || missing+=(postgresql)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then

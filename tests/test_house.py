@@ -40,6 +40,7 @@ ROOMS: dict[str, set[str]] = {
 DRIVERS: dict[str, tuple[str, ...]] = {
     "nats": ("bus/", "historian/", "sim/world/link"),
     "deltalake": ("historian/",),
+    "obstore": ("historian/",),
     "asyncua": ("edge/connectors/opcua/", "sim/emulators/opcua"),
     "pymodbus": ("sim/emulators/modbus",),
     "paho": ("edge/connectors/mqtt/", "sim/emulators/mqtt", "sim/emulators/sparkplug"),

@@ -91,7 +91,7 @@ async def test_kill_9_at_any_point_loses_nothing_and_doubles_nothing(
         killed.set()
         await publisher
     with running_historian(folder, broker):
-        await until(lambda: index.refresh().rows >= 200 * sent, 30)
+        await until(lambda: index.refresh().rows >= 200 * sent, 120)
         async with open_reader(folder, bus) as reader:
             expected = wave(10, 20 * sent)
             same(reader.read(range(1, 11), 0, START_US * 2), expected)

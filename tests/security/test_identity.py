@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import inspect
 
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
@@ -17,6 +17,7 @@ from headrace.model.time import US_PER_S, ManualClock
 from headrace.security.identity import Identity, ensure_first_admin
 from headrace.security.policy import ROLES, Actor, decide, require
 from headrace.security.sessions import FORGET_S, WAIT_MAX_S, SignInBrake
+from postgres_server import postgres  # noqa: F401 # a fixture
 
 GOOD = "a long enough phrase"
 
@@ -26,8 +27,16 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture
-def identity(tmp_path: Path, clock: ManualClock) -> Iterator[Identity]:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def identity(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Identity]:
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres")
+        monkeypatch.setenv("HEADRACE_METADATA", server.new_database())
     store = Identity(DataFolder(tmp_path), clock)
     yield store
     store.close()
@@ -48,12 +57,14 @@ def test_first_admin_is_made_once_and_must_change(tmp_path: Path) -> None:
     identity.close()
 
 
-def test_no_secret_stands_in_the_database(tmp_path: Path, identity: Identity) -> None:
+def test_no_secret_stands_in_the_database(identity: Identity) -> None:
     identity.add_user("mia", "engineer", GOOD)
     session = identity.sign_in("mia", GOOD, "here")
     token = identity.add_token("mia", "report")
-    with sqlite3.connect(DataFolder(tmp_path).metadata_file) as connection:
-        dump = "\n".join(connection.iterdump())
+    with identity._engine.connect() as connection:
+        names = inspect(connection).get_table_names()
+        rows = [connection.exec_driver_sql(f'SELECT * FROM "{name}"').all() for name in names]
+    dump = str(rows)
     for secret in (GOOD, session, token):
         assert secret not in dump
     assert "argon2id" in dump

@@ -9,6 +9,7 @@ import pytest
 from site_bench_connector import SITE
 
 from headrace.edge import catalog
+from postgres_server import postgres  # noqa: F401 # a fixture
 
 
 @pytest.fixture(autouse=True)

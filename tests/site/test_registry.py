@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -31,9 +32,19 @@ def tag(path: str, address: str = "", **more: object) -> Tag:
     return Tag(path, "plc", address or path, **more)  # type: ignore[arg-type]
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty database; the registry works the same on each."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("postgres").new_database())
+    return f"sqlite:///{tmp_path}/metadata.db"
+
+
 @pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return Registry(f"sqlite:///{tmp_path}/metadata.db")
+def registry(url: str) -> Iterator[Registry]:
+    opened = Registry(url)
+    yield opened
+    opened.close()
 
 
 def only_id(registry: Registry, path: str) -> int:
@@ -222,8 +233,8 @@ def test_another_site_is_refused(registry: Registry) -> None:
     assert list(registry.ids()) == ["a/x"]
 
 
-def test_another_process_sees_what_was_applied(registry: Registry, tmp_path: Path) -> None:
-    reader = Registry(f"sqlite:///{tmp_path}/metadata.db")
+def test_another_process_sees_what_was_applied(registry: Registry, url: str) -> None:
+    reader = Registry(url)
     assert reader.find("*") == []
     registry.apply(model(tag("a/x")), 1_000)
     assert [record.path for record in reader.find("*")] == ["a/x"]

@@ -18,13 +18,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from headrace.model.errors import Corrupt, Terminal, Transient
+from headrace.model.errors import Corrupt, Misconfigured, Terminal, Transient
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder, write_whole
+from headrace.security.settings import load_settings
 
 LEFTOVER_STOP_S: Final = 5.0
 _PORTS: Final = range(15_000, 32_000)
@@ -33,7 +34,7 @@ _PORT_TRIES_MAX: Final = 200
 _TEMPLATE = """\
 # Written by headrace at each start; edits are lost.
 server_name: {server_name}
-listen: "127.0.0.1:{port}"
+listen: "{host}:{port}"
 http: "127.0.0.1:{monitor_port}"
 pid_file: "{run}/broker.pid"
 log_file: "{logs}/broker.log"
@@ -48,7 +49,7 @@ jetstream {{
   sync_interval: {sync_interval}{domain}
 }}
 mqtt {{
-  listen: "127.0.0.1:{mqtt_port}"
+  listen: "{host}:{mqtt_port}"
   ack_wait: "5s"
   max_ack_pending: 1000
 }}
@@ -68,6 +69,12 @@ authorization {{
 class BrokerAddress:
     """How to reach the broker, with credentials: private, kept with mode 600.
 
+    Attributes:
+        host: where it listens and is reached; loopback unless it is a node of a cluster.
+        servers: URLs of all nodes when it is a cluster (see :mod:`headrace.bus.cluster`); else empty.
+        replicas: how often streams and keys are kept.
+        authority_pem: certificate of the authority that the servers must show, empty without TLS.
+
     Example:
         >>> BrokerAddress(4222, 1883, 8222, "a", "b").url
         'nats://127.0.0.1:4222'
@@ -80,14 +87,28 @@ class BrokerAddress:
     device_password: str
     platform_user: str = "platform"
     device_user: str = "device"
+    host: str = "127.0.0.1"
+    servers: tuple[str, ...] = ()
+    replicas: int = 1
+    authority_pem: str = ""
 
     @property
     def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
+        return self.urls[0]
+
+    @property
+    def urls(self) -> list[str]:
+        """Every server that may be connected to."""
+        return list(self.servers) or [f"nats://{self.host}:{self.port}"]
 
     @property
     def mqtt_endpoint(self) -> str:
-        return f"mqtt://127.0.0.1:{self.mqtt_port}"
+        return f"mqtt://{self.host}:{self.mqtt_port}"
+
+    @property
+    def is_cluster(self) -> bool:
+        """It runs by itself, on machines of its own; this installation has no broker."""
+        return bool(self.servers)
 
 
 def free_port() -> int:
@@ -121,13 +142,17 @@ def _is_free(port: int) -> bool:
 
 
 def load_address(folder: DataFolder) -> BrokerAddress:
-    """The address of this folder's broker.
+    """The address of this folder's broker, or of the cluster that its settings name.
 
     Raises:
+        Misconfigured: BUS-1201 when the file that the settings name cannot be used.
         Transient: BUS-1010 when no broker was ever started here.
         Corrupt: BUS-1012 when the file is damaged.
     """
     path = folder.run / "broker.json"
+    named = load_settings(folder).bus.address
+    if named:
+        return _cluster_address(folder.root / named)
     try:
         return BrokerAddress(**json.loads(path.read_text()))
     except FileNotFoundError as error:
@@ -142,6 +167,18 @@ def load_address(folder: DataFolder) -> BrokerAddress:
         raise _damaged(path) from error
 
 
+def _cluster_address(path: Path) -> BrokerAddress:
+    try:
+        address = BrokerAddress(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise Misconfigured(
+            "BUS-1201",
+            f"{path} does not tell how to reach the cluster: {error}",
+            "Name the client.json that headrace cluster new has written.",
+        ) from error
+    return replace(address, servers=tuple(address.servers))
+
+
 def prepare_address(folder: DataFolder) -> BrokerAddress:
     """The address to use at the next start: the last one, with new ports for those now taken.
 
@@ -150,6 +187,8 @@ def prepare_address(folder: DataFolder) -> BrokerAddress:
     """
     make_folder(folder.run, 0o700)
     _end_leftover(folder)
+    if load_settings(folder).bus.address:
+        return load_address(folder)
     path = folder.run / "broker.json"
     try:
         known = dict(json.loads(path.read_text())) if path.exists() else {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -39,6 +40,8 @@ REQUEST_BYTES_MAX: Final = 4 << 20
 PACK_BYTES_MIN: Final = 256 << 10
 PACKED_MARK: Final = b"\0zlib\0"
 KEY_VALUE_OVERHEAD_BYTES: Final = 4_096
+_NO_MAJORITY: Final = 10_008
+"""JSClusterNotAvailErr; a full stream is a 503 as well, with another code."""
 
 
 class Bus:
@@ -48,9 +51,10 @@ class Bus:
     historian's writer).
     """
 
-    def __init__(self, client: Client, stream: JetStreamContext) -> None:
+    def __init__(self, client: Client, stream: JetStreamContext, replicas: int = 1) -> None:
         self.client = client
         self.stream = stream
+        self.replicas = replicas
 
     @property
     def reconnects(self) -> int:
@@ -68,12 +72,16 @@ class Bus:
         try:
             answer = await self.stream.publish(subject, body, timeout=5, headers=headers)
         except nats.js.errors.APIError as error:
+            if error.err_code == _NO_MAJORITY:
+                raise no_majority(subject) from error
             raise Refused(
                 "BUS-1021",
                 f"the log refused a batch on {subject}: {error.description}",
                 "Free disk space; the log takes batches again by itself.",
             ) from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
+            if self.replicas > 1 and self.client.is_connected:
+                raise no_majority(subject) from error
             raise Transient("BUS-1020", f"no acknowledgement for a batch on {subject}") from error
         return int(answer.seq)
 
@@ -156,7 +164,9 @@ class Bus:
         try:
             return await self.stream.key_value(bucket)
         except nats.js.errors.NotFoundError:
-            return await self.stream.create_key_value(bucket=bucket, history=history)
+            return await self.stream.create_key_value(
+                bucket=bucket, history=history, replicas=self.replicas
+            )
 
     async def get(self, bucket: str, key: str) -> bytes | None:
         """The value of a key, or None.
@@ -180,6 +190,13 @@ class Bus:
             Transient: BUS-1027 when the broker is away.
             Refused: BUS-1028 when even compressed it is longer than the broker takes.
         """
+        packed = self._packed(bucket, key, value)
+        try:
+            await (await self.key_value(bucket)).put(key, packed)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1027", f"the key {key} of {bucket} was not set") from error
+
+    def _packed(self, bucket: str, key: str, value: bytes) -> bytes:
         packed = _pack(value)
         if len(packed) > self.client.max_payload - KEY_VALUE_OVERHEAD_BYTES:
             raise Refused(
@@ -188,10 +205,37 @@ class Bus:
                 f"the broker takes {self.client.max_payload:,}",
                 "Spread the connections over more edges.",
             )
+        return packed
+
+    async def entry(self, bucket: str, key: str) -> tuple[bytes, int] | None:
+        """A key's value and revision, for :meth:`put_after`; None when it was never set.
+
+        Raises:
+            Transient: BUS-1027 when the broker is away.
+        """
         try:
-            await (await self.key_value(bucket)).put(key, packed)
+            found = await (await self.key_value(bucket)).get(key)
+        except nats.js.errors.KeyNotFoundError:
+            return None
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1027", f"the key {key} of {bucket} cannot be read now") from error
+        return _unpack(found.value) or b"", int(found.revision or 0)
+
+    async def put_after(self, bucket: str, key: str, value: bytes, revision: int) -> bool:
+        """Set a key when nobody has since ``revision`` (0: it was never set); False when somebody has.
+
+        Raises:
+            Transient: BUS-1027 when the broker is away.
+            Refused: BUS-1028 when it is longer than the broker takes.
+        """
+        packed = self._packed(bucket, key, value)
+        try:
+            await (await self.key_value(bucket)).update(key, packed, last=revision)
+        except nats.js.errors.KeyWrongLastSequenceError:
+            return False
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient("BUS-1027", f"the key {key} of {bucket} was not set") from error
+        return True
 
     async def watch(self, bucket: str, key: str) -> AsyncIterator[bytes]:
         """The value of a key now (when there is one) and after each change, for ever.
@@ -239,6 +283,15 @@ class Bus:
             await self.client.close()
 
 
+def no_majority(name: str) -> Transient:
+    """A broker answers, and the nodes that keep this stream do not."""
+    return Transient(
+        "BUS-1202",
+        f"the cluster does not take {name}: too few of its nodes are together",
+        "Start the nodes that are down; it goes on by itself when more than half are up.",
+    )
+
+
 def _pack(value: bytes) -> bytes:
     """A value as it is stored. The mark cannot begin a JSON text, which all values are."""
     return PACKED_MARK + zlib.compress(value, 1) if len(value) > PACK_BYTES_MIN else value
@@ -266,6 +319,7 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
             max_bytes=bytes_max,
             duplicate_window=600,
             allow_direct=True,
+            num_replicas=bus.replicas,
         ),
         StreamConfig(
             name=subjects.EVENTS_STREAM,
@@ -275,6 +329,7 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
             max_msgs=EVENTS_MAX,
             max_bytes=256 << 20,
             allow_direct=True,
+            num_replicas=bus.replicas,
         ),
         StreamConfig(
             name=subjects.LEDGER_STREAM,
@@ -284,6 +339,7 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
             max_bytes=LEDGER_BYTES_MAX,
             max_age=LEDGER_AGE_MAX_S,
             allow_direct=True,
+            num_replicas=bus.replicas,
         ),
     ]
     for config in configs:
@@ -316,10 +372,11 @@ async def open_bus(
         await client.close()
         raise Transient(
             "BUS-1025",
-            f"the broker at {address.url} does not answer",
+            f"the broker at {' and '.join(address.urls)} does not answer",
             "See whether headrace runs here, and logs/broker.log.",
         ) from error
-    bus = Bus(client, client.jetstream(timeout=5, publish_async_max_pending=256))
+    stream = client.jetstream(timeout=5, publish_async_max_pending=256)
+    bus = Bus(client, stream, address.replicas)
     try:
         yield bus
     finally:
@@ -327,11 +384,15 @@ async def open_bus(
 
 
 async def _connect(client: Client, address: BrokerAddress, name: str) -> None:
+    tls = (
+        ssl.create_default_context(cadata=address.authority_pem) if address.authority_pem else None
+    )
     while True:
         try:
             # Without a bound on attempts the client itself retries until it is cancelled.
             await client.connect(
-                address.url,
+                address.urls,
+                tls=tls,
                 user=address.platform_user,
                 password=address.platform_password,
                 name=name,

@@ -8,6 +8,7 @@ message is lost on the way, the consumer is made again at the first sequence tha
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -126,12 +127,40 @@ async def purge_log(bus: Bus, up_to_sequence: int, stream: str = subjects.SAMPLE
         raise Transient("BUS-1031", f"cannot purge the log {stream}") from error
 
 
+async def log_subjects(bus: Bus, stream: str = subjects.SAMPLES_STREAM) -> list[str]:
+    """Subjects of which the stream holds messages, sorted.
+
+    Raises:
+        Transient: BUS-1030 when the broker does not answer.
+    """
+    found: dict[str, int] = {}
+    total = 1
+    while len(found) < total:
+        request = {"subjects_filter": ">", "offset": len(found)}
+        try:
+            answer = await bus.client.request(
+                f"$JS.API.STREAM.INFO.{stream}", json.dumps(request).encode(), timeout=5
+            )
+        except _BUS_ERRORS as error:
+            raise Transient("BUS-1030", f"the broker does not tell about {stream}") from error
+        told = json.loads(answer.data)
+        page = (told.get("state") or {}).get("subjects") or {}
+        if "error" in told:
+            raise Transient("BUS-1030", f"the broker does not tell about {stream}: {told['error']}")
+        if not page:
+            break
+        found |= page
+        total = told.get("total", len(found))
+    return sorted(found)
+
+
 class LogReader:
     """Messages of a stream in order, from ``after_sequence + 1`` on.
 
     Args:
         bus: an open bus.
         after_sequence: the last sequence the caller already has.
+        only: these subjects alone; the messages between are no gap then. None takes all.
         headers_only: leave the bodies where they are.
 
     Attributes:
@@ -145,9 +174,13 @@ class LogReader:
         bus: Bus,
         after_sequence: int,
         stream: str = subjects.SAMPLES_STREAM,
+        only: Sequence[str] | None = None,
         *,
         headers_only: bool = False,
     ) -> None:
+        assert only is None or only, "no subjects would mean all of them"
+        self._only = only
+        self._delivered = 0
         self._bus = bus
         self._headers_only = headers_only
         self._stream = stream
@@ -177,6 +210,24 @@ class LogReader:
             await self.close()
             raise Transient("BUS-1032", f"the log {self._stream} cannot be read now") from error
 
+    async def has_all(self) -> bool:
+        """Whether nothing more is to come of what the stream holds now.
+
+        Raises:
+            Transient: BUS-1032 when the broker is away.
+        """
+        if self._subscription is None:
+            return False
+        try:
+            info = await self._bus.stream.consumer_info(self._stream, self._consumer)
+        except nats.js.errors.NotFoundError:
+            await self.close()
+            return False
+        except _BUS_ERRORS as error:
+            raise Transient("BUS-1032", f"the log {self._stream} cannot be read now") from error
+        sent = info.delivered.consumer_seq if info.delivered else 0
+        return info.num_pending == 0 and sent == self._delivered
+
     async def close(self) -> None:
         """Give the consumer back; safe to call twice."""
         subscription, self._subscription = self._subscription, None
@@ -199,6 +250,7 @@ class LogReader:
             inactive_threshold=60,
             mem_storage=True,
             num_replicas=1,
+            filter_subjects=None if self._only is None else list(self._only),
             headers_only=self._headers_only,
         )
         info = await self._bus.stream.add_consumer(self._stream, config=config)
@@ -209,6 +261,12 @@ class LogReader:
             pending_bytes_limit=4 * PULL_BYTES_MAX,
         )
         self._fresh, self._asked, self._silent_s = True, 0, 0.0
+        self._delivered = 0
+        if self._only is not None:
+            first = (await log_info(self._bus, self._stream)).first_sequence
+            if first > self.next_sequence:
+                self.lost.append((self.next_sequence, first - 1))
+                self.next_sequence = first
 
     async def _ask(self) -> None:
         request = {
@@ -259,9 +317,12 @@ class LogReader:
         self._asked -= 1
         metadata = message.metadata
         sequence = int(metadata.sequence.stream)
+        self._delivered += 1
+        if self._only is not None and metadata.sequence.consumer != self._delivered:
+            return False  # one was lost on the way
         if sequence < self.next_sequence:
             return True
-        if sequence > self.next_sequence:
+        if sequence > self.next_sequence and self._only is None:
             self._gap_to = sequence if self._fresh else 0
             return False
         self._fresh = False
@@ -298,5 +359,7 @@ class LogReader:
             return
         self._silent_s = 0.0
         info = await log_info(self._bus, self._stream)
-        if info.last_sequence >= self.next_sequence:
+        if info.last_sequence < self.next_sequence:
+            return
+        if self._only is None or not await self.has_all():
             await self.close()

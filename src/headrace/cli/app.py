@@ -27,6 +27,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "trust",
     "user",
     "run",
+    "cluster",
 )
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
 from headrace.model.health import EdgeState, HistorianState
-from headrace.model.time import Clock
+from headrace.model.historians import together
+from headrace.model.time import US_PER_S, Clock
+
+SILENT_US: Final = 5 * US_PER_S
 
 
 class HealthWatch:
@@ -30,6 +33,7 @@ class HealthWatch:
         self._on_edge = on_edge
         self._came = asyncio.Event()
         self.edges: dict[str, tuple[EdgeState, int]] = {}
+        self._historians: dict[str, HistorianState] = {}
         self.historian: tuple[HistorianState, int] | None = None
 
     async def start(self, bus: Bus, subjects: Subjects) -> None:
@@ -55,5 +59,9 @@ class HealthWatch:
 
     async def _take_historian(self, message: Any) -> None:
         state = msgspec.json.decode(message.data, type=HistorianState)
-        self.historian = (state, self._clock.now_us())
+        now_us = self._clock.now_us()
+        self._historians[state.partition] = state
+        heard = [each for each in self._historians.values() if now_us - each.at_us < SILENT_US]
+        whole = together(heard or [state])
+        self.historian = (whole or state, now_us)
         self._came.set()

@@ -43,11 +43,16 @@ def register(app: typer.Typer) -> None:
         _run(data, lambda f, a, s, stop: run(f, a, s, stop, edge=edge))
 
     @group.command("historian")
-    def historian(data: Path = DATA) -> None:
+    def historian(
+        data: Path = DATA,
+        partition: str = typer.Option("0/1", help="Which part of the log: 0/2 and 1/2 share it."),
+    ) -> None:
         """Store samples."""
+        from headrace.historian.partition import parse_partition
         from headrace.historian.role import run
 
-        _run(data, run)
+        part = parse_partition(partition)
+        _run(data, lambda f, a, s, stop: run(f, a, s, stop, partition=part))
 
     @group.command("console")
     def console(
@@ -96,6 +101,7 @@ def site_subjects(folder: DataFolder) -> Subjects:
 
 def keep_site(folder: DataFolder, enterprise: str, site: str) -> None:
     """From now on the roles of this folder use these names."""
+    folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_private(folder.run / "site.json", json.dumps([enterprise, site]))
 
 

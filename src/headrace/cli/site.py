@@ -17,9 +17,11 @@ from rich.tree import Tree
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
 from headrace.bus.subjects import DESIRED_BUCKET
+from headrace.cli.sharing import reach
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.time import to_datetime
+from headrace.security.database import has_metadata
 from headrace.site.edit import SiteEdit, undo
 from headrace.site.file import load_site
 from headrace.site.importing import export_tags, plan_import
@@ -74,7 +76,7 @@ def show(data: Path = _DATA, tags: bool = typer.Option(False, help="Also each ta
     folder = DataFolder(data)
     model = _load(folder)
     out = _out()
-    registry = Registry.of(folder) if folder.metadata_file.exists() else None
+    registry = Registry.of(folder) if has_metadata(folder) else None
     state = asyncio.run(_state(folder))
     if registry is not None and registry.site() is not None:
         out.print(_tree(registry.equipment()))
@@ -241,8 +243,7 @@ async def _state(folder: DataFolder) -> SiteState | None:
     try:
         address = load_address(folder)
         # A client of the bus waits for its broker; whether there is one is asked at the port.
-        _, probe = await asyncio.open_connection("127.0.0.1", address.port)
-        probe.close()
+        await asyncio.to_thread(reach, address.urls)
         async with open_bus(address, "site show", wait_s=2.0) as bus:
             value = await bus.get(DESIRED_BUCKET, STATE_KEY)
     except (HeadraceError, OSError):

@@ -139,11 +139,12 @@ def _site(folder: DataFolder) -> dict[str, Any]:
         Misconfigured: what is wrong with the file; SITE-1103 when it names another site than the
             one whose data are here, which keeps its name.
     """
+    from headrace.security.database import has_metadata
     from headrace.site.apply import require_same_site
     from headrace.site.file import load_site
     from headrace.site.registry import Registry
 
-    registry = Registry.of(folder) if folder.metadata_file.exists() else None
+    registry = Registry.of(folder) if has_metadata(folder) else None
     known = registry.site() if registry is not None else None
     keep_site(folder, *((known.enterprise, known.name) if known else named_site(folder)))
     if registry is not None:

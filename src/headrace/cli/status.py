@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 
 import typer
@@ -16,6 +15,7 @@ from headrace.bus.client import open_bus
 from headrace.bus.leaf import joined
 from headrace.cli.health import HealthWatch
 from headrace.cli.run import DATA, site_subjects
+from headrace.cli.sharing import reach
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, HistorianState
@@ -84,7 +84,7 @@ def require_broker(folder: DataFolder) -> None:
     """
     address = load_address(folder)
     try:
-        socket.create_connection(("127.0.0.1", address.port), timeout=1.0).close()
+        reach(address.urls)
     except OSError as error:
         demo = " --demo" if folder.root.name == "demo" else ""
         raise Transient(

@@ -100,7 +100,8 @@ class Supervisor:
     Args:
         folder: its data folder.
         address: its broker.
-        roles: role name -> extra arguments of ``headrace run ROLE``.
+        roles: role name -> extra arguments of ``headrace run ROLE``; ``historian-0`` and
+            ``historian-1`` are two of one role.
         notify: told in one line what happens.
         broker_options: gives what is special about this broker, at each of its starts.
     """
@@ -115,7 +116,8 @@ class Supervisor:
     def start(self) -> None:
         """Start everything; returns at once."""
         self.folder.logs.mkdir(parents=True, exist_ok=True)
-        self.children = [Child("broker", self._start_broker)]
+        broker = Child("broker", self._start_broker)
+        self.children = [] if self.address.is_cluster else [broker]
         for role, arguments in self.roles.items():
             self.children.append(Child(role, lambda r=role, a=arguments: self._start_role(r, a)))  # type: ignore[misc]
         for child in self.children:
@@ -142,11 +144,14 @@ class Supervisor:
     def stop(self) -> None:
         """Stop everything, the broker last; returns within five seconds with none left."""
         deadline_s = time.monotonic() + STOP_S
-        for child in self.children[1:]:
+        brokers = [child for child in self.children if child.name == "broker"]
+        roles = [child for child in self.children if child.name != "broker"]
+        for child in roles:
             self._signal(child, signal.SIGTERM)
-        self._wait(self.children[1:], deadline_s - 1.0)
-        self._signal(self.children[0], signal.SIGTERM)
-        self._wait(self.children[:1], deadline_s)
+        self._wait(roles, deadline_s - 1.0)
+        for child in brokers:
+            self._signal(child, signal.SIGTERM)
+        self._wait(brokers, deadline_s)
 
     def _launch(self, child: Child) -> None:
         child.process = child.start()
@@ -157,7 +162,8 @@ class Supervisor:
         return start_broker(self.folder, self.address, **self.broker_options())
 
     def _start_role(self, role: str, arguments: list[str]) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "headrace", "run", role, "--data", str(self.folder.root)]
+        kind = role.partition("-")[0]
+        command = [sys.executable, "-m", "headrace", "run", kind, "--data", str(self.folder.root)]
         with open_log(self.folder.logs / f"{role}.log") as log:
             return subprocess.Popen(
                 [*command, *arguments],

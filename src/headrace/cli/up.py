@@ -19,11 +19,13 @@ from rich.panel import Panel
 from headrace.bus.broker import free_port, prepare_address, server_binary, write_private
 from headrace.bus.leaf import Joined, broker_options, joined
 from headrace.cli.run import site_subjects
+from headrace.cli.sharing import share
 from headrace.cli.startup import startup
 from headrace.cli.supervisor import Supervisor, installation_lock
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder, write_whole
+from headrace.security.settings import load_settings
 
 FIRST_VALUES_S: Final = 60.0
 TEND_S: Final = 0.2
@@ -57,6 +59,15 @@ def register(app: typer.Typer) -> None:
             help="Port of the console; 0 keeps the last one, or picks a free one.",
         ),
         seed: int = typer.Option(1, help="Seed of the simulated site."),
+        historians: int = typer.Option(
+            0, min=0, max=16, help="Writers of the table; 0: as headrace.toml says, else one."
+        ),
+        bus: Path | None = typer.Option(
+            None, "--bus", help="client.json of a cluster; none: a broker of its own."
+        ),
+        metadata: str = typer.Option(
+            "", "--metadata", help="URL of a shared metadata database, postgresql+psycopg://..."
+        ),
         hub_listen: str = typer.Option(
             "",
             help="ADDRESS:PORT at which edges on other machines may join; their data come in at "
@@ -72,6 +83,7 @@ def register(app: typer.Typer) -> None:
         """
         root = data if data is not None else Path("data/demo" if demo else "data")
         folder = DataFolder(root.resolve())
+        share(bus, metadata)
         stopping = _stop_on_signal()
         with _said_plainly(folder), installation_lock(folder):
             own = joined(folder)
@@ -79,7 +91,17 @@ def register(app: typer.Typer) -> None:
                 _up_edge(folder, stopping, own)
             else:
                 hub = _hub_arguments(hub_listen, hub_name)
-                _up(folder, stopping, demo=demo, host=host, port=port, seed=seed, hub=hub)
+                roles = _historians(historians or load_settings(folder).historian.writers)
+                _up(
+                    folder,
+                    stopping,
+                    demo=demo,
+                    host=host,
+                    port=port,
+                    seed=seed,
+                    hub=hub,
+                    stores=roles,
+                )
 
 
 def _up(
@@ -91,6 +113,7 @@ def _up(
     port: int,
     seed: int,
     hub: list[str],
+    stores: dict[str, list[str]],
 ) -> None:
     out = Console()
 
@@ -112,7 +135,7 @@ def _up(
     if "problem" in prepared:
         notify(f"the last good site file stays in force: {prepared['problem']}")
     roles = {"sim": ["--seed", str(seed)]} if demo else {}
-    roles |= {"historian": [], "edge": [], "console": ["--host", host, "--port", str(port)]}
+    roles |= stores | {"edge": [], "console": ["--host", host, "--port", str(port)]}
     roles |= {"hub": []} if hub else {}
     supervisor = Supervisor(folder, address, roles, notify=notify, broker_options=_options(folder))
     out.print(f"Headrace on [bold]{folder.root}[/]")
@@ -196,6 +219,12 @@ def _hub_arguments(listen: str, names: list[str]) -> list[str]:
         _check_port(host, number)
     anywhere = host in ("0.0.0.0", "::")
     return [host, port, *(names or [socket.gethostname() if anywhere else host])]
+
+
+def _historians(count: int) -> dict[str, list[str]]:
+    if count == 1:
+        return {"historian": []}
+    return {f"historian-{index}": ["--partition", f"{index}/{count}"] for index in range(count)}
 
 
 @contextmanager

@@ -31,8 +31,9 @@ from headrace.model.health import (
     HistorianState,
     HubState,
 )
+from headrace.model.historians import together
 from headrace.model.time import US_PER_S, Clock
-from headrace.model.why import WhyTag
+from headrace.model.why_facts import WhyTag
 from headrace.site.keeper import ERRORS_KEY
 from headrace.site.model import Problem
 
@@ -40,6 +41,7 @@ EVENTS_KEPT: Final = 2_000
 HEALTH_SILENT_US: Final = 5 * US_PER_S
 SITE_REFRESH_S: Final = 1.0
 EDGES_MAX: Final = 1_000
+HISTORIANS_MAX: Final = 64
 
 
 class SiteSource(Protocol):
@@ -77,7 +79,7 @@ class Health:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._edges: dict[str, tuple[EdgeState, int]] = {}
-        self._historian: tuple[HistorianState, int] | None = None
+        self._historians: dict[str, tuple[HistorianState, int]] = {}
         self._hub: tuple[HubState, int] | None = None
         self.version = 0
 
@@ -86,7 +88,12 @@ class Health:
         now_us = self._clock.now_us()
         try:
             if subject.endswith(".health.historian"):
-                self._historian = (msgspec.json.decode(body, type=HistorianState), now_us)
+                historian = msgspec.json.decode(body, type=HistorianState)
+                if (
+                    len(self._historians) < HISTORIANS_MAX
+                    or historian.partition in self._historians
+                ):
+                    self._historians[historian.partition] = (historian, now_us)
             elif subject.endswith(".health.hub"):
                 self._hub = (msgspec.json.decode(body, type=HubState), now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
@@ -105,15 +112,24 @@ class Health:
 
     @property
     def historian(self) -> HistorianState | None:
-        """The historian's newest state; None before the first or when it has been silent for 5 s."""
-        if self._historian is None or self._silent(self._historian[1]):
-            return None
-        return self._historian[0]
+        """The newest state of the historian, or of all of them together; None before the first or when
+        it has been silent for 5 s."""
+        return together([state for state, at_us in self._serving() if not self._silent(at_us)])
 
     @property
     def historian_heard(self) -> tuple[HistorianState, int] | None:
-        """The historian's newest state, however old, and when it came."""
-        return self._historian
+        """The historian's newest state, however old, and when it came; of several, all together and
+        when the most silent of them was heard."""
+        serving = self._serving()
+        whole = together([state for state, _ in serving])
+        return None if whole is None else (whole, min(at_us for _, at_us in serving))
+
+    def _serving(self) -> list[tuple[HistorianState, int]]:
+        """Those of the newest number of historians: it may change at a start."""
+        all_heard = list(self._historians.values())
+        newest = max(all_heard, key=lambda heard: heard[0].started_us, default=None)
+        count = _count(newest[0]) if newest is not None else ""
+        return [heard for heard in all_heard if _count(heard[0]) == count]
 
     def edge_seen_us(self, edge: str) -> int:
         """When an edge was last heard; 0 never."""
@@ -138,6 +154,11 @@ class Health:
 
     def _silent(self, at_us: int) -> bool:
         return self._clock.now_us() - at_us > HEALTH_SILENT_US
+
+
+def _count(state: HistorianState) -> str:
+    """How many historians there were when this one started."""
+    return state.partition.partition("/")[2]
 
 
 class Sources:

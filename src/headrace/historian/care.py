@@ -12,7 +12,7 @@ from typing import Final
 
 from headrace.historian.compaction import Compactor
 from headrace.historian.last import LastKeeper
-from headrace.historian.retention import Retention
+from headrace.historian.retention import Retention, cutoffs, expired
 from headrace.historian.table import Table
 from headrace.model.desired import HistorianConfig
 from headrace.model.errors import HeadraceError
@@ -56,6 +56,7 @@ class Care:
         if self._last.step():
             return True
         if self._retention.step(config) is not None:
+            self._last.drop(expired(config, cutoffs(config, self._clock.now_us())))
             return True
         if self._compactor.step(spare_bytes=2 * config.stop_free_bytes_min) is not None:
             return True

@@ -19,28 +19,29 @@ from headrace.bus import envelope
 from headrace.bus.log import LogMessage
 from headrace.bus.subjects import parse_batch
 from headrace.historian.duplicates import BoolArray, Marks
+from headrace.historian.last import edge
 from headrace.historian.layout import (
     FILE_ROWS,
     DataFile,
     file_name,
     identity,
     sort_unique,
-    sync_path,
     unique_order,
     write_file,
 )
 from headrace.historian.ledger_store import LedgerStore
-from headrace.historian.scan import read_files
-from headrace.historian.table import Table
-from headrace.model.errors import Corrupt
+from headrace.historian.partition import Partition
+from headrace.historian.scan import read_files, scan_files
+from headrace.historian.storage import sync_path
+from headrace.historian.table import OvertakenError, Table
+from headrace.model.errors import Corrupt, Transient
 from headrace.model.ledger import FOREIGN, MINUTE_US, CellKey, Run, Taken
 from headrace.model.sample import concat_batches
 from headrace.model.time import Clock
 
 CHECK_FILES_MAX: Final = 64
 RECENT_FILES: Final = 16
-LOG_AT_US: Final = "log_at_us"
-"""Kept with each commit: the broker's time of the last message, by which a restored log is known."""
+NAMES_TRIES: Final = 10
 _CONTENT: Final = ("value", "text", "status", "received_timestamp")
 QUARANTINE_FILES_MAX: Final = 2_000
 QUARANTINE_BYTES_MAX: Final = 256 << 20
@@ -80,6 +81,10 @@ class Chunk:
         self._count(message.sequence, len(message.body), now_s, message.at_us)
         self.runs += [run._replace(rejected=run.rows) for run in runs_of(message, None)]
         self.corrupt.append((message, reason))
+
+    def pass_by(self, sequence: int, now_s: float, at_us: int) -> None:
+        """Everything up to ``sequence`` is for others."""
+        self._count(sequence, 0, now_s, at_us)
 
     def _count(self, sequence: int, size: int, now_s: float, at_us: int) -> None:
         self.at_us = at_us
@@ -128,7 +133,11 @@ class Committer:
         self._table = table
         self._ledger = ledger
         if ledger is not None:
-            ledger.recover(table.committed)
+            partition = table.partition
+            ledger.recover(
+                self._committed_of,
+                "" if partition.is_whole else f".{partition.index}of{partition.count}",
+            )
         self._quarantine = quarantine
         self._clock = clock
         self._marks = _marks_of(table)
@@ -146,10 +155,12 @@ class Committer:
 
         Raises:
             OSError: the disk refused (full, or gone); nothing is committed, try again later.
-            Terminal: HIST-1010 when another process commits to the table.
+            Terminal: HIST-1010 when another process commits to this part of the table.
+            Transient: HIST-1201, HIST-1204 when the object storage or other writers delay it.
         """
         if self._is_committed(chunk, app):  # only the last sync failed
             self._table.sync()
+            self._marks.advance(*identity(sort_unique(concat_batches(chunk.batches))))
             self._settle(app, chunk.sequence)
             return Committed(chunk.sequence, chunk.rows, chunk.rows, 0, len(chunk.corrupt), 0)
         dropped_quarantine = self._put_in_quarantine(chunk.corrupt)
@@ -160,21 +171,12 @@ class Committer:
         found = self._look_up(rows, suspect)
         if found is not None:
             rows = rows.filter(pl.Series(found.is_new))
-        files = self._write(rows)
         duplicates = chunk.rows - rows.height
-        totals = self._table.counters
         if self._ledger is not None:
             taken = _outcome(chunk, order, suspect, found)
-            self._ledger.prepare(app, chunk.sequence, taken)
-        self._table.commit(
-            files,
-            position=(app, chunk.sequence),
-            counters={
-                "samples_total": totals.get("samples_total", 0) + rows.height,
-                "duplicates_total": totals.get("duplicates_total", 0) + duplicates,
-                LOG_AT_US: chunk.at_us,
-            },
-        )
+            self._ledger.prepare(self._book(app), chunk.sequence, taken)
+        counts = {"samples_total": rows.height, "duplicates_total": duplicates}
+        self._put_in_table(rows, (app, chunk.sequence), chunk.at_us, counts)
         self._marks.advance(*identity(rows))
         self._settle(app, chunk.sequence)
         return Committed(
@@ -188,14 +190,45 @@ class Committer:
 
     def _is_committed(self, chunk: Chunk, app: str) -> bool:
         """The number alone does not tell: a restored log gives the same numbers to other messages."""
-        return (
-            self._table.committed(app) == chunk.sequence
-            and self._table.counters.get(LOG_AT_US, 0) == chunk.at_us
+        at_us = self._table.snapshot.log_time_us(app, self._table.partition)
+        return self._table.committed(app) == chunk.sequence and at_us == chunk.at_us
+
+    def _put_in_table(
+        self, rows: pl.DataFrame, position: tuple[str, int], at_us: int, counts: dict[str, int]
+    ) -> None:
+        times = self._table.snapshot.log_times(position[0], self._table.partition, at_us)
+        for _ in range(NAMES_TRIES):
+            try:
+                files = self._write(rows)
+                self._table.commit(files, position=position, counts=counts, counters=times)
+                return
+            except OvertakenError:
+                continue
+        raise Transient(
+            "HIST-1204", "compaction was faster than a commit each time", "It is tried again."
         )
 
     def _settle(self, app: str, sequence: int) -> None:
         if self._ledger is not None:
-            self._ledger.settle(app, sequence)
+            self._ledger.settle(self._book(app), sequence)
+
+    def _book(self, app: str) -> str:
+        """Name of this writer's place in the ledger; the last part is the stream's, as of ``app``."""
+        partition = self._table.partition
+        stream, _, created = app.rpartition("/")
+        return (
+            app
+            if partition.is_whole
+            else f"{stream}.{partition.index}of{partition.count}/{created}"
+        )
+
+    def _committed_of(self, book: str) -> int | None:
+        """The table's position of a place in the ledger, this writer's or one of another number."""
+        stream, _, created = book.rpartition("/")
+        stream, _, part = stream.partition(".")
+        index, _, count = (part or "0of1").partition("of")
+        slots = Partition(int(index), int(count)).slots
+        return self._table.snapshot.committed(f"{stream}/{created}", slots)
 
     def _look_up(self, rows: pl.DataFrame, suspect: BoolArray) -> _Found | None:
         """What the table has of the suspects, where that is cheap to see; None when it has nothing."""
@@ -207,7 +240,7 @@ class Committer:
         files = self._table.snapshot.select(int(tags.min()), int(tags.max()), *bounds)
         if not files or len(files) > CHECK_FILES_MAX:
             return None  # readers and compaction de-duplicate in any case
-        stored = read_files(self._table.path, files, np.unique(tags).tolist(), *bounds)
+        stored = read_files(self._table.storage, files, np.unique(tags).tolist(), *bounds)
         known = sort_unique(stored).rename({name: f"_{name}" for name in _CONTENT})
         copy = (pl.col("_received_timestamp") > pl.col("received_timestamp")) | pl.all_horizontal(
             pl.col(name).eq_missing(pl.col(f"_{name}")) for name in _CONTENT
@@ -220,17 +253,15 @@ class Committer:
         return _Found(looked_up["is_new"].to_numpy(), looked_up["is_known"].to_numpy())
 
     def _write(self, rows: pl.DataFrame) -> list[DataFile]:
-        ordinal = self._table.next_ordinal()
+        ordinal, mark = self._table.next_ordinal(), self._table.mark
         now_ms = self._clock.now_us() // 1000
-        return [
-            write_file(
-                self._table.path,
-                file_name(ordinal, part),
-                rows.slice(start, FILE_ROWS),
-                now_ms,
-            )
-            for part, start in enumerate(range(0, rows.height, FILE_ROWS))
-        ]
+        files = []
+        for number, start in enumerate(range(0, rows.height, FILE_ROWS)):
+            name = file_name(ordinal, number, f"w{mark}" if mark else "")
+            part = rows.slice(start, FILE_ROWS)
+            files.append(write_file(self._table.storage, name, part, now_ms))
+            self._table.remember(name, edge(part, newest=True))
+        return files
 
     def _put_in_quarantine(self, corrupt: list[tuple[LogMessage, str]]) -> int:
         """Keep bad messages as files with the reason beside them; gives how many old ones went."""
@@ -330,7 +361,7 @@ def _marks_of(table: Table) -> Marks:
     marks = Marks(max(file.end_us for file in older)) if older else Marks()
     for file in recent:
         newest = (
-            pl.scan_parquet(table.path / file.path, glob=False)
+            scan_files(table.storage, [file])
             .group_by("tag_id")
             .agg(pl.col("source_timestamp").max())
             .sort("tag_id")

@@ -15,8 +15,8 @@ files that no log entry names; vacuum takes them. The writer's stream position i
 
 from __future__ import annotations
 
+import itertools
 import logging
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -82,8 +82,8 @@ class Compactor:
         run = run or find_closed(files, self._clock.now_us())
         if not run:
             return None
-        free = shutil.disk_usage(self._table.path).free
-        if free < spare_bytes + sum(file.size for file in run):
+        free = self._table.storage.free_bytes()
+        if free is not None and free < spare_bytes + sum(file.size for file in run):
             return None
         done = self._rewrite(run, kind)
         _log.info("%s: %d files of %d rows became %d of %d", kind, done.files_before,
@@ -97,11 +97,10 @@ class Compactor:
         written: list[DataFile] = []
         for low, high in self._tag_slices(run):
             rows = sort_unique(self._rows(run, low, high))
-            for start in range(0, rows.height, FILE_ROWS):
-                name = file_name(ordinal, len(written), f"{closed}{version}")
-                part = rows.slice(start, FILE_ROWS)
+            for part in _parts(rows):
+                name = file_name(ordinal, len(written), f"{closed}{version}{self._table.mark}")
                 written.append(
-                    write_file(self._table.path, name, part, self._clock.now_us() // 1000)
+                    write_file(self._table.storage, name, part, self._clock.now_us() // 1000)
                 )
         self._table.commit(written, removed=run, data_change=False)
         return Compacted(
@@ -114,8 +113,8 @@ class Compactor:
 
     def _rows(self, run: Sequence[DataFile], low: int, high: int) -> pl.DataFrame:
         if low == US_MIN:
-            return read_files(self._table.path, run, None, US_MIN, US_MAX + 1)
-        rows = scan_files(self._table.path, run).filter(pl.col("tag_id").is_between(low, high))
+            return read_files(self._table.storage, run, None, US_MIN, US_MAX + 1)
+        rows = scan_files(self._table.storage, run).filter(pl.col("tag_id").is_between(low, high))
         return rows.with_columns(pl.col("status").cast(pl.UInt32)).collect()
 
     def _tag_slices(self, run: Sequence[DataFile]) -> list[tuple[int, int]]:
@@ -123,7 +122,7 @@ class Compactor:
         if sum(file.rows for file in run) <= MERGE_ROWS_MAX:
             return [(US_MIN, 0)]
         counts = (
-            scan_files(self._table.path, run)
+            scan_files(self._table.storage, run)
             .group_by("tag_id")
             .agg(pl.len().alias("rows"))
             .sort("tag_id")
@@ -134,6 +133,13 @@ class Compactor:
         first = np.flatnonzero(np.append(True, part[1:] != part[:-1]))
         last = np.append(first[1:] - 1, len(tags) - 1)
         return [(int(tags[a]), int(tags[b])) for a, b in zip(first, last, strict=True)]
+
+
+def _parts(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """Parts of about one file's rows each, alike in size, so that no small rest becomes a file."""
+    count = max(round(rows.height / FILE_ROWS), 1)
+    cuts = np.linspace(0, rows.height, count + 1).astype(int).tolist()
+    return [rows.slice(a, b - a) for a, b in itertools.pairwise(cuts)] if rows.height else []
 
 
 def find_merge(files: Sequence[DataFile]) -> list[DataFile]:

@@ -22,10 +22,10 @@ we and foreign engines prune.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -34,6 +34,7 @@ from deltalake import Field, Schema
 from deltalake.schema import PrimitiveType
 
 from headrace.historian.parquet import encode
+from headrace.historian.storage import Place, storage_of
 from headrace.model.sample import COLUMNS, SCHEMA, TIMESTAMP
 
 _OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
@@ -104,7 +105,7 @@ def file_name(ordinal: int, part: int, rewritten: str = "") -> str:
 
     Args:
         rewritten: how it came about when the writer did not write it: ``c`` (merged) or ``d`` (closed)
-            and the version that has it.
+            and the version that has it; ``w`` and a number when one of several writers wrote it.
 
     Example:
         >>> file_name(7, 0), file_name(7, 1, "c9")
@@ -124,6 +125,16 @@ def is_closed(name: str) -> bool:
     return "-d" in name
 
 
+def is_rewritten(name: str) -> bool:
+    """True for a file that compaction or retention wrote.
+
+    Example:
+        >>> is_rewritten(file_name(7, 0, "c9")), is_rewritten(file_name(7, 0, "w1"))
+        (True, False)
+    """
+    return "-c" in name or is_closed(name)
+
+
 def app_id(stream: str, created_us: int) -> str:
     """The Delta ``txn`` application of one stream; a stream that is made again is another one.
 
@@ -132,6 +143,16 @@ def app_id(stream: str, created_us: int) -> str:
         'headrace/SAMPLES/5'
     """
     return f"{APP_PREFIX}{stream}/{created_us}"
+
+
+def slot_app(app: str, slot: int) -> str:
+    """The same for one slot, where several writers share the table.
+
+    Example:
+        >>> slot_app("headrace/SAMPLES/5", 3)
+        'headrace/SAMPLES/5/03'
+    """
+    return f"{app}/{slot:02d}"
 
 
 def to_stored(batch: pl.DataFrame) -> pl.DataFrame:
@@ -193,8 +214,8 @@ def is_sorted_unique(tag_id: np.ndarray, at_us: np.ndarray) -> bool:
     return bool(np.all((tag_id[1:] > tag_id[:-1]) | (same & (at_us[1:] > at_us[:-1]))))
 
 
-def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> DataFile:
-    """Write sorted rows as one Parquet file and sync it; the folder is synced by the commit.
+def write_file(table: Place, name: str, rows: pl.DataFrame, modified_ms: int) -> DataFile:
+    """Write sorted rows as one Parquet file, durably; its name in a folder is synced by the commit.
 
     Polars writes what will be rewritten soon; closed files, which are written once and read for ever, get
     encodings by trial (:mod:`headrace.historian.parquet`).
@@ -202,8 +223,8 @@ def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> 
     Raises:
         OSError: the disk refused.
     """
-    path = table / name
-    with path.open("wb") as handle:
+    storage = storage_of(table)
+    with storage.write(name) as handle:
         try:
             if is_closed(name):
                 handle.write(encode(to_stored(rows)))
@@ -216,13 +237,12 @@ def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> 
                     statistics=True,
                 )
         except pl.exceptions.ComputeError as error:
-            raise os_error(error, path) or error from error
-        handle.flush()
-        os.fsync(handle.fileno())
+            raise os_error(error, storage.place(name)) or error from error
+        size = handle.seek(0, io.SEEK_END)
     tag_id, at_us = identity(rows)
     return DataFile(
         path=name,
-        size=path.stat().st_size,
+        size=size,
         rows=rows.height,
         tag_id_min=int(tag_id.min()),
         tag_id_max=int(tag_id.max()),
@@ -232,26 +252,17 @@ def write_file(table: Path, name: str, rows: pl.DataFrame, modified_ms: int) -> 
     )
 
 
-def os_error(error: Exception, path: Path) -> OSError | None:
+def os_error(error: Exception, place: str) -> OSError | None:
     """The refusal of the disk that a library tells in words alone; None when it is another error.
 
     Example:
-        >>> os_error(ValueError("parquet: underlying IO error: (os error 28)"), Path("a")).errno
+        >>> os_error(ValueError("parquet: underlying IO error: (os error 28)"), "a").errno
         28
-        >>> os_error(ValueError("no column of this name"), Path("a")) is None
+        >>> os_error(ValueError("no column of this name"), "a") is None
         True
     """
     found = _OS_ERROR.search(str(error))
     if found is None:
         return None
     number = int(found[1])
-    return OSError(number, os.strerror(number), str(path))
-
-
-def sync_path(path: Path) -> None:
-    """fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return OSError(number, os.strerror(number), place)

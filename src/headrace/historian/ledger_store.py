@@ -209,18 +209,29 @@ class LedgerStore:
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES ('writer_told_us', ?)", (told_us,))
 
-    def recover(self, committed: Callable[[str], int | None]) -> None:
+    def recover(self, committed: Callable[[str], int | None], part: str = "") -> None:
         """After a start: take over or forget what was pending.
 
         Args:
             committed: gives the table's position of an app.
+            part: ends the stream's name in the apps of this writer, where several share the ledger;
+                what belongs to a writer that works now is left alone, and places of writers of
+                another number, which nobody moves any more, are forgotten.
         """
+        count = part.partition("of")[2]
         for app, sequence in self._read("SELECT app, sequence FROM pending"):
+            place = _part_of(app)
+            if place != part and place.partition("of")[2] == count:
+                continue
             if committed(app) == sequence:
                 self.settle(app, sequence)
             else:
                 with self._transaction() as db:
                     db.execute("DELETE FROM pending WHERE app = ?", (app,))
+        for (app,) in self._read("SELECT app FROM committed"):
+            if _part_of(app).partition("of")[2] != count:
+                with self._transaction() as db:
+                    db.execute("DELETE FROM committed WHERE app = ?", (app,))
 
     # The edges' counts.
 
@@ -380,13 +391,22 @@ class LedgerStore:
         return rows.height
 
 
+def _part_of(app: str) -> str:
+    """Which of several writers has this place: ``.0of2``; "" when there is one writer."""
+    stream = app.rpartition("/")[0].rpartition("/")[2]
+    return stream[stream.index(".") :] if "." in stream else ""
+
+
 def _in_log(
     edge_rows: pl.DataFrame, committed: list[tuple[str, int]], newest: list[Any]
 ) -> pl.DataFrame:
     """What may wait in the log. An edge with a log of its own counts in other sequences: there a cell
     is complete once the historian has met a later minute of its connection, whose frames are in order.
     """
-    logs = {int(app.rsplit("/", 1)[-1]): sequence for app, sequence in committed}
+    logs: dict[int, int] = {}
+    for app, sequence in committed:
+        log_us = int(app.rsplit("/", 1)[-1])
+        logs[log_us] = min(sequence, logs.get(log_us, sequence))  # the writer furthest behind
     parts = [
         waiting_in_log(edge_rows.filter(pl.col("log_us") == log_us), sequence)
         for log_us, sequence in logs.items()

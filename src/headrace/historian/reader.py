@@ -5,13 +5,13 @@ All calls are synchronous and thread-safe; in an event loop call them with ``asy
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from headrace.historian.intervals import AggregateConfiguration, Raw, interval_e
 from headrace.historian.last import LastValues, edge, load
 from headrace.historian.layout import DataFile, sort_unique
 from headrace.historian.scan import US_MAX, US_MIN, matching, read_files, scan_files
+from headrace.historian.storage import Place, Storage, answering, open_storage, storage_of
 from headrace.historian.tail import Report, Segment, Tail
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
@@ -77,18 +78,19 @@ class Reader:
     Use :func:`open_reader`.
 
     Args:
-        table: the table's folder; it may be empty yet.
+        table: the table's folder or storage; it may be empty yet.
         tail: None reads the table alone.
 
     Example:
+        >>> from pathlib import Path
         >>> Reader(Path("/nowhere/table")).read([7], 0, 10).height
         0
     """
 
     def __init__(
-        self, table: Path, tail: Tail | None = None, index: TableIndex | None = None
+        self, table: Place, tail: Tail | None = None, index: TableIndex | None = None
     ) -> None:
-        self._table = table
+        self._table = storage_of(table)
         self._index = index or TableIndex(table)
         self._tail = tail
         self._last = _Known()
@@ -113,12 +115,25 @@ class Reader:
         )
 
     def view(self) -> View:
-        """The state of now; the snapshot is taken before the tail, so nothing falls between."""
+        """The state of now; the snapshot is taken before the tail, so nothing falls between.
+
+        Raises:
+            Transient: HIST-1045 when the table is older than it was.
+        """
         snapshot = self._index.refresh()
         if self._tail is None or not self._tail.app:
             return View(snapshot, ())
         app = self._tail.app
-        return View(snapshot, tuple(self._tail.segments(snapshot.committed(app))), app)
+        for _ in range(TRIES):
+            segments = self._tail.segments(snapshot.committed(app))
+            if segments is not None:
+                return View(snapshot, tuple(segments), app)
+            snapshot = self._index.refresh(force=True)  # the tail knew a newer commit
+        raise Transient(
+            "HIST-1045",
+            f"the table in {self._table} is older than what was read of it before",
+            "Was it restored from a backup? Start the console again.",
+        )
 
     def read(
         self, tag_ids: Sequence[int], start_us: int, end_us: int, limit: int | None = None
@@ -279,12 +294,13 @@ class Reader:
         """Read; when compaction took a file away meanwhile, take a new view and read again."""
         for _ in range(TRIES):
             try:
-                return read(self.view())
+                with answering(self._table):
+                    return read(self.view())
             except FileNotFoundError:
                 self._index.refresh(force=True)
         raise Transient(
             "HIST-1041",
-            f"files of the table in {self._table} vanish while they are read",
+            f"files of the table in {self._table.uri} vanish while they are read",
             "Try again; see whether somebody deletes files there.",
         )
 
@@ -382,7 +398,7 @@ class _Known:
         self._sequence = -1
         self._app = ""
 
-    def take_files(self, table: Path, snapshot: Snapshot) -> None:
+    def take_files(self, table: Storage, snapshot: Snapshot) -> None:
         self.values.take_files(table, self.values.fresh(snapshot), sorted(self.tags))
 
     def take(self, rows: pl.DataFrame, tags: list[int]) -> None:
@@ -458,15 +474,16 @@ async def open_reader(
     Raises:
         Transient: HIST-1030 when the tail cannot catch up within 10 s.
     """
-    index = TableIndex(folder.table)
+    storage = await asyncio.to_thread(open_storage, folder)
+    index = TableIndex(storage)
     if bus is None:
-        yield Reader(folder.table, None, index)
+        yield Reader(storage, None, index)
         return
     tail = Tail(bus, index, report=report)
     await tail.start()
     try:
         if catch_up:
             await tail.catch_up()
-        yield Reader(folder.table, tail, index)
+        yield Reader(storage, tail, index)
     finally:
         await tail.close()

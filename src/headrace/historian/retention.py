@@ -67,7 +67,7 @@ class Retention:
         self, file: DataFile, config: HistorianConfig, limits: Mapping[str, int]
     ) -> int:
         rows = from_stored(
-            scan_files(self._table.path, [file]).filter(~expired(config, limits)).collect()
+            scan_files(self._table.storage, [file]).filter(~expired(config, limits)).collect()
         )
         gone = file.rows - rows.height
         if not gone:
@@ -76,8 +76,8 @@ class Retention:
         if rows.height:
             version = self._table.snapshot.version + 1
             kind = "d" if is_closed(file.path) else "c"
-            name = file_name(file.ordinal, _part(file), f"{kind}{version}")
-            added = [write_file(self._table.path, name, rows, self._clock.now_us() // 1000)]
+            name = file_name(file.ordinal, _part(file), f"{kind}{version}{self._table.mark}")
+            added = [write_file(self._table.storage, name, rows, self._clock.now_us() // 1000)]
         self._table.commit(added, removed=[file])
         _log.info("retention: %d samples of %s are gone", gone, file.path)
         return gone

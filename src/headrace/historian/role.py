@@ -24,6 +24,8 @@ from headrace.historian.care import Care
 from headrace.historian.commit import Committer
 from headrace.historian.ledger_keeper import LedgerKeeper
 from headrace.historian.ledger_store import LedgerStore, open_ledger
+from headrace.historian.partition import WHOLE, Partition
+from headrace.historian.storage import open_storage
 from headrace.historian.table import Table, open_table
 from headrace.historian.writer import Severity, Writer, WriterSettings
 from headrace.model.desired import HistorianConfig
@@ -47,17 +49,22 @@ async def run(
     *,
     settings: WriterSettings | None = None,
     clock: Clock | None = None,
+    partition: Partition = WHOLE,
 ) -> None:
-    """Be the historian of ``folder`` until ``stop`` is set; the last commit is made on the way out.
+    """Be a historian of ``folder`` until ``stop`` is set; the last commit is made on the way out.
+
+    Args:
+        partition: the part of the log that this one stores, when there are several.
 
     Raises:
-        Refused: HIST-1050 when another historian runs on this folder.
+        Refused: HIST-1050 when another historian has this part of this folder.
         Corrupt: HIST-1002 when the table cannot be opened.
         Transient: BUS-1025 when the broker does not come within 30 s.
     """
     used_clock = clock or SystemClock()
-    with _one_at_a_time(folder.table):
-        table = await asyncio.to_thread(open_table, folder.table, used_clock)
+    with _one_at_a_time(folder.table, partition):
+        storage = await asyncio.to_thread(open_storage, folder)
+        table = await asyncio.to_thread(open_table, storage, used_clock, partition)
         ledger = await asyncio.to_thread(open_ledger, folder.ledger_file, used_clock)
         committer = await asyncio.to_thread(
             Committer, table, folder.root / "quarantine", used_clock, ledger
@@ -86,6 +93,7 @@ class _Role:
         self._clock = clock
         self._events: deque[Event] = deque(maxlen=EVENTS_WAITING_MAX)
         self._config = HistorianConfig()
+        self._cares = table.partition.cares
         self._care = Care(table, clock, lambda: self._config)
         self._ledger = LedgerKeeper(bus, subjects, ledger, clock, report=self._report)
         self._writer = Writer(
@@ -102,17 +110,19 @@ class _Role:
         await _until_there(self._bus, stop)
         await self._read_config()
         done = asyncio.Event()
-        health = asyncio.create_task(self._tell(done))
-        care = asyncio.create_task(self._care.run(done))
+        tasks = [asyncio.create_task(self._tell(done))]
         kept = asyncio.Event()
-        ledger = asyncio.create_task(self._ledger.run(kept))
+        books = []
+        if self._cares:
+            tasks.append(asyncio.create_task(self._care.run(done)))
+            books.append(asyncio.create_task(self._ledger.run(kept)))
         try:
             await self._writer.run(stop)
         finally:
             kept.set()
-            await ledger
+            await asyncio.gather(*books)
             done.set()
-            await asyncio.gather(health, care)
+            await asyncio.gather(*tasks)
 
     async def _tell(self, done: asyncio.Event) -> None:
         """Health, events and desired state, once a second and once more at the end."""
@@ -177,13 +187,30 @@ async def _until_there(bus: Bus, stop: asyncio.Event) -> None:
 
 
 @contextmanager
-def _one_at_a_time(table: Path) -> Iterator[None]:
-    """Hold the table's lock file; the system lets it go when the process ends in any way."""
+def _one_at_a_time(table: Path, partition: Partition) -> Iterator[None]:
+    """Hold the table's lock file; the system lets it go when the process ends in any way.
+
+    Writers of parts share it, and each holds one of its own.
+    """
     table.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(table.parent / "table.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    if partition.is_whole:
+        with _locked(table.parent / "table.lock", table, fcntl.LOCK_EX):
+            yield
+        return
+    own = table.parent / f"table.{partition.index}of{partition.count}.lock"
+    with (
+        _locked(table.parent / "table.lock", table, fcntl.LOCK_SH),
+        _locked(own, table, fcntl.LOCK_EX),
+    ):
+        yield
+
+
+@contextmanager
+def _locked(lock: Path, table: Path, kind: int) -> Iterator[None]:
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise Refused(
                 "HIST-1050",

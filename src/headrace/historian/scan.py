@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 import polars as pl
 
 from headrace.historian.layout import DataFile, from_stored
+from headrace.historian.storage import Place, storage_of
 from headrace.model.sample import TIMESTAMP, empty_batch
 from headrace.model.time import to_datetime
 
@@ -45,13 +45,15 @@ def _literal(at_us: int) -> pl.Expr:
     return pl.lit(to_datetime(min(max(at_us, US_MIN), US_MAX)), dtype=TIMESTAMP)
 
 
-def scan_files(table: Path, files: Sequence[DataFile]) -> pl.LazyFrame:
+def scan_files(table: Place, files: Sequence[DataFile]) -> pl.LazyFrame:
     """The rows of these files in their order, with the table's column types."""
-    return pl.scan_parquet([table / file.path for file in files], glob=False, cache=False)
+    storage = storage_of(table)
+    places = [storage.place(file.path) for file in files]
+    return pl.scan_parquet(places, glob=False, cache=False, storage_options=storage.options)
 
 
 def read_files(
-    table: Path,
+    table: Place,
     files: Sequence[DataFile],
     tag_ids: Sequence[int] | None,
     start_us: int,

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import shutil
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,12 +28,14 @@ from headrace.bus.log import (
     LogMessage,
     LogReader,
     log_info,
+    log_subjects,
     purge_log,
     stored_at_us,
 )
 from headrace.bus.subjects import SAMPLES_STREAM
-from headrace.historian.commit import LOG_AT_US, Chunk, Committed, Committer, runs_of
+from headrace.historian.commit import Chunk, Committed, Committer, runs_of
 from headrace.historian.layout import app_id
+from headrace.historian.partition import slot_of
 from headrace.historian.table import Table
 from headrace.model.desired import HistorianConfig
 from headrace.model.errors import Corrupt, Transient
@@ -52,6 +53,7 @@ TAKE_MAX: Final = 8
 TIME_TOLERANCE_US: Final = 1_000
 PURGE_S: Final = 10.0
 LOG_FILL_MAX: Final = 0.5
+NO_SUBJECT: Final = "v1.-.-.batch.-.-"
 _log = logging.getLogger(__name__)
 
 
@@ -111,6 +113,9 @@ class Writer:
         self._purged = 0
         self._reconnects = 0
         self._log_full = False
+        self._partition = table.partition
+        self._subjects: frozenset[str] = frozenset()
+        self._known: dict[int, int] = {}
         self.state = HistorianState(
             state="waiting", at_us=clock.now_us(), started_us=clock.now_us()
         )
@@ -134,24 +139,42 @@ class Writer:
         self._app = app_id(SAMPLES_STREAM, info.created_us)
         self._reconnects = self._bus.reconnects
         position = await self._start(info)
+        is_new = position < (self._table.committed(self._app) or 0)
+        self._known = {} if is_new else self._table.snapshot.slot_positions(self._app)
         # A disk that refuses this refuses the next commit too, which says so.
         with contextlib.suppress(OSError):
             await asyncio.to_thread(self._committer.begin, self._app, position)
-        log = LogReader(self._bus, position)
+        log = await self._open_log(position)
         self._pending, self._in_flight = Chunk(position), None  # the log gives again what failed
         self._recent.clear()
-        self._recent.append((self._clock.monotonic_s(), position))
+        if self._partition.is_whole:
+            self._recent.append((self._clock.monotonic_s(), position))
         if self.state.state == "waiting":
             self.state.state = "running"
         try:
             while not stop.is_set():
-                await self._step(log, stop)
-                if not await self._look(info):
+                if not await self._step(log, stop) or not await self._look(info, log):
                     break
-            await self._finish()
+            if await self._has_all_subjects():
+                await self._finish()
         finally:
             await self._settle()
             await log.close()
+
+    async def _open_log(self, position: int) -> LogReader:
+        """A writer of a part reads its own subjects alone. A new one may have messages before what was
+        read of the others, so the list is compared before each commit, see _has_all_subjects."""
+        if self._partition.is_whole:
+            return LogReader(self._bus, position)
+        self._subjects = await self._own_subjects()
+        return LogReader(self._bus, position, only=sorted(self._subjects) or [NO_SUBJECT])
+
+    async def _own_subjects(self) -> frozenset[str]:
+        return frozenset(s for s in await log_subjects(self._bus) if self._partition.owns(s))
+
+    async def _has_all_subjects(self) -> bool:
+        """False when this part has subjects that are not read: what was taken is no whole chunk."""
+        return self._partition.is_whole or await self._own_subjects() <= self._subjects
 
     async def _start(self, info: LogInfo) -> int:
         """The sequence after which to begin."""
@@ -176,11 +199,12 @@ class Writer:
         of the last one. New messages may have reached the numbers of those that a restore took away."""
         if committed > info.last_sequence:
             return True
-        known_us = self._table.counters.get(LOG_AT_US, 0)
+        known_us = self._table.snapshot.log_time_us(self._app, self._table.partition)
         found_us = await stored_at_us(self._bus, committed) if known_us else None
         return found_us is not None and abs(found_us - known_us) > TIME_TOLERANCE_US
 
-    async def _step(self, log: LogReader, stop: asyncio.Event) -> None:
+    async def _step(self, log: LogReader, stop: asyncio.Event) -> bool:
+        """Take, and commit what is due; False when the log must be followed anew."""
         if self._is_full(self._pending):
             await self._await_commit(stop)
         else:
@@ -190,9 +214,14 @@ class Writer:
         if self._commit is not None and self._commit.done():
             self._take_result()
         if self._commit is None and (self._in_flight or self._is_due(self._pending)):
+            if not await self._has_all_subjects():
+                return False
             self._start_commit()
+        return True
 
     def _take(self, message: LogMessage) -> None:
+        if message.sequence <= self._known.get(slot_of(message.subject), 0):
+            return  # another writer stored it, when this slot was its own
         now_s = self._clock.monotonic_s()
         try:
             batch = envelope.decode(message.body)
@@ -238,7 +267,7 @@ class Writer:
         if self._clock.monotonic_s() < self._retry_at_s:
             return
         free, floor = self._free_bytes(), self._config().stop_free_bytes_min
-        if free < floor:
+        if free is not None and free < floor:
             self._disk_full(f"{free} bytes are free on the table's disk, less than {floor}")
             return
         if self._in_flight is None:
@@ -261,7 +290,8 @@ class Writer:
             self._disk_full(f"the disk refused a commit: {error.strerror or error}")
             return
         self._in_flight = None
-        self._recent.append((self._clock.monotonic_s(), result.sequence))
+        if self._partition.is_whole:
+            self._recent.append((self._clock.monotonic_s(), result.sequence))
         self.state.committed_sequence = result.sequence
         self.state.last_commit_us = self._clock.now_us()
         self._recover()
@@ -294,7 +324,7 @@ class Writer:
             await asyncio.wait({self._commit})
             self._take_result()
 
-    async def _look(self, known: LogInfo) -> bool:
+    async def _look(self, known: LogInfo, log: LogReader) -> bool:
         """Once a second: how the log and the table are; False when the stream is another one."""
         now_s = self._clock.monotonic_s()
         if now_s - self._looked_at_s < LOOK_S:
@@ -307,8 +337,19 @@ class Writer:
             return False
         if self._bus.reconnects != self._reconnects:
             return False  # it may have been restored meanwhile: begin as at a start
-        await self._purge(info, now_s)
+        if not self._partition.is_whole:
+            await self._advance(info, log, now_s)
+        if self._partition.cares:
+            await self._purge(info, now_s)
         return True
+
+    async def _advance(self, info: LogInfo, log: LogReader, now_s: float) -> None:
+        """Let the position of a part follow the log when only others' messages come: what the log may
+        forget, and what readers must hold, goes by the part that is furthest behind."""
+        idle = self._pending.is_empty and self._in_flight is None and self._commit is None
+        if idle and info.last_sequence > self._pending.sequence and await log.has_all():
+            at_us = await stored_at_us(self._bus, info.last_sequence)
+            self._pending.pass_by(info.last_sequence, now_s, at_us or 0)
 
     async def _purge(self, info: LogInfo, now_s: float) -> None:
         """Let the log forget what the table has, early when the log fills up."""
@@ -316,6 +357,7 @@ class Writer:
         if now_s - self._purged_at_s < (LOOK_S if filling else PURGE_S):
             return
         self._purged_at_s = now_s
+        await self._see_others(now_s)
         keep_s = 0.0 if filling else self._settings.log_keep_s
         target = 0
         while self._recent and self._recent[0][0] <= now_s - keep_s:
@@ -324,6 +366,13 @@ class Writer:
             await purge_log(self._bus, target)
             self._purged = target
         self._tell_full(filling, info)
+
+    async def _see_others(self, now_s: float) -> None:
+        """What all writers have, where there are several."""
+        if self._partition.is_whole:
+            return
+        snapshot = await asyncio.to_thread(self._table.refresh)
+        self._recent.append((now_s, snapshot.committed(self._app) or 0))
 
     def _tell_full(self, filling: bool, info: LogInfo) -> None:
         if filling and not self._log_full:
@@ -340,14 +389,15 @@ class Writer:
         snapshot, state = self._table.snapshot, self.state
         state.at_us = self._clock.now_us()
         state.samples_total = snapshot.rows
+        state.partition = "" if self._partition.is_whole else str(self._partition)
         state.duplicates_total = self._table.counters.get("duplicates_total", 0)
         state.table_version = snapshot.version
         state.files = len(snapshot.files)
         state.bytes = snapshot.bytes
-        state.disk_free_bytes = self._free_bytes()
+        state.disk_free_bytes = self._free_bytes() or 0
 
-    def _free_bytes(self) -> int:
-        return shutil.disk_usage(self._table.path).free
+    def _free_bytes(self) -> int | None:
+        return self._table.storage.free_bytes()
 
     def _disk_full(self, text: str) -> None:
         self._retry_at_s = self._clock.monotonic_s() + RETRY_S

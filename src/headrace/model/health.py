@@ -158,7 +158,9 @@ class HistorianState(msgspec.Struct, kw_only=True):
         committed_sequence: stream sequence up to which the table has everything, synced.
         last_sequence: newest sequence of the stream.
         samples_total: samples in the table; duplicates_total: copies that were not stored again.
-        table_version, files, bytes: of the Delta table. disk_free_bytes: of its disk.
+        table_version, files, bytes: of the Delta table. disk_free_bytes: of its disk, 0 where
+            nobody can tell.
+        partition: which part of several this historian stores, as ``0/2``; empty when it has all.
     """
 
     state: Literal["running", "waiting", "disk_full"]
@@ -175,3 +177,4 @@ class HistorianState(msgspec.Struct, kw_only=True):
     disk_free_bytes: int = 0
     last_error_code: str = ""
     last_error: str = ""
+    partition: str = ""

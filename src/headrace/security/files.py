@@ -56,7 +56,7 @@ def write_whole(path: Path, content: bytes, *, mode: int) -> None:
         b'secret'
     """
     make_folder(path.parent)
-    temporary = path.with_name(path.name + ".new")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")  # others may write it too
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:

@@ -16,12 +16,11 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Integer,
     MetaData,
-    String,
     Table,
-    create_engine,
     delete,
     event,
     func,
@@ -29,17 +28,19 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.engine import Engine, Row
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.engine import Engine, ExceptionContext, Row
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
-from headrace.model.errors import Misconfigured, Refused
+from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name
 from headrace.model.time import US_PER_S, Clock, SystemClock
+from headrace.security.database import metadata_url, open_engine, words
 from headrace.security.policy import ROLES, Actor, Role
-from headrace.security.sessions import SignInBrake
+from headrace.security.sessions import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.tokens import TOKEN_PREFIX, new_token, one_time_password, token_hash
 
+PATIENCE_S: Final = 5.0
 SESSION_S: Final = 12 * 3600
 PASSWORD_LENGTH_MIN: Final = 10
 PASSWORD_LENGTH_MAX: Final = 256
@@ -52,19 +53,19 @@ _USER = Table(
     "user",
     _META,
     Column("id", Integer, primary_key=True),
-    Column("name", String(64), nullable=False, unique=True),
-    Column("password_hash", String(256), nullable=False),
-    Column("role", String(16), nullable=False),
+    Column("name", words(64), nullable=False, unique=True),
+    Column("password_hash", words(256), nullable=False),
+    Column("role", words(16), nullable=False),
     Column("must_change", Boolean, nullable=False, default=False),
     Column("disabled", Boolean, nullable=False, default=False),
-    Column("language", String(8), nullable=False, default="en"),
-    Column("theme", String(8), nullable=False, default="auto"),
+    Column("language", words(8), nullable=False, default="en"),
+    Column("theme", words(8), nullable=False, default="auto"),
     Column("created_us", BigInteger, nullable=False),
 )
 _SESSION = Table(
     "session",
     _META,
-    Column("token_hash", String(64), primary_key=True),
+    Column("token_hash", words(64), primary_key=True),
     Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("created_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger, nullable=False),
@@ -73,12 +74,20 @@ _TOKEN = Table(
     "token",
     _META,
     Column("id", Integer, primary_key=True),
-    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("token_hash", words(64), nullable=False, unique=True),
     Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("title", String(80), nullable=False),
-    Column("role", String(16), nullable=False),
+    Column("title", words(80), nullable=False),
+    Column("role", words(16), nullable=False),
     Column("created_us", BigInteger, nullable=False),
     Column("expires_us", BigInteger, nullable=False),
+)
+_FAILURE = Table(
+    "sign_in_failure",
+    _META,
+    Column("name", words(64), primary_key=True),
+    Column("address", words(64), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("last_us", BigInteger, nullable=False),
 )
 
 
@@ -105,18 +114,37 @@ class Token:
     expires_us: int
 
 
-def _open_engine(folder: DataFolder) -> Engine:
+def _open(folder: DataFolder) -> Engine:
+    """The database with our tables, for this user alone where it is a file.
+
+    Raises:
+        Transient: SEC-1202 when a shared database does not answer.
+    """
     folder.root.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(f"sqlite:///{folder.metadata_file}")
-
-    @event.listens_for(engine, "connect")
-    def _pragmas(connection: Any, _record: Any) -> None:
-        # FULL is not the default of every build: without it a power cut takes the last changes back.
-        pragmas = ("journal_mode=WAL", "busy_timeout=5000", "foreign_keys=ON", "synchronous=FULL")
-        for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
-
+    try:
+        engine = open_engine(metadata_url(folder), _META, PATIENCE_S)
+    except OperationalError as error:
+        if folder.metadata_file.exists():
+            raise
+        raise _away(error) from error
+    if engine.dialect.name == "sqlite":
+        folder.metadata_file.chmod(0o600)
+    else:
+        event.listen(engine, "handle_error", _when_away)
     return engine
+
+
+def _when_away(context: ExceptionContext) -> None:
+    if isinstance(context.sqlalchemy_exception, OperationalError | InterfaceError):
+        raise _away(context.sqlalchemy_exception)
+
+
+def _away(error: DBAPIError) -> Transient:
+    return Transient(
+        "SEC-1202",
+        f"the metadata database does not answer: {str(error.orig).splitlines()[0]}",
+        "See whether it runs; it is tried again at each request.",
+    )
 
 
 class Identity:
@@ -125,17 +153,18 @@ class Identity:
     Args:
         folder: its data folder; the tables are made when they are not there.
         clock: for expiry and for the sign-in brake.
+
+    Raises:
+        Transient: SEC-1202 when a shared database does not answer; every call may raise it.
     """
 
     def __init__(self, folder: DataFolder, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._engine = _open_engine(folder)
-        _META.create_all(self._engine)
-        folder.metadata_file.chmod(0o600)
+        self._engine = _open(folder)
         self._hasher = PasswordHasher()
         # Verified for unknown names, so that the answer's time does not tell which names exist.
         self._nobody_hash = self._hasher.hash(new_token())
-        self._brake = SignInBrake(self._clock)
+        self._brake = SignInBrake(self._clock, _Failures(self._engine))
 
     def close(self) -> None:
         """Close the database."""
@@ -402,6 +431,46 @@ class Identity:
             connection.execute(old)
             connection.execute(insert(_SESSION).values(row))
         return secret
+
+
+class _Failures:
+    """Failed sign-ins of all consoles of an installation, so that none gives free tries of its own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def get(self, pair: tuple[str, str]) -> tuple[int, int]:
+        query = select(_FAILURE.c.count, _FAILURE.c.last_us).where(*_is_pair(pair))
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return (0, 0) if row is None else (row[0], row[1])
+
+    def put(self, pair: tuple[str, str], count: int, last_us: int) -> None:
+        oldest = (
+            select(_FAILURE.c.last_us)
+            .order_by(_FAILURE.c.last_us.desc())
+            .offset(PAIRS_MAX - 1)
+            .limit(1)
+            .scalar_subquery()
+        )
+        forgotten = last_us - int(FORGET_S * US_PER_S)
+        with self._engine.execution_options(immediate=True).begin() as connection:
+            connection.execute(delete(_FAILURE).where(*_is_pair(pair)))
+            connection.execute(
+                delete(_FAILURE).where(
+                    (_FAILURE.c.last_us < forgotten) | (_FAILURE.c.last_us <= oldest)
+                )
+            )
+            row = {"name": pair[0], "address": pair[1][:64], "count": count, "last_us": last_us}
+            connection.execute(insert(_FAILURE).values(row))
+
+    def drop(self, pair: tuple[str, str]) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(delete(_FAILURE).where(*_is_pair(pair)))
+
+
+def _is_pair(pair: tuple[str, str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return (_FAILURE.c.name == pair[0], _FAILURE.c.address == pair[1][:64])
 
 
 def _actor(row: Row[Any]) -> Actor:

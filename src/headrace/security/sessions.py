@@ -8,10 +8,10 @@ elsewhere does not slow down the person at the plant, and no account is ever clo
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, Protocol
 
 from headrace.model.errors import Transient
-from headrace.model.time import Clock
+from headrace.model.time import US_PER_S, Clock
 
 FREE_TRIES: Final = 3
 WAIT_MAX_S: Final = 30.0
@@ -19,11 +19,42 @@ FORGET_S: Final = 900.0
 PAIRS_MAX: Final = 10_000
 
 
+class Failures(Protocol):
+    """Where failures are counted: (count, UTC microseconds of the last one) of a pair."""
+
+    def get(self, pair: tuple[str, str]) -> tuple[int, int]:
+        """(0, 0) when there was none."""
+        ...
+
+    def put(self, pair: tuple[str, str], count: int, last_us: int) -> None: ...
+
+    def drop(self, pair: tuple[str, str]) -> None: ...
+
+
+class _InMemory:
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, str], tuple[int, int]] = OrderedDict()
+
+    def get(self, pair: tuple[str, str]) -> tuple[int, int]:
+        return self._known.get(pair, (0, 0))
+
+    def put(self, pair: tuple[str, str], count: int, last_us: int) -> None:
+        self._known.pop(pair, None)
+        self._known[pair] = (count, last_us)
+        while len(self._known) > PAIRS_MAX:
+            self._known.popitem(last=False)
+
+    def drop(self, pair: tuple[str, str]) -> None:
+        self._known.pop(pair, None)
+
+
 class SignInBrake:
-    """Counts failed sign-ins in bounded memory.
+    """Counts failed sign-ins, bounded.
 
     Args:
-        clock: only its monotonic side is used.
+        clock: its wall clock, which several consoles have in common; a failure that lies in its
+            future was counted before it was set back, and is forgotten.
+        failures: shared with other consoles; None counts in memory.
 
     Example:
         >>> from headrace.model.time import ManualClock
@@ -31,9 +62,9 @@ class SignInBrake:
         >>> brake.check("admin", "10.0.0.7")
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, failures: Failures | None = None) -> None:
         self._clock = clock
-        self._failures: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
+        self._failures = failures or _InMemory()
 
     def check(self, name: str, address: str) -> None:
         """Pass, or say how long to wait.
@@ -41,9 +72,8 @@ class SignInBrake:
         Raises:
             Transient: SEC-1002 with ``retry_after_s`` while this pair must wait.
         """
-        count, last_s = self._failures.get((name, address), (0, 0.0))
-        passed_s = self._clock.monotonic_s() - last_s
-        if count < FREE_TRIES or passed_s > FORGET_S:
+        count, passed_s = self._known(name, address)
+        if count < FREE_TRIES:
             return
         wait_s = min(WAIT_MAX_S, 2.0 ** (count - FREE_TRIES)) - passed_s
         if wait_s > 0:
@@ -56,13 +86,16 @@ class SignInBrake:
 
     def failed(self, name: str, address: str) -> None:
         """Count a failure."""
-        now_s = self._clock.monotonic_s()
-        count, last_s = self._failures.pop((name, address), (0, now_s))
-        fresh = count if now_s - last_s <= FORGET_S else 0
-        self._failures[(name, address)] = (min(fresh + 1, 64), now_s)
-        while len(self._failures) > PAIRS_MAX:
-            self._failures.popitem(last=False)
+        count, _ = self._known(name, address)
+        self._failures.put((name, address), min(count + 1, 64), self._clock.now_us())
 
     def succeeded(self, name: str, address: str) -> None:
         """Forget this pair's failures."""
-        self._failures.pop((name, address), None)
+        if self._failures.get((name, address))[0]:
+            self._failures.drop((name, address))
+
+    def _known(self, name: str, address: str) -> tuple[int, float]:
+        """(failures that still count, seconds since the last one)."""
+        count, last_us = self._failures.get((name, address))
+        passed_s = (self._clock.now_us() - last_us) / US_PER_S
+        return (count, passed_s) if 0 <= passed_s <= FORGET_S else (0, 0.0)

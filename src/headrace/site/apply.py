@@ -99,7 +99,9 @@ def require_same_site(enterprise: str, name: str, model: SiteModel) -> None:
 
 def _read_known(connection: Connection) -> _Known:
     known = _Known({}, {}, {}, {}, {})
-    for row in connection.execute(select(schema.TAG).order_by(schema.TAG.c.retired_us)).mappings():
+    for row in connection.execute(
+        select(schema.TAG).order_by(schema.TAG.c.retired_us.nulls_first())
+    ).mappings():
         tag_id, path = row["tag_id"], row["path"]
         known.rows[tag_id] = dict(row)
         (known.active if row["retired_us"] is None else known.retired)[path] = tag_id

@@ -11,7 +11,11 @@ An edge that does not run what it should within 10 s is said so, once, and once 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
+import logging
+import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,24 +23,30 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.bus.broker import write_private
 from headrace.bus.client import Bus
+from headrace.bus.lease import Lease
 from headrace.bus.subjects import ALL_HEALTH, DESIRED_BUCKET, Subjects
 from headrace.model.desired import EdgeConfig
 from headrace.model.errors import HeadraceError, Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, Event
 from headrace.model.time import Clock, SystemClock
+from headrace.security.database import is_shared
 from headrace.site.apply import Changes
 from headrace.site.desired import edge_configs, historian_config
 from headrace.site.file import SiteFiles, check_site
 from headrace.site.model import Problem, SiteModel
 from headrace.site.registry import Registry
+from headrace.site.sharing import SharedSite
 from headrace.site.writing import save_version, site_lock
 
 POLL_S: Final = 1.0
 FOLLOW_S: Final = 10.0
+LEASE_KEY: Final = "keeper"
 ERRORS_KEY: Final = "site_errors"
 STATE_KEY: Final = "site_state"
+_log = logging.getLogger(__name__)
 
 
 class EdgeFollow(msgspec.Struct, kw_only=True):
@@ -200,6 +210,18 @@ class Keeper:
                     "See whether it runs: headrace status",
                 )
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether it has read a site file."""
+        return bool(self._read_hash)
+
+    def tell_conflict(self, kept: Path) -> None:
+        """Another console changed the site file at the same time, and was first."""
+        text = f"the site file was changed elsewhere at the same time; what was written here is in {kept}"
+        _log.warning("SITE-1202 %s", text)
+        remedy = "Make that change once more: headrace site show"
+        self._say("warning", "SITE-1202", text, remedy)
+
     def _put_state(self) -> None:
         self._put(STATE_KEY, msgspec.json.encode(self.state))
 
@@ -296,6 +318,7 @@ async def _pause(stop: asyncio.Event) -> None:
 async def _keep(folder: DataFolder, bus: Bus, stop: asyncio.Event, clock: Clock) -> None:
     registry = Registry.of(folder)
     keeper = Keeper(folder, registry, clock)
+    office = _Office(folder, bus, clock) if is_shared(folder) else None
 
     async def hear(message: Any) -> None:
         if ".health.edge." in message.subject:
@@ -307,12 +330,49 @@ async def _keep(folder: DataFolder, bus: Bus, stop: asyncio.Event, clock: Clock)
     unsubscribe = await bus.subscribe(ALL_HEALTH, hear, pending_max=1_000)
     try:
         while not stop.is_set():
-            await _step(keeper, bus)
+            if office is None or await office.is_ours(keeper):
+                await _step(keeper, bus)
+            elif keeper.has_looked:
+                keeper = Keeper(folder, registry, clock)  # another console keeps it now
             await _pause(stop)
     finally:
+        if office is not None:
+            await office.lease.release()
         if bus.client.is_connected:
             await unsubscribe()
         registry.close()
+
+
+def _place(folder: DataFolder) -> str:
+    """A name for this folder on this machine that no other has."""
+    path = folder.run / "installation.id"
+    if not path.exists():
+        folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_private(path, secrets.token_hex(8))
+    return f"{socket.gethostname()}/{path.read_text()}"
+
+
+class _Office:
+    """Who keeps the desired state where several consoles have folders of their own."""
+
+    def __init__(self, folder: DataFolder, bus: Bus, clock: Clock) -> None:
+        self._bus = bus
+        self._site = SharedSite(folder, bus, clock)
+        self.lease = Lease(bus, LEASE_KEY, _place(folder), clock)
+
+    async def is_ours(self, keeper: Keeper) -> bool:
+        """Whether this console holds the lease, and its folder has the files that all agreed on."""
+        held = await self.lease.hold()
+        try:
+            in_step = await self._site.step()
+        except HeadraceError as error:
+            _log.warning("%s", error)
+            return False
+        while self._site.conflicts:
+            keeper.tell_conflict(self._site.conflicts.pop())
+            with contextlib.suppress(Transient):
+                await keeper.send(self._bus)
+        return held and in_step
 
 
 async def _step(keeper: Keeper, bus: Bus) -> None:

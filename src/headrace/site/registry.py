@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +19,7 @@ from sqlalchemy.exc import DatabaseError
 
 from headrace.model.errors import Corrupt, Misconfigured, Terminal, Transient
 from headrace.model.folder import DataFolder
+from headrace.security.database import metadata_url, open_engine, shown
 from headrace.site import schema
 from headrace.site.apply import Changes, apply_model
 from headrace.site.model import Level, SiteModel, parent_of
@@ -138,6 +138,7 @@ class Registry:
     Raises:
         Terminal: SITE-1101 when it cannot be opened.
         Corrupt: SITE-1102 when the file is no database.
+        Misconfigured: SEC-1203 when the URL or its driver cannot be used.
 
     Example:
         >>> Registry("sqlite://").find("*")
@@ -146,17 +147,17 @@ class Registry:
 
     def __init__(self, url: str, *, patience_s: float = 10.0) -> None:
         try:
-            self._engine = schema.open_engine(url, patience_s)
+            self._engine = open_engine(url, schema.METADATA, patience_s)
         except DatabaseError as error:
             if "not a database" in str(error):
                 raise Corrupt(
                     "SITE-1102",
-                    f"{url} is not a database, or it is damaged",
+                    f"{shown(url)} is not a database, or it is damaged",
                     "Put it back from a backup; tag ids live there.",
                 ) from error
             raise Terminal(
                 "SITE-1101",
-                f"the metadata database {url} cannot be opened: {error.orig}",
+                f"the metadata database {shown(url)} cannot be opened: {error.orig}",
                 "See whether its folder exists and may be written.",
             ) from error
         self._cached: tuple[int, list[TagRecord]] = (-1, [])
@@ -165,7 +166,7 @@ class Registry:
     def of(cls, folder: DataFolder) -> Registry:
         """The registry of a data folder, made when it is not there."""
         folder.root.mkdir(parents=True, exist_ok=True)
-        return cls(f"sqlite:///{Path(folder.metadata_file).absolute()}")
+        return cls(metadata_url(folder))
 
     def close(self) -> None:
         """Close its connections to the database."""
@@ -308,7 +309,9 @@ class Registry:
         with self._connect() as connection:
             revision = _revision(connection)
             if revision != self._cached[0]:
-                query = _tag_query().order_by(schema.TAG.c.path, schema.TAG.c.retired_us)
+                query = _tag_query().order_by(
+                    schema.TAG.c.path, schema.TAG.c.retired_us.nulls_first()
+                )
                 rows = connection.execute(query).mappings()
                 self._cached = (revision, [_record(row) for row in rows])
         return self._cached[1]

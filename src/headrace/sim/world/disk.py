@@ -18,6 +18,8 @@ import numpy as np
 
 from headrace.historian.index import Snapshot, TableIndex
 from headrace.historian.layout import DataFile
+from headrace.historian.partition import WHOLE
+from headrace.historian.storage import LocalStorage
 from headrace.historian.table import Table, open_table
 from headrace.model.errors import Terminal
 from headrace.model.time import Clock
@@ -84,19 +86,35 @@ class SimLog:
             ],
             np.int64,
         ).reshape(len(entry.files), 4)
-        return Snapshot(len(self.entries) - 1, entry.files, entry.positions.get, bounds.T.copy())
+        return Snapshot(
+            len(self.entries) - 1,
+            entry.files,
+            entry.positions.get,
+            entry.counters,
+            bounds.T.copy(),
+        )
 
 
 class SimTable:
     """One process's open table; see :class:`headrace.historian.table.Table`."""
 
     def __init__(self, log: SimLog, disk: SimDisk) -> None:
-        self.path = log.path
+        self.storage = LocalStorage(log.path)
+        self.partition = WHOLE
+        self.mark = ""
         self._log = log
         self._disk = disk
         self._version = len(log.entries) - 1
         self.snapshot = log.snapshot()
-        self.counters: dict[str, int] = dict(log.entries[-1].counters)
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """See the real one."""
+        return self.snapshot.totals
+
+    def refresh(self) -> Snapshot:
+        """See the real one; one writer has all."""
+        return self.snapshot
 
     def committed(self, app: str) -> int | None:
         """See the real one."""
@@ -112,22 +130,25 @@ class SimTable:
         added: Iterable[DataFile],
         removed: Iterable[DataFile] = (),
         position: tuple[str, int] | None = None,
-        counters: Mapping[str, int] | None = None,
         *,
+        counts: Mapping[str, int] | None = None,
+        counters: Mapping[str, int] | None = None,
         data_change: bool = True,
     ) -> Snapshot:
         """See the real one."""
         del data_change
         self._disk.reach("entry")
         if len(self._log.entries) - 1 != self._version:
-            raise Terminal("HIST-1010", f"another historian committed to {self.path}")
+            raise Terminal("HIST-1010", f"another historian committed to {self.storage.uri}")
         last = self._log.entries[-1]
         gone = {file.path for file in removed}
         files = [file for file in last.files if file.path not in gone] + list(added)
         positions = {**last.positions, **({position[0]: position[1]} if position else {})}
-        self.counters = {**self.counters, **(counters or {})}
+        totals = {**self.counters, **(counters or {})}
+        for name, count in (counts or {}).items():
+            totals[name] = totals.get(name, 0) + count
         ordered = tuple(sorted(files, key=lambda file: (file.ordinal, file.path)))
-        self._log.entries.append(Entry(ordered, positions, dict(self.counters)))
+        self._log.entries.append(Entry(ordered, positions, totals))
         self._version += 1
         self.snapshot = self._log.snapshot()
         self._disk.reach("synced")
@@ -159,8 +180,11 @@ class FaultyTable:
     def __init__(self, table: Table, disk: SimDisk) -> None:
         self._table = table
         self._disk = disk
-        self.path = table.path
+        self.storage = table.storage
+        self.partition = table.partition
+        self.mark = table.mark
         self.committed = table.committed
+        self.refresh = table.refresh
         self.vacuum = table.vacuum
 
     @property
@@ -169,7 +193,7 @@ class FaultyTable:
         return self._table.snapshot
 
     @property
-    def counters(self) -> dict[str, int]:
+    def counters(self) -> Mapping[str, int]:
         """See the real one."""
         return self._table.counters
 
@@ -230,4 +254,4 @@ class RealStore:
 
     def counters(self) -> dict[str, int]:
         """The totals that the newest entry has."""
-        return open_table(self._path, self._clock).counters
+        return dict(open_table(self._path, self._clock).counters)
