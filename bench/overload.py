@@ -22,7 +22,7 @@ from typing import Any
 from headrace.model.desired import ConnectionConfig
 from rig import Edge, Meter, modbus_devices, register_tags, running_edge, until
 
-RAMP_MS = (50, 25, 12)
+RAMP_MS = (25, 12, 6, 4, 3)
 TIMES = 5
 SETTLE_S = 3.0
 
