@@ -22,6 +22,7 @@ import polars as pl
 
 from headrace.historian.commit import Chunk, Committer
 from headrace.historian.compaction import Compactor
+from headrace.historian.last import LastKeeper
 from headrace.historian.reader import Reader
 from headrace.historian.table import open_table
 from headrace.model.folder import DataFolder
@@ -72,6 +73,9 @@ class Ours:
             compactor = Compactor(self._table, later)
             while compactor.step():
                 pass
+        keeper = LastKeeper(self._table, self._clock)
+        while keeper.step():
+            pass
 
     def close(self) -> None:
         """Nothing is open."""

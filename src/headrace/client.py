@@ -30,16 +30,6 @@ from headrace.model.ledger import EXPLAINED_SCHEMA
 
 TIMEOUT_S: Final = 60.0
 PAGE: Final = 1_000
-_LAST: Final[dict[str, Any]] = {
-    "tag_id": pl.Int64(),
-    "path": pl.String(),
-    "unit": pl.String(),
-    "value": pl.Float64(),
-    "text": pl.String(),
-    "status": pl.UInt32(),
-    "quality": pl.String(),
-    "source_timestamp": pl.Datetime("us", "UTC"),
-}
 _LIVE: Final[dict[str, Any]] = {
     "tag_id": pl.Int64(),
     "path": pl.String(),
@@ -146,17 +136,24 @@ class Site:
         )
         return pl.read_ipc_stream(io.BytesIO(answer.content))
 
+    def downsample(
+        self, tag: str, start: str = "-1h", end: str = "now", *, points: int = 1_000
+    ) -> pl.DataFrame:
+        """One tag in at most ``points`` buckets of equal width, for drawing long times.
+
+        Returns:
+            Per bucket that has samples: ``tag_id``, ``bucket_start``, ``count``, ``bad``, ``minimum`` and
+            ``maximum`` with their times, ``first``, ``last``, ``status_worst``. No spike is lost.
+        """
+        answer = self._get(
+            "downsample", tag=tag, start=start, end=end, points=points, format="arrow"
+        )
+        return pl.read_ipc_stream(io.BytesIO(answer.content))
+
     def last(self, tags: str | Iterable[str]) -> pl.DataFrame:
         """The newest sample of each tag, as it is on the screen now."""
-        rows = self._get("last", tags=_names(tags)).json()["samples"]
-        for row in rows:
-            row["tag_id"] = int(row["tag_id"])
-        schema = {**_LAST, "source_timestamp": pl.String()}
-        frame = pl.DataFrame(rows, schema=schema)
-        at = pl.col("source_timestamp").str.to_datetime(
-            "%Y-%m-%dT%H:%M:%S%.6fZ", time_unit="us", time_zone="UTC"
-        )
-        return frame.with_columns(at)
+        answer = self._get("last", tags=_names(tags), format="arrow")
+        return pl.read_ipc_stream(io.BytesIO(answer.content))
 
     def ledger(
         self,

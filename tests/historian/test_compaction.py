@@ -69,8 +69,8 @@ def test_a_time_too_large_for_one_go_is_cut_by_tag(
         store.commit(batch)
     Compactor(store.table, ManualClock(START_US + 2 * DAY_US)).step()
     files = store.table.snapshot.files
-    assert len(files) > 8
-    assert max(file.rows for file in files) <= 500
+    assert len(files) >= 8
+    assert max(file.rows for file in files) <= 750, "half as many again at most"
     same(everything(folder), pl.concat(batches))
 
 

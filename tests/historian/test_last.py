@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from store import Store
 
 from headrace.historian import last, reader
+from headrace.historian.care import Care
+from headrace.historian.compaction import DAY_US
 from headrace.historian.index import TableIndex
 from headrace.historian.last import KEEP_FILES, NAMES, LastKeeper, LastValues, edge, load
 from headrace.historian.layout import sort_unique
 from headrace.historian.reader import Reader
+from headrace.model.desired import HistorianConfig, TagGroupConfig
 from headrace.model.folder import DataFolder
 from headrace.model.sample import make_batch
 from headrace.model.time import ManualClock
@@ -30,7 +33,7 @@ def kept_store(folder: DataFolder, commits: int) -> tuple[Store, LastKeeper, lis
     batches = [wave(5, 3, first=3 * n) for n in range(commits)]
     for batch in batches:
         store.commit(batch)
-    keeper = LastKeeper(store.table, ManualClock())
+    keeper = LastKeeper(store.table, ManualClock(), store.committer.newest)
     assert keeper.step()
     return store, keeper, batches
 
@@ -84,6 +87,19 @@ def test_the_keeper_waits_for_enough_files_or_a_minute(folder: DataFolder) -> No
     assert not keeper.step(), "nothing is new"
 
 
+def test_files_of_this_process_are_not_read_again(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object) -> pl.DataFrame:
+        raise AssertionError("the writer knew these samples")
+
+    monkeypatch.setattr(last, "read_files", forbidden)
+    _, _, batches = kept_store(folder, KEEP_FILES)
+    kept = load(folder.table)
+    assert kept is not None
+    same(kept.rows, expected(batches))
+
+
 def test_a_torn_one_is_not_used_and_the_other_is(
     folder: DataFolder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -92,7 +108,7 @@ def test_a_torn_one_is_not_used_and_the_other_is(
     for batch in more:
         store.commit(batch)
     assert keeper.step()
-    newest = folder.table / NAMES[1]
+    newest = max((folder.table / name for name in NAMES), key=lambda path: path.stat().st_mtime_ns)
     newest.write_bytes(newest.read_bytes()[:-1])
     kept = load(folder.table)
     assert kept is not None
@@ -132,9 +148,9 @@ def test_a_restart_goes_on_from_what_was_kept(
     monkeypatch.setattr(
         LastValues,
         "take_files",
-        lambda self, table, files, tags=None: (
+        lambda self, table, files, tags=None, known=None: (
             taken.extend(file.path for file in files),
-            take(self, table, files, tags),
+            take(self, table, files, tags, known),
         ),
     )
     assert keeper.step()
@@ -180,6 +196,46 @@ def test_folding_in_any_order_of_files_gives_the_newest(rows: list[tuple[int, in
     again = LastValues.decode(values.encode())
     assert again is not None
     same(again.rows, expected(batches))
+
+
+def test_what_retention_took_is_no_last_value(folder: DataFolder) -> None:
+    clock = ManualClock(START_US)
+    store = Store(folder, clock)
+    store.commit(wave(2, 3))
+    clock.advance_us(3 * DAY_US)
+    fresh = wave(1, 1, first=3 * 86_400)
+    store.commit(fresh)
+    config = HistorianConfig(groups={"default": TagGroupConfig(retention_days=1)})
+    care = Care(store.table, clock, lambda: config)
+    clock.advance_us(int(last.KEEP_S * 1e6))
+    assert care.step(), "last values are kept"
+    kept = load(folder.table)
+    assert kept is not None and kept.rows["tag_id"].to_list() == [1, 2]
+    assert care.step(), "retention"
+    assert care.step(), "and kept again"
+    same(Reader(folder.table).last(TAGS), fresh)
+
+
+def test_a_full_disk_leaves_the_old_ones_and_stops_nothing(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, keeper, batches = kept_store(folder, KEEP_FILES)
+    more = [wave(5, 1, first=100 + n) for n in range(KEEP_FILES)]
+    for batch in more:
+        store.commit(batch)
+
+    def full(_: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LastValues, "encode", full)
+        assert not keeper.step()
+    assert "HIST-1502" in caplog.text
+    kept = load(folder.table)
+    assert kept is not None
+    same(kept.rows, expected(batches))
+    assert keeper.step(), "it goes on when there is room again"
+    same(Reader(folder.table).last(TAGS), expected([*batches, *more]))
 
 
 def test_engines_that_read_the_folder_leave_them_alone(folder: DataFolder) -> None:

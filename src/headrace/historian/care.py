@@ -6,13 +6,15 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+import polars as pl
+
 from headrace.historian.compaction import Compactor
 from headrace.historian.last import LastKeeper
-from headrace.historian.retention import Retention
+from headrace.historian.retention import Retention, cutoffs, expired
 from headrace.historian.table import Table
 from headrace.model.desired import HistorianConfig
 from headrace.model.errors import HeadraceError
@@ -28,13 +30,19 @@ _log = logging.getLogger(__name__)
 class Care:
     """Looks after one table in a thread of low priority until it is told to stop."""
 
-    def __init__(self, table: Table, clock: Clock, config: Callable[[], HistorianConfig]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        clock: Clock,
+        config: Callable[[], HistorianConfig],
+        newest: Mapping[str, pl.DataFrame] | None = None,
+    ) -> None:
         self._table = table
         self._clock = clock
         self._config = config
         self._compactor = Compactor(table, clock)
         self._retention = Retention(table, clock)
-        self._last = LastKeeper(table, clock)
+        self._last = LastKeeper(table, clock, newest)
         self._vacuumed_s = clock.monotonic_s()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -56,6 +64,7 @@ class Care:
         if self._last.step():
             return True
         if self._retention.step(config) is not None:
+            self._last.drop(expired(config, cutoffs(config, self._clock.now_us())))
             return True
         if self._compactor.step(spare_bytes=2 * config.stop_free_bytes_min) is not None:
             return True

@@ -19,6 +19,7 @@ from headrace.bus import envelope
 from headrace.bus.log import LogMessage
 from headrace.bus.subjects import parse_batch
 from headrace.historian.duplicates import BoolArray, Marks
+from headrace.historian.last import edge
 from headrace.historian.layout import (
     FILE_ROWS,
     DataFile,
@@ -40,6 +41,7 @@ from headrace.model.time import Clock
 
 CHECK_FILES_MAX: Final = 64
 RECENT_FILES: Final = 16
+NEWEST_FILES_MAX: Final = 16
 NAMES_TRIES: Final = 10
 _CONTENT: Final = ("value", "text", "status", "received_timestamp")
 QUARANTINE_FILES_MAX: Final = 2_000
@@ -124,6 +126,10 @@ class Committer:
         table: open for writing.
         quarantine: folder for messages that are no batches.
         ledger: keeps what became of each run; None: nobody keeps books.
+
+    Attributes:
+        newest: the newest sample of each tag in the last few files written, by path, for
+            :class:`headrace.historian.last.LastKeeper`.
     """
 
     def __init__(
@@ -140,6 +146,7 @@ class Committer:
         self._quarantine = quarantine
         self._clock = clock
         self._marks = _marks_of(table)
+        self.newest: dict[str, pl.DataFrame] = {}
 
     def begin(self, app: str, sequence: int) -> None:
         """Let the ledger know from where the log is followed.
@@ -159,6 +166,7 @@ class Committer:
         """
         if self._is_committed(chunk, app):  # only the last sync failed
             self._table.sync()
+            self._marks.advance(*identity(sort_unique(concat_batches(chunk.batches))))
             self._settle(app, chunk.sequence)
             return Committed(chunk.sequence, chunk.rows, chunk.rows, 0, len(chunk.corrupt), 0)
         dropped_quarantine = self._put_in_quarantine(chunk.corrupt)
@@ -188,8 +196,8 @@ class Committer:
 
     def _is_committed(self, chunk: Chunk, app: str) -> bool:
         """The number alone does not tell: a restored log gives the same numbers to other messages."""
-        stored_us = self._table.snapshot.log_time_us(app, self._table.partition)
-        return self._table.committed(app) == chunk.sequence and stored_us == chunk.at_us
+        at_us = self._table.snapshot.log_time_us(app, self._table.partition)
+        return self._table.committed(app) == chunk.sequence and at_us == chunk.at_us
 
     def _put_in_table(
         self, rows: pl.DataFrame, position: tuple[str, int], at_us: int, counts: dict[str, int]
@@ -253,15 +261,15 @@ class Committer:
     def _write(self, rows: pl.DataFrame) -> list[DataFile]:
         ordinal, mark = self._table.next_ordinal(), self._table.mark
         now_ms = self._clock.now_us() // 1000
-        return [
-            write_file(
-                self._table.storage,
-                file_name(ordinal, part, f"w{mark}" if mark else ""),
-                rows.slice(start, FILE_ROWS),
-                now_ms,
-            )
-            for part, start in enumerate(range(0, rows.height, FILE_ROWS))
-        ]
+        files = []
+        for number, start in enumerate(range(0, rows.height, FILE_ROWS)):
+            name = file_name(ordinal, number, f"w{mark}" if mark else "")
+            part = rows.slice(start, FILE_ROWS)
+            files.append(write_file(self._table.storage, name, part, now_ms))
+            self.newest[name] = edge(part, newest=True)
+        while len(self.newest) > NEWEST_FILES_MAX:
+            self.newest.pop(next(iter(self.newest)))
+        return files
 
     def _put_in_quarantine(self, corrupt: list[tuple[LogMessage, str]]) -> int:
         """Keep bad messages as files with the reason beside them; gives how many old ones went."""

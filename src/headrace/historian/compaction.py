@@ -15,6 +15,7 @@ files that no log entry names; vacuum takes them. The writer's stream position i
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,9 +97,8 @@ class Compactor:
         written: list[DataFile] = []
         for low, high in self._tag_slices(run):
             rows = sort_unique(self._rows(run, low, high))
-            for start in range(0, rows.height, FILE_ROWS):
+            for part in _parts(rows):
                 name = file_name(ordinal, len(written), f"{closed}{version}{self._table.mark}")
-                part = rows.slice(start, FILE_ROWS)
                 written.append(
                     write_file(self._table.storage, name, part, self._clock.now_us() // 1000)
                 )
@@ -133,6 +133,13 @@ class Compactor:
         first = np.flatnonzero(np.append(True, part[1:] != part[:-1]))
         last = np.append(first[1:] - 1, len(tags) - 1)
         return [(int(tags[a]), int(tags[b])) for a, b in zip(first, last, strict=True)]
+
+
+def _parts(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """Parts of about one file's rows each, alike in size, so that no small rest becomes a file."""
+    count = max(round(rows.height / FILE_ROWS), 1)
+    cuts = np.linspace(0, rows.height, count + 1).astype(int).tolist()
+    return [rows.slice(a, b - a) for a, b in itertools.pairwise(cuts)] if rows.height else []
 
 
 def find_merge(files: Sequence[DataFile]) -> list[DataFile]:

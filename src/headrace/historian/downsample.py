@@ -90,21 +90,20 @@ def downsample(
         "last": _last_number(usable, number, starts + counts - 1, low),
         "status_worst": _worst(status, starts),
     }
-    frame = pl.DataFrame({name: pl.Series(name, column) for name, column in rows.items()})
-    return frame.with_columns(
-        pl.col("minimum", "maximum", "first", "last").fill_nan(None),
-        pl.col("bucket_start").cast(TIMESTAMP),
-        pl.when(pl.col("minimum").is_nan())
-        .then(None)
-        .otherwise(pl.col("minimum_timestamp"))
-        .cast(TIMESTAMP)
-        .alias("minimum_timestamp"),
-        pl.when(pl.col("maximum").is_nan())
-        .then(None)
-        .otherwise(pl.col("maximum_timestamp"))
-        .cast(TIMESTAMP)
-        .alias("maximum_timestamp"),
-    )
+    return pl.DataFrame([_column(name, column, low) for name, column in rows.items()])
+
+
+def _column(name: str, column: npt.NDArray[Any], low: Float64Array) -> pl.Series:
+    """A column of the result; nulls where a bucket has no number."""
+    if BUCKET_SCHEMA[name] == pl.Float64:
+        return pl.Series(name, column, nan_to_null=True)
+    if BUCKET_SCHEMA[name] != TIMESTAMP:
+        return pl.Series(name, column)
+    at = pl.Series(name, column)
+    empty = np.flatnonzero(np.isnan(low))
+    if name != "bucket_start" and len(empty):
+        at = at.scatter(empty, None)
+    return at.cast(TIMESTAMP)
 
 
 def _when(

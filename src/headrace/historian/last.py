@@ -11,7 +11,7 @@ import io
 import json
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -54,11 +54,13 @@ class LastValues:
         ordinal: of the newest file in it; -1 for none (see :mod:`headrace.historian.layout`).
         seen: the newest files in it by path. With several writers a commit may come a little after
             one with a higher ordinal; by its path it is known to be new.
+        serial: how often they were kept; of two files the one with the higher number counts.
     """
 
     rows: pl.DataFrame = field(default_factory=empty_batch)
     ordinal: int = -1
     seen: frozenset[str] = frozenset()
+    serial: int = 0
 
     def fresh(self, snapshot: Snapshot) -> list[DataFile]:
         """Files that these values do not have yet."""
@@ -71,18 +73,27 @@ class LastValues:
         return late and file.path not in self.seen
 
     def take_files(
-        self, table: Place, files: Sequence[DataFile], tag_ids: Sequence[int] | None = None
+        self,
+        table: Place,
+        files: Sequence[DataFile],
+        tag_ids: Sequence[int] | None = None,
+        known: Mapping[str, pl.DataFrame] | None = None,
     ) -> None:
         """Fold files in, one after the other.
 
         Args:
             tag_ids: of these tags; None means all.
+            known: what the newest samples of some files are, by path, so that they are not read.
 
         Raises:
             FileNotFoundError: one was compacted away meanwhile; take those of the next snapshot.
         """
         for file in files if tag_ids is None or len(tag_ids) else ():
-            self.fold(edge(read_files(table, [file], tag_ids, US_MIN, US_MAX + 1), newest=True))
+            newest = (known or {}).get(file.path)
+            if newest is None:
+                rows = read_files(table, [file], tag_ids, US_MIN, US_MAX + 1)
+                newest = edge(rows, newest=True)
+            self.fold(newest)
         self.ordinal = max([self.ordinal, *(file.ordinal for file in files)])
         seen = self.seen.union(file.path for file in files)
         self.seen = frozenset(p for p in seen if ordinal_of(p) > self.ordinal - LATE_ORDINALS)
@@ -100,7 +111,8 @@ class LastValues:
             >>> found.ordinal, found.rows.height
             (7, 0)
         """
-        about = json.dumps({"ordinal": self.ordinal, "seen": sorted(self.seen)}).encode()
+        told = {"ordinal": self.ordinal, "seen": sorted(self.seen), "serial": self.serial}
+        about = json.dumps(told).encode()
         body = io.BytesIO()
         self.rows.write_ipc_stream(body, compression="lz4")
         content = about + b"\n" + body.getvalue()
@@ -117,11 +129,12 @@ class LastValues:
             return None  # an empty file has the checksum of nothing
         told = json.loads(about)
         rows = pl.read_ipc_stream(io.BytesIO(body))
-        return cls(rows, int(told["ordinal"]), frozenset(told["seen"]))
+        return cls(rows, told["ordinal"], frozenset(told["seen"]), told["serial"])
 
 
 def load(table: Place) -> LastValues | None:
     """The newest whole values beside a table; None when there are none."""
+    storage = storage_of(table)
     found = []
     storage = storage_of(table)
     for name in NAMES:
@@ -134,7 +147,7 @@ def load(table: Place) -> LastValues | None:
             _log.warning("HIST-1501 %s is torn and is not used", storage.place(name))
         else:
             found.append(values)
-    return max(found, key=lambda values: values.ordinal, default=None)
+    return max(found, key=lambda values: values.serial, default=None)
 
 
 class LastKeeper:
@@ -142,14 +155,30 @@ class LastKeeper:
 
     Args:
         table: open for writing.
+        newest: of files that this process wrote just now, by path (see
+            :class:`headrace.historian.commit.Committer`); others are read.
     """
 
-    def __init__(self, table: Table, clock: Clock) -> None:
+    def __init__(
+        self, table: Table, clock: Clock, newest: Mapping[str, pl.DataFrame] | None = None
+    ) -> None:
         self._table = table
+        self._newest = {} if newest is None else newest
         self._clock = clock
         self._values: LastValues | None = None
-        self._turn = 0
+        self._dropped = False
         self._kept_s = clock.monotonic_s()
+
+    def drop(self, gone: pl.Expr) -> None:
+        """Forget samples that left the table, with the next step.
+
+        Args:
+            gone: true for such rows.
+        """
+        if self._values is not None:
+            kept = self._values.rows.filter(~gone)
+            self._dropped = self._dropped or kept.height < self._values.rows.height
+            self._values.rows = kept
 
     def step(self) -> bool:
         """Fold in what is new when that is enough files or a minute passed; False when nothing was done."""
@@ -157,16 +186,18 @@ class LastKeeper:
             self._values = load(self._table.storage) or LastValues()
         fresh = self._values.fresh(self._table.snapshot)
         due = self._clock.monotonic_s() - self._kept_s >= KEEP_S
-        if not fresh or not (due or len(fresh) >= KEEP_FILES):
+        if not self._dropped and (not fresh or not (due or len(fresh) >= KEEP_FILES)):
             return False
-        begun = replace(self._values)
+        begun = replace(self._values, serial=self._values.serial + 1)
         try:
-            begun.take_files(self._table.storage, fresh)
+            begun.take_files(self._table.storage, fresh, known=self._newest)
+            with self._table.storage.write(NAMES[begun.serial % len(NAMES)]) as handle:
+                handle.write(begun.encode())
         except FileNotFoundError:
             return False  # compacted meanwhile; the next snapshot has what it became
-        self._values = begun
+        except OSError as error:  # a full disk must not keep retention and vacuum from their work
+            _log.warning("HIST-1502 the last values cannot be kept now: %s", error)
+            return False
+        self._values, self._dropped = begun, False
         self._kept_s = self._clock.monotonic_s()
-        with self._table.storage.write(NAMES[self._turn]) as handle:
-            handle.write(begun.encode())
-        self._turn = 1 - self._turn
         return True
