@@ -6,9 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= data/demo
 SEED ?= 1
+SEEDS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format soak bench lock wheel clean system-packages
+.PHONY: help demo test check format soak sim bench lock wheel clean system-packages
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -50,6 +51,9 @@ format: $(VENV)/.test  ## Format and mend what can be mended
 
 soak: $(VENV)/.test system-packages  ## The long tests: whole recordings, many kills, hours
 	@$(BIN)/python -m pytest -m soak --timeout 36000
+
+sim: $(VENV)/.test  ## Simulated worlds: make sim SEED=123 [SEEDS=1000]; failing seeds go to scenarios/
+	@$(BIN)/headrace sim world --seed $(SEED) --seeds $(SEEDS)
 
 bench: $(VENV)/.test  ## Figures, each as a ratio to a peer in the same run
 	@for bench in bench/[a-z]*.py; do case $$bench in */peers.py|*/rig.py) ;; *) $(BIN)/python $$bench || exit 1;; esac; done

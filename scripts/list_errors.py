@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "headrace"
+PROBLEMS = SOURCE / "formula" / "problems.toml"
 PAGE = ROOT / "docs" / "errors.md"
 CODE = re.compile(r"^[A-Z]{2,6}-\d{4}$")
 TOLD = re.compile(r"^[A-Z]{2,6}-\d{4} \S")
@@ -23,6 +25,7 @@ COLLECTED = ("Problem", "add", "at", "_note", "wrong", "__init__")
 """Calls that note a problem of the site file; together they are raised as one Misconfigured."""
 ROOMS = {
     "MODEL": "The model: names, units, samples",
+    "FORM": "Formulas",
     "BUS": "The bus and its broker",
     "EDGE": "The edge and its connectors",
     "HIST": "The historian",
@@ -75,6 +78,9 @@ def codes() -> dict[str, Entry]:
             entry.classes.add("notice")
             if meaning not in entry.meanings:
                 entry.meanings.append(meaning)
+    for code, texts in tomllib.loads(PROBLEMS.read_text(encoding="utf-8")).items():
+        entry = found[code]
+        entry.classes, entry.meanings = {"Misconfigured"}, [texts["what"]]
     return found
 
 

@@ -38,7 +38,7 @@ ROOMS: dict[str, set[str]] = {
 
 # Where a driver may be imported. Paths are relative to src/headrace.
 DRIVERS: dict[str, tuple[str, ...]] = {
-    "nats": ("bus/", "historian/"),
+    "nats": ("bus/", "historian/", "sim/world/link"),
     "deltalake": ("historian/",),
     "obstore": ("historian/",),
     "asyncua": ("edge/connectors/opcua/", "sim/emulators/opcua"),

@@ -140,6 +140,24 @@ async def test_a_watcher_sees_the_value_of_now_and_each_newest_change(bus: Bus):
     assert seen == [b"one", b"two", b"three"]
 
 
+async def test_a_watcher_outlives_a_broker_that_is_too_busy_to_answer(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+):
+    await bus.put(DESIRED_BUCKET, "edge.local", b"new")
+    get, failures = bus.get, [Transient("BUS-1026", "no answer"), TimeoutError()]
+
+    async def busy(bucket: str, key: str) -> bytes | None:
+        if failures:
+            raise failures.pop()
+        return await get(bucket, key)
+
+    monkeypatch.setattr(bus, "get", busy)
+    async with asyncio.timeout(20):
+        async for value in bus.watch(DESIRED_BUCKET, "edge.local"):
+            assert (value, failures) == (b"new", [])
+            break
+
+
 async def test_events_are_kept(bus: Bus):
     event = Event(at_us=1, severity="info", code="EDGE-1010", source="edge/local/x", text="up")
     await bus.publish_event(SUBJECTS.event("edge", "x"), event)

@@ -37,6 +37,13 @@ def _program() -> str:
     return f"{folder}/disk"
 
 
+def sync(path: Path) -> None:
+    """fsync of a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
 class ForgetfulDisk:
     """One mounted disk that forgets at a power cut what was not synced.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from forgetting import ForgetfulDisk
+from forgetting import ForgetfulDisk, sync
 
 pytestmark = pytest.mark.foreign
 
@@ -17,12 +17,6 @@ def journal(tmp_path: Path) -> Iterator[ForgetfulDisk]:
     made = ForgetfulDisk(tmp_path / "journal", "journal")
     yield made
     made.close()
-
-
-def sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
 
 
 def kept(path: Path, content: bytes) -> Path:

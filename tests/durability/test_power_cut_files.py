@@ -7,14 +7,13 @@ own, which is killed with its files open when it has said that it is done.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import polars as pl
 import pytest
-from forgetting import ForgetfulDisk
+from forgetting import ForgetfulDisk, sync
 
 from headrace.bus.broker import load_address
 from headrace.cli.run import site_subjects
@@ -75,9 +74,7 @@ def folder(disk: ForgetfulDisk) -> DataFolder:
     made.root.mkdir()
     made.site_file.write_text(SITE)
     for path in (made.site_file, made.root, disk.root):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        sync(path)
     return made
 
 

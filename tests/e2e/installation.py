@@ -21,11 +21,19 @@ class Installation:
     Args:
         root: the data folder.
         arguments: of ``headrace up`` beside ``--data``.
+        prefix: what runs a command on another machine; see ``namespace.py``.
     """
 
-    def __init__(self, root: Path, *arguments: str, python: str = sys.executable) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *arguments: str,
+        python: str = sys.executable,
+        prefix: tuple[str, ...] = (),
+    ) -> None:
         self.folder = DataFolder(root)
-        self._command = [python, "-m", "headrace", "up", "--data", str(root), *arguments]
+        self.prefix = prefix
+        self._command = [*prefix, python, "-m", "headrace", "up", "--data", str(root), *arguments]
         self._log = root.parent / f"{root.name}.up.log"
         self.process: subprocess.Popen[bytes] | None = None
 

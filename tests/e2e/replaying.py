@@ -46,7 +46,15 @@ class Replay:
         self.protocol = protocol
         self.site_part = root / f"{protocol}.part.toml"
         self._log = root / f"{protocol}.replay.log"
-        self._command = [sys.executable, "-m", "headrace", "replay", str(file), "--as", protocol]
+        self._command = [
+            *installation.prefix,
+            sys.executable,
+            "-m",
+            "headrace",
+            "replay",
+            str(file),
+        ]
+        self._command += ["--as", protocol]
         self._command += [
             "--site-file",
             str(self.site_part),
@@ -141,6 +149,7 @@ def stored(folder: DataFolder, pattern: str) -> pl.DataFrame:
     async def ask() -> pl.DataFrame:
         registry = Registry(f"sqlite:///{folder.metadata_file}")
         paths = {record.tag_id: record.path for record in registry.find(pattern)}
+        registry.close()
         async with (
             open_bus(load_address(folder), "test") as bus,
             open_reader(folder, bus) as reader,

@@ -43,6 +43,7 @@ TAGS = tuple(
 )
 CONFIG = ConnectionConfig(name="plc", protocol="scripted", endpoint="x", tags=TAGS)
 READING, STALE, FAILURE, FOREIGN = "reading", "stale", "failure", "foreign"
+GAP, STRANGE = "gap", "strange"
 
 
 class RoughLog:
@@ -116,7 +117,7 @@ class Stepping(ManualClock):
 
 
 step = some.tuples(
-    some.sampled_from([READING, READING, READING, STALE, FAILURE, FOREIGN]),
+    some.sampled_from([READING, READING, READING, STALE, FAILURE, FOREIGN, GAP, STRANGE]),
     some.lists(some.integers(1, 3), unique=True, max_size=3),
     some.sampled_from([0.0, 0.4, 2.0]),
     some.sampled_from([st.GOOD, st.BAD]),
@@ -130,7 +131,11 @@ def play(device: Device, steps: list[tuple[str, list[int], float, int]]) -> None
         elif what == FOREIGN:
             device.give([1, 99], at, value, status)
         else:
-            extra = {"stale": tuple(ids)} if what == STALE else {}
+            extra = {
+                STALE: {"stale": tuple(ids)},
+                GAP: {"missed": {"gap": 2, "device": 1}},
+                STRANGE: {"missed": {"because": 2}},
+            }.get(what, {})
             device.give(ids, at, value, status, **extra)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -224,3 +226,10 @@ def test_every_way_out_has_a_name_and_both_languages() -> None:
     for cause in ledger_causes.BY_NAME.values():
         assert all(cause.title) and all(cause.text), cause.name
         assert bool(cause.remedy[0]) == bool(cause.remedy[1]) == (cause.weight == "loss"), cause
+
+
+def test_the_page_of_the_ledger_names_every_way() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
+    for cause in ledger_causes.BY_NAME.values():
+        row = f"| {cause.title[0]} | {cause.hop} |"
+        assert row in page or cause is ledger_causes.UNEXPLAINED, row

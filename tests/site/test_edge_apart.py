@@ -285,6 +285,7 @@ async def test_the_way_is_300_ms_long(tmp_path: Path) -> None:
         await pair.check_order()
 
 
+@pytest.mark.soak
 async def test_edge_killed_and_restarted_while_apart(tmp_path: Path) -> None:
     async with Apart(tmp_path) as pair:
         await pair.publish(20)

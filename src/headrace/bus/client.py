@@ -248,8 +248,8 @@ class Bus:
         while True:
             try:
                 value = await self.get(bucket, key)
-            except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError):
-                value = None
+            except (Transient, nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError):
+                value = None  # away, or too busy to answer: the next turn asks again
             if value is not None and value != seen:
                 seen = value
                 yield value

@@ -190,6 +190,7 @@ class LogReader:
         self._consumer = ""
         self._inbox = ""
         self._fresh = False
+        self._gap_to = 0
         self._asked = 0
         self._silent_s = 0.0
 
@@ -293,6 +294,8 @@ class LogReader:
         message: Msg | None = first
         while message is not None:
             if not self._accept(message, found):
+                if self._gap_to:
+                    await self._explain_gap()
                 await self.close()
                 break
             message = await self._waiting() if len(found) < messages_max else None
@@ -320,9 +323,8 @@ class LogReader:
         if sequence < self.next_sequence:
             return True
         if sequence > self.next_sequence and self._only is None:
-            if not self._fresh:
-                return False
-            self.lost.append((self.next_sequence, sequence - 1))
+            self._gap_to = sequence if self._fresh else 0
+            return False
         self._fresh = False
         self.next_sequence = sequence + 1
         found.append(
@@ -335,6 +337,20 @@ class LogReader:
             )
         )
         return True
+
+    async def _explain_gap(self) -> None:
+        """A new consumer began above what we asked for: the stream does not have it any more, or the
+        first messages were lost on their way to us. Only the stream knows."""
+        sequence, self._gap_to = self._gap_to, 0
+        first = (await log_info(self._bus, self._stream)).first_sequence
+        if first > self.next_sequence:
+            beyond = min(first, sequence)
+        elif await stored_at_us(self._bus, self.next_sequence, self._stream) is None:
+            beyond = self.next_sequence + 1  # one message was deleted
+        else:
+            return
+        self.lost.append((self.next_sequence, beyond - 1))
+        self.next_sequence = beyond
 
     async def _when_silent(self, waited_s: float) -> None:
         """A silent consumer may be dead (the broker restarted): look, and make it again."""

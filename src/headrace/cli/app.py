@@ -20,6 +20,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "ledger",
     "site",
     "query",
+    "formula",
     "sim",
     "replay",
     "edge",

@@ -47,9 +47,13 @@ def register(app: typer.Typer) -> None:
         Ends with 3 when a difference has no cause.
         """
         if by not in BYS:
-            raise Misconfigured("CLI-1701", f"--by {by!r} is none of {', '.join(BYS)}", "")
+            raise Misconfigured(
+                "CLI-1701", f"--by {by!r} is unknown", f"Use one of {', '.join(BYS)}."
+            )
         if form not in ("table", "csv", "json"):
-            raise Misconfigured("CLI-1702", f"--format {form!r} is none of table, csv, json", "")
+            raise Misconfigured(
+                "CLI-1702", f"--format {form!r} is unknown", "Use table, csv or json."
+            )
         folder, clock = DataFolder(data.resolve()), SystemClock()
         now_us = clock.now_us()
         span = parse_time(start, now_us), parse_time(end, now_us)

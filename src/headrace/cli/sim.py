@@ -14,6 +14,7 @@ from rich.table import Table
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
 from headrace.cli.run import site_subjects
+from headrace.cli.sim_world import world
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.time import to_datetime
@@ -67,6 +68,7 @@ def register(app: typer.Typer) -> None:
         Console().print(f"[bold]{name}[/] on [bold]{target}[/] has ended")
 
     group.add_typer(fault, name="fault")
+    group.command("world")(world)
     app.add_typer(group, name="sim")
 
 

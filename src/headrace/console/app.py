@@ -11,12 +11,14 @@ from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
 from headrace.console.api import errors, gate, ledger, live, rest, screen, site_file, why
+from headrace.console.api import formula as formula_api
 from headrace.console.pages import (
     add_connection,
     connections,
     equipment,
     events,
     faults,
+    formula,
     overview,
     trend,
     users,
@@ -32,6 +34,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/equipment", equipment.show, "read"),
     ("/equipment/{path:path}", equipment.show, "read"),
     ("/trend", trend.show, "read"),
+    ("/formulas", formula.show, "read"),
     ("/connections", connections.show, "read"),
     ("/connections/add", add_connection.show, "edit"),
     ("/events", events.show, "read"),
@@ -45,6 +48,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     live.make_router,
     screen.make_router,
     rest.make_router,
+    formula_api.make_router,
     ledger.make_router,
     site_file.make_router,
     why.make_router,

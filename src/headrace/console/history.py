@@ -10,11 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from headrace.formula.check import compile_formula
+from headrace.formula.plan import Plan
 from headrace.historian.facts import table_facts
+from headrace.historian.formulas import AssetTags, evaluate_history
 from headrace.historian.reader import Reader
+from headrace.model.calendar import PlantCalendar
 from headrace.model.sample import Int64Array
 from headrace.model.time import US_PER_MS
 from headrace.model.why import TableFacts
+from headrace.site.formulas import equipment_of, quantities_of
 
 READS_AT_ONCE: Final = 4
 RAW_PER_POINT: Final = 2
@@ -67,6 +72,39 @@ class History:
             return await asyncio.to_thread(
                 self._reader.downsample, tag_id, start_us, end_us, points
             )
+
+    async def formula(
+        self,
+        text: str,
+        pattern: str,
+        tags: Sequence[tuple[str, int, str]],
+        span_us: tuple[int, int],
+        time_zone: str,
+    ) -> tuple[Plan, list[AssetTags], pl.DataFrame]:
+        """A formula on the stored history of the equipment that matches a glob.
+
+        Args:
+            tags: path, id and unit of each tag of the site.
+
+        Raises:
+            FormulaProblem: what is wrong with the formula, with its place.
+            Misconfigured: SITE-2001 or SITE-2002 for the equipment.
+            Refused: HIST-2001 for more than can be read at once.
+        """
+
+        def work() -> tuple[Plan, list[AssetTags], pl.DataFrame]:
+            calendar = PlantCalendar(time_zone=time_zone or "UTC")
+            assets = equipment_of(((path, tag_id) for path, tag_id, _ in tags), pattern)
+            units = {tag_id: unit for _, tag_id, unit in tags}
+            names = quantities_of(assets, units, self._reader)
+            plan = compile_formula(
+                text, names, subject=pattern, calendar=calendar, calendar_names=calendar.names()
+            )
+            parts = list(evaluate_history(self._reader, plan, assets, *span_us, calendar=calendar))
+            return plan, assets, pl.concat(parts).sort("asset", "at_us")
+
+        async with self._turns:
+            return await asyncio.to_thread(work)
 
     async def screen(
         self, tag_id: int, start_us: int, end_us: int, points: int, scan_interval_ms: int

@@ -22,7 +22,7 @@ from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
 from headrace.edge.books import Books
 from headrace.edge.catalog import connector_type
-from headrace.edge.contract import ConnectorContext
+from headrace.edge.contract import ConnectorContext, ConnectorType
 from headrace.edge.events import connection_event
 from headrace.edge.host import ConnectionHost
 from headrace.edge.ledger import LedgerTeller
@@ -64,6 +64,7 @@ class Agent:
         edge: its name.
         certificates: folder of certificates.
         clock: time.
+        types: finds a connector by its protocol; None looks among those that are installed.
 
     Attributes:
         tell_log: gives the state of the edge's own log; set for an edge on its own machine.
@@ -78,8 +79,10 @@ class Agent:
         edge: str,
         certificates: Path,
         clock: Clock,
+        types: Callable[[str], ConnectorType] | None = None,
     ) -> None:
         self._bus = bus
+        self._types = types
         self._broker = broker
         self._subjects = subjects
         self._edge = edge
@@ -261,7 +264,7 @@ class Agent:
         name = connection.name
         self._broken.pop(name, None)
         try:
-            kind = connector_type(connection.protocol)
+            kind = (self._types or connector_type)(connection.protocol)
             kind.check_connection(connection)
         except HeadraceError as error:
             self._broken[name] = _broken_state(connection, error, self._edge, self._clock.now_us())

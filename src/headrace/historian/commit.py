@@ -164,7 +164,7 @@ class Committer:
             Terminal: HIST-1010 when another process commits to this part of the table.
             Transient: HIST-1201, HIST-1204 when the object storage or other writers delay it.
         """
-        if self._table.committed(app) == chunk.sequence:  # only the last sync failed
+        if self._is_committed(chunk, app):  # only the last sync failed
             self._table.sync()
             self._settle(app, chunk.sequence)
             return Committed(chunk.sequence, chunk.rows, chunk.rows, 0, len(chunk.corrupt), 0)
@@ -192,6 +192,11 @@ class Committer:
             len(chunk.corrupt),
             dropped_quarantine,
         )
+
+    def _is_committed(self, chunk: Chunk, app: str) -> bool:
+        """The number alone does not tell: a restored log gives the same numbers to other messages."""
+        stored_us = self._table.snapshot.log_time_us(app, self._table.partition)
+        return self._table.committed(app) == chunk.sequence and stored_us == chunk.at_us
 
     def _put_in_table(
         self, rows: pl.DataFrame, position: tuple[str, int], at_us: int, counts: dict[str, int]

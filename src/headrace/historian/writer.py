@@ -189,7 +189,8 @@ class Writer:
                 f"up to {committed}: it was restored to an older state",
                 "Nothing to do: the log is taken from its start and copies are dropped.",
             )
-            return max(info.first_sequence - 1, 0)
+            self.state.committed_sequence = max(info.first_sequence - 1, 0)
+            return self.state.committed_sequence
         self.state.committed_sequence = committed
         return committed
 
@@ -305,8 +306,8 @@ class Writer:
     async def _await_commit(self, stop: asyncio.Event) -> None:
         if self._commit is not None:
             await asyncio.wait({self._commit}, timeout=WAIT_S)
-        elif self._in_flight is not None:
-            await _wait(stop, WAIT_S)  # a failed one waits for its retry
+        else:
+            await _wait(stop, WAIT_S)  # a failed one waits for its retry, a full disk for room
 
     async def _finish(self) -> None:
         """The last commit of a clean stop."""

@@ -27,6 +27,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("overview", "/", "overview", "read"),
     ("assets", "/equipment", "tree", "read"),
     ("trend", "/trend", "trend", "read"),
+    ("formulas", "/formulas", "formula", "read"),
     ("connections", "/connections", "plug", "read"),
     ("ledger", "/ledger", "ledger", "read"),
     ("events", "/events", "events", "read"),

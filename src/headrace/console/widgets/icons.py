@@ -12,6 +12,7 @@ _STROKES: Final[dict[str, str]] = {
     "overview": "M3 3.5h6v6H3zM11 3.5h6v3.5h-6zM11 9.5h6v7h-6zM3 12h6v4.5H3z",
     "tree": "M4 3.5h5v4H4zM11 9h5v3.5h-5zM11 14h5v3h-5zM6.5 7.5v8h4.5M6.5 10.8H11",
     "trend": "M3 16.5h14M3 16.5v-13M5.5 12.5l3.2-4 3 2.6 4.8-6",
+    "formula": "M12 4.5c-2-1-3-.4-3.4 2l-1.5 8c-.4 2-1.5 2.6-3 1.6M5.5 8.5h6M12 11l4 5M16 11l-4 5",
     "plug": "M7 3v4M13 3v4M5 7h10v2.5a5 5 0 0 1-10 0zM10 14.5V17",
     "ledger": "M4 3.5h12v13H4zM10 3.5v13M6 7h2M6 10h2M6 13h2M12 7h2M12 10h2M12 13h2",
     "events": "M4 5h12M4 10h12M4 15h7",

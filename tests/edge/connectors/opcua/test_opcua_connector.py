@@ -216,6 +216,7 @@ async def test_an_overflow_of_the_servers_queue_is_noticed(cnc: Any, bench: Any)
     assert [t for t, *_ in rows(batch, 1)] == [T0 + i for i in range(45, 50)]
     assert "EDGE-2011" in [code for reading in readings for code, _ in reading.notices]
     assert rows(batch, 1)[0][3] == 0x0480
+    assert sum(reading.missed.get("device", 0) for reading in readings) >= 1
 
 
 async def test_polling_reads_the_same_values(cnc: Any, bench: Any) -> None:

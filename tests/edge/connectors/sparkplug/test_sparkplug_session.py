@@ -73,6 +73,7 @@ def test_gap_ends_in_a_rebirth_request() -> None:
     assert bench.rebirths() == 1
     assert bench.codes() == ["EDGE-4202"]
     assert bench.samples() == []
+    assert bench.out.gaps == 3, "messages 2, 3 and 4"
 
 
 def test_what_came_after_a_gap_is_used_when_births_confirm_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 from unittest import mock
 
@@ -14,7 +15,9 @@ from sparkplug_wire import NOW_US, Bench, bd_seq, birth_metric
 from headrace.edge.connectors.mqtt.columns import Columns
 from headrace.edge.connectors.sparkplug import session as session_module
 from headrace.edge.connectors.sparkplug import wire
+from headrace.edge.connectors.sparkplug.node import AliasTable
 from headrace.edge.connectors.sparkplug.schema import DataType, Payload
+from headrace.edge.connectors.sparkplug.template import Template, parts_of
 
 COUNT = 120
 NOW_MS = NOW_US // 1_000
@@ -86,9 +89,11 @@ def births(kinds: list[DataType]) -> bytes:
 def outcome(kinds: list[DataType], bodies: list[bytes], runs: bool) -> tuple[Any, ...]:
     """All that a session makes of the messages, with or without the array decoder."""
     bench = Bench(*(("", f"m{number}", number) for number in range(1, COUNT + 1, 2)))
-    with mock.patch.object(
-        session_module, "decode_runs", wire.decode_runs if runs else lambda _: None
-    ):
+    with contextlib.ExitStack() as patches:
+        if not runs:
+            careful = mock.patch.object(session_module, "decode_runs", lambda _: None)
+            patches.enter_context(careful)
+            patches.enter_context(mock.patch.object(AliasTable, "template", lambda *_: None))
         bench.node("NBIRTH", births(kinds))
         bench.out.columns = Columns()
         for body in bodies:
@@ -123,6 +128,73 @@ def test_both_ways_give_the_same(
             payload.metrics.add(**fields)
         bodies.append(payload.SerializeToString())
     assert outcome(kinds, bodies, True) == outcome(kinds, bodies, False)
+
+
+def repeated(seq: int, aliases: list[int], value: float, kinds: list[DataType], late: int) -> Any:
+    """A message of the kind that repeats its layout: one time for all its metrics, but for a late one."""
+    payload = Payload(timestamp=NOW_MS + seq, seq=seq)
+    for at, alias in enumerate(aliases):
+        entry = payload.metrics.add(alias=alias, timestamp=NOW_MS + seq + (at == late))
+        double = kinds[alias - 1] == DataType.DOUBLE
+        setattr(entry, "double_value" if double else "float_value", value + at)
+    return payload
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.sampled_from([DataType.DOUBLE, DataType.FLOAT]), min_size=COUNT, max_size=COUNT),
+    st.lists(st.lists(st.integers(1, COUNT), min_size=1, max_size=30), min_size=1, max_size=3),
+    st.lists(
+        st.tuples(
+            st.integers(0, 2),
+            st.floats(-1e6, 1e6, width=32),
+            st.sampled_from([-1, -1, -1, 0, 5]),
+            st.none() | st.tuples(st.floats(0, 1), st.integers(0, 255)),
+        ),
+        max_size=12,
+    ),
+)
+def test_repeated_layouts_give_the_same_both_ways(
+    kinds: list[DataType], layouts: list[list[int]], shown: list[tuple[Any, ...]]
+) -> None:
+    bodies = []
+    for seq, (which, value, late, damage) in enumerate(shown, 1):
+        aliases = layouts[which % len(layouts)]
+        body = bytearray(repeated(seq, aliases, value, kinds, late).SerializeToString())
+        if damage is not None:
+            body[int(damage[0] * (len(body) - 1))] = damage[1]
+        bodies.append(bytes(body))
+    assert outcome(kinds, bodies, True) == outcome(kinds, bodies, False)
+
+
+def test_a_layout_is_learnt_once_and_used_for_every_sequence_number() -> None:
+    kinds = [DataType.DOUBLE] * COUNT
+    bench = Bench(*(("", f"m{number}", number) for number in range(1, COUNT + 1)))
+    bench.node("NBIRTH", births(kinds))
+    bench.samples()
+    careful = mock.Mock(side_effect=AssertionError("a known layout needs no other way"))
+    with mock.patch.object(session_module, "decode_runs", careful):
+        for number in range(1, 300):
+            body = repeated(number % 256, [3, 1, 120], number / 8, kinds, -1)
+            bench.node("NDATA", bytes(body.SerializeToString()))
+            assert bench.samples() == [(3, number / 8), (1, number / 8 + 1), (120, number / 8 + 2)]
+
+
+@given(st.binary(max_size=40), st.integers(0, 400), st.integers(0, 400))
+def test_a_template_raises_nothing_on_damaged_bytes(noise: bytes, start: int, stop: int) -> None:
+    body = repeated(7, [1, 2, 3, 120], 1.5, [DataType.DOUBLE] * COUNT, -1).SerializeToString()
+    damaged = body[:start] + noise + body[stop:]
+    parts_of(damaged)
+    parts, metrics = parts_of(body) or ([], [])
+    template = Template(body, parts, metrics, np.arange(len(metrics)))
+    if len(damaged) in (template.size + 2, template.size + 3):
+        match = template.match(damaged)
+        if match is not None:
+            told = Payload.FromString(damaged)
+            assert match.seq == told.seq
+            assert match.timestamp_ms == told.timestamp
+            values = [metric.double_value for metric in told.metrics]
+            assert repr(list(match.values)) == repr(values)
 
 
 def test_large_aliases_and_two_tags_on_one_metric() -> None:

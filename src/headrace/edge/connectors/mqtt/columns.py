@@ -114,6 +114,18 @@ class Columns:
         self.status.frombytes(bytes(4 * n))
         self.received_us.frombytes(np.full(n, received_us, np.int64).tobytes())
 
+    def add_moment(
+        self, tag_id: bytes, source_us: int, values: tuple[float, ...], received_us: int
+    ) -> None:
+        """Good samples of many tags with one time; ``tag_id`` are the ids as int64."""
+        n = len(values)
+        self.tag_id.frombytes(tag_id)
+        self.source_us.extend(array("q", (source_us,)) * n)
+        self.value.extend(values)
+        self.is_null.frombytes(bytes(n))
+        self.status.frombytes(bytes(4 * n))
+        self.received_us.extend(array("q", (received_us,)) * n)
+
     def take(self) -> pl.DataFrame:
         """All samples as a batch; the columns are empty afterwards."""
         n = len(self.tag_id)
@@ -147,6 +159,7 @@ class Gathered:
         tag_errors: tag_id -> error text.
         stale: tag_ids whose source died after their samples here; in order, each once.
         notices: (code, text) of happenings.
+        gaps: messages that are missing by their numbers, or could not be used.
     """
 
     columns: Columns = field(default_factory=Columns)
@@ -154,6 +167,7 @@ class Gathered:
     tag_errors: dict[int, str] = field(default_factory=dict)
     stale: dict[int, None] = field(default_factory=dict)
     notices: list[tuple[str, str]] = field(default_factory=list)
+    gaps: int = 0
 
     def die(self, tag_ids: Iterable[int]) -> None:
         """Their source died."""

@@ -76,8 +76,9 @@ class Pending(Gathered):
             acknowledge=release if mids else None,
             stale=tuple(self.stale),
             notices=tuple(self.notices),
+            missed={"gap": self.gaps} if self.gaps else {},
         )
-        self.expected, self.tag_errors = 0, {}
+        self.expected, self.tag_errors, self.gaps = 0, {}, 0
         self.notices, self.stale, self.mids, self._waiting = [], {}, [], []
         self.emptied.set()
         return reading

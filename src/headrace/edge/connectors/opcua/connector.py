@@ -129,6 +129,8 @@ class OpcUaConnector:
                     device_time_us = publish.publish_time_us
             notices += self._subscription.take_notices()
         reading = self._reading(values, notices)
+        if self._subscription is not None and (missing := self._subscription.take_missing()):
+            reading.missed["gap"] = missing
         reading.tag_errors |= errors
         reading.device_time_us = device_time_us
         return reading
@@ -180,6 +182,7 @@ class OpcUaConnector:
             expected=expected,
             tag_errors=errors,
             notices=tuple(notices),
+            missed={"device": overflows} if overflows else {},
         )
 
     def _failed(self, failures: list[Failure]) -> Reading:

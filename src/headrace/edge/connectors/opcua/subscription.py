@@ -138,11 +138,17 @@ class Subscription:
         self._quiet_s = 0.0
         self._retry_s = math.inf
         self.notices: list[tuple[str, str]] = []
+        self._missing = 0
 
     def take_notices(self) -> list[tuple[str, str]]:
         """Notices since the last call."""
         notices, self.notices = self.notices, []
         return notices
+
+    def take_missing(self) -> int:
+        """Notification messages that never came, by their numbers; each is given once."""
+        missing, self._missing = self._missing, 0
+        return missing
 
     async def create(self) -> None:
         """Create the subscription at the server; it has no items yet."""
@@ -287,6 +293,8 @@ class Subscription:
         expected = 1 if last == 2**32 - 1 else last + 1
         if number != expected:
             missing = (number - expected) % (2**32 - 1)
+            # A number that went back is not four billion messages: one at least is not as it should be.
+            self._missing += missing if missing < 2**31 else 1
             self.notices.append(
                 ("EDGE-2019", f"{missing} notification messages are missing before {number}")
             )

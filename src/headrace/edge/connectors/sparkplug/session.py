@@ -37,6 +37,7 @@ from headrace.edge.connectors.sparkplug.config import (
     topic,
 )
 from headrace.edge.connectors.sparkplug.node import (
+    AliasTable,
     EdgeNode,
     Held,
     KnownMetric,
@@ -53,6 +54,7 @@ from headrace.edge.connectors.sparkplug.payload import (
     unit_of,
 )
 from headrace.edge.connectors.sparkplug.schema import Payload
+from headrace.edge.connectors.sparkplug.template import Match, Template
 from headrace.edge.connectors.sparkplug.wire import decode_runs
 from headrace.model import status as codes
 from headrace.model.errors import Refused
@@ -221,21 +223,26 @@ class HostSession:
         careful way."""
         if not node.online or node.in_doubt or (device_id and device_id not in node.born):
             return False
+        table = node.table(device_id)
+        known = table.template(payload)
+        if known is not None:
+            return self._take_match(node, table, *known, received_us)
         message = decode_runs(payload)
         if message is None or message.seq != node.next_seq or node.reorder:
             return False
         if message.timestamp_ms < node.birth_ms:
             return False
-        table = node.table(device_id)
-        tags = [table.tags(run) for run in message.runs]
+        tags = [table.tags(run.alias, run.datatype) for run in message.runs]
         if any(each is None for each in tags):
             return False
         node.next_seq = (node.next_seq + 1) % SEQ_COUNT
+        table.in_use = True
         for run, tag_id in zip(message.runs, tags, strict=True):
             assert tag_id is not None
             at_us = np.where(run.at_ms == 0, message.timestamp_ms, run.at_ms) * 1_000
-            table.last_us[run.alias] = at_us
             declared = tag_id >= 0
+            # Of declared ones only: the first value of a later tag is news, whatever its time.
+            table.last_us[run.alias[declared]] = at_us[declared]
             count = int(declared.sum())
             node.undeclared += len(tag_id) - count
             self._out.expected += count
@@ -245,6 +252,26 @@ class HostSession:
                 self._out.columns.add_block(
                     tag_id[declared], at_us[declared], run.value[declared], received_us
                 )
+        return True
+
+    def _take_match(
+        self,
+        node: EdgeNode,
+        table: AliasTable,
+        template: Template,
+        message: Match,
+        received_us: int,
+    ) -> bool:
+        """Take a message of a known layout when it is the next one."""
+        if message.seq != node.next_seq or node.reorder or message.timestamp_ms < node.birth_ms:
+            return False
+        node.next_seq = (node.next_seq + 1) % SEQ_COUNT
+        table.in_use = True
+        at_us = message.timestamp_ms * 1_000
+        table.last_us[template.alias] = at_us
+        node.undeclared += template.undeclared
+        self._out.expected += len(message.values)
+        self._out.columns.add_moment(template.tag_bytes, at_us, message.values, received_us)
         return True
 
     def _sequence(self, node: EdgeNode, message: Held, now_s: float) -> None:
@@ -297,6 +324,8 @@ class HostSession:
             return False
         if message.kind not in ("NDATA", "DDATA"):
             return True
+        if any(metric.alias in node.changed for metric in message.payload.metrics):
+            return True  # we do not know which of several births it belongs to
         return not _same_meaning(message, node.former_alias, node)
 
     def _apply(self, node: EdgeNode, message: Held, now_s: float) -> None:
@@ -326,6 +355,8 @@ class HostSession:
         missing = node.next_seq
         waiting = sorted(node.reorder, key=lambda seq: (seq - missing) % SEQ_COUNT)
         reason = f"message {missing} of its sequence is missing"
+        span = (waiting[-1] - missing) % SEQ_COUNT + 1 if waiting else 1
+        self._out.gaps += span - len(waiting)
         for seq in waiting:
             self._keep_orphan(node, node.reorder[seq])
         node.reorder.clear()
@@ -337,12 +368,20 @@ class HostSession:
             self._device_stale(node, message.device_id, message.received_us)
         if message.kind not in ("NDATA", "DDATA"):
             return  # births are superseded by the births that we asked for
+        if node.overtaken_ms >= 0 or self._is_from_before(node, message):
+            # Births that we did not use may have changed what its aliases mean.
+            self._say_lost(f"messages of {node.title} could not be understood: births of two times")
+            return
         if not node.orphans:
             node.old_alias = node.alias
         if len(node.orphans) < ORPHANS_MAX:
             node.orphans.append(message)
             return
+        self._out.gaps += 1
         text = f"{node.title} sent more than {ORPHANS_MAX} messages without the births we asked for"
+        self._say_lost(text)
+
+    def _say_lost(self, text: str) -> None:
         if ("EDGE-4211", text) not in self._out.notices:
             self._out.notices.append(("EDGE-4211", text))
 
@@ -379,6 +418,13 @@ class HostSession:
             text = f"the NBIRTH of {node.title} has no valid seq; it was not used"
             self._out.notices.append(("EDGE-4201", text))
             return
+        if self._is_overtaken(node, payload):
+            text = f"an NBIRTH of {node.title} is older than the births in force: not used"
+            self._out.notices.append(("EDGE-4216", text))
+            node.in_doubt = True
+            node.rebirth_not_before_s = min(node.rebirth_not_before_s, now_s)
+            self._ask_rebirth(node, now_s, "births that are older than those in force")
+            return
         if node.bd_seq is not None:  # the first birth is nothing to tell
             again = "again " if node.online else ""
             text = f"{node.title} was born {again}(bdSeq {bd_seq})"
@@ -391,14 +437,24 @@ class HostSession:
         node.rebirth_due, node.in_doubt, node.rebirth_tries = False, False, 0
         node.rebirth_not_before_s = node.rebirth_sent_s + self._rebirth_interval_s
         node.drop_tables()
-        node.former_alias = node.alias or node.former_alias
-        node.alias, node.birth_ms = {}, payload.timestamp
+        node.retire_aliases()
+        node.alias, node.birth_ms, node.overtaken_ms = {}, payload.timestamp, -1
         give_up_s = now_s + self._reorder_timeout_s + 1.0
         node.awaited = dict.fromkeys(node.born | set(node.awaited), give_up_s)
         node.born = set()
         self._learn(node, "", payload)
         self._take_birth(node, "", message)
         self._use_orphans(node, "", now_s)
+
+    def _is_overtaken(self, node: EdgeNode, payload: Any) -> bool:
+        """It was on its way for longer than newer births, and its aliases may mean other metrics. When
+        later ones are older too, the node's clock was set back."""
+        if not node.online or not payload.HasField("timestamp"):
+            return False
+        if payload.timestamp >= node.birth_ms or payload.timestamp > node.overtaken_ms >= 0:
+            return False
+        node.overtaken_ms = payload.timestamp
+        return True
 
     def _dbirth(self, node: EdgeNode, message: Held, now_s: float) -> None:
         node.born.add(message.device_id)
@@ -488,7 +544,7 @@ class HostSession:
         node.reorder.clear()
         node.online, node.bd_seq = False, None
         node.drop_tables()
-        node.former_alias = node.alias or node.former_alias
+        node.retire_aliases()
         node.alias, node.born, node.awaited = {}, set(), {}
         node.rebirth_due = node.in_doubt = False
         for device_id in list(node.wanted):
@@ -518,6 +574,7 @@ class HostSession:
 
     def _data(self, node: EdgeNode, message: Held, now_s: float) -> None:
         device_id = message.device_id
+        node.settle_table(device_id)
         if device_id and device_id not in node.born:
             self._ask_rebirth(node, now_s, f"data of the device {device_id!r} before its birth")
             return

@@ -20,12 +20,12 @@ from headrace.model.sample import Float64Array, Int64Array
 RUN_MIN: Final = 4
 _BYTES_MIN: Final = 800  # below, the protobuf runtime is quicker
 _METRIC: Final = 0x12
-_TIMESTAMP: Final = 0x08
-_SEQ: Final = 0x18
+TIMESTAMP: Final = 0x08
+SEQ: Final = 0x18
 _ALIAS: Final = 0x10
 _AT: Final = 0x18
 _DATATYPE: Final = 0x20
-_VALUES: Final = {
+VALUES: Final = {
     0x69: ("<f8", int(DataType.DOUBLE)),
     0x65: ("<f4", int(DataType.FLOAT)),
 }
@@ -57,7 +57,7 @@ class DataMessage(NamedTuple):
     runs: list[Run]
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """Where a metric's parts are, in bytes from the metric's own tag."""
 
     size: int
@@ -68,6 +68,11 @@ class _Layout(NamedTuple):
     at: tuple[int, int]
     value: int
     kind: int
+
+    @property
+    def states_type(self) -> bool:
+        """It states its type, in one byte just before the value's own tag."""
+        return len(self.fixed) > 5
 
 
 def decode_runs(body: bytes) -> DataMessage | None:
@@ -86,7 +91,7 @@ def decode_runs(body: bytes) -> DataMessage | None:
     while at < end:
         tag = body[at]
         if tag == _METRIC:
-            layout = _layout(body, at)
+            layout = layout_at(body, at)
             if layout is None:
                 return None
             rows = _rows(table, at, layout)
@@ -97,17 +102,17 @@ def decode_runs(body: bytes) -> DataMessage | None:
                 return None
             runs.append(run)
             at += len(rows) * layout.size
-        elif tag in (_TIMESTAMP, _SEQ):
-            value, at = _varint(body, at + 1)
+        elif tag in (TIMESTAMP, SEQ):
+            value, at = varint(body, at + 1)
             if value < 0:
                 return None
-            timestamp_ms, seq = (value, seq) if tag == _TIMESTAMP else (timestamp_ms, value)
+            timestamp_ms, seq = (value, seq) if tag == TIMESTAMP else (timestamp_ms, value)
         else:
             return None
     return DataMessage(timestamp_ms, seq, runs) if runs and timestamp_ms > 0 <= seq else None
 
 
-def _varint(body: bytes, at: int) -> tuple[int, int]:
+def varint(body: bytes, at: int) -> tuple[int, int]:
     """The number at ``at`` and where it ends; -1 when it is cut off or longer than 9 bytes."""
     value = shift = 0
     while at < len(body) and shift < 63:
@@ -120,7 +125,7 @@ def _varint(body: bytes, at: int) -> tuple[int, int]:
     return -1, at
 
 
-def _layout(body: bytes, start: int) -> _Layout | None:
+def layout_at(body: bytes, start: int) -> Layout | None:
     """The layout of the metric at ``start``, when it has just alias, time, type and value."""
     if start + 2 > len(body) or body[start + 1] >= 128:
         return None
@@ -136,11 +141,11 @@ def _layout(body: bytes, start: int) -> _Layout | None:
     while at < stop:
         tag = body[at]
         fixed.append(at - start)
-        if tag in _VALUES:
+        if tag in VALUES:
             width = 8 if tag == 0x69 else 4
             if at + 1 + width != stop or _ALIAS not in spans or _AT not in spans:
                 return None
-            return _Layout(
+            return Layout(
                 size,
                 tuple(fixed),
                 tuple(more),
@@ -152,7 +157,7 @@ def _layout(body: bytes, start: int) -> _Layout | None:
             )
         if tag not in (_ALIAS, _AT, _DATATYPE) or tag in spans:
             return None
-        value, after = _varint(body, at + 1)
+        value, after = varint(body, at + 1)
         if value < 0 or after > stop or (tag == _AT and after - at - 1 > _AT_BYTES_MAX):
             return None
         spans[tag] = (at + 1 - start, after - start)
@@ -165,7 +170,7 @@ def _layout(body: bytes, start: int) -> _Layout | None:
     return None
 
 
-def _rows(table: _Bytes, start: int, layout: _Layout) -> npt.NDArray[np.uint8]:
+def _rows(table: _Bytes, start: int, layout: Layout) -> npt.NDArray[np.uint8]:
     """The rows from ``start`` on that have the layout, shape (n, size)."""
     count = (len(table) - start) // layout.size
     rows = table[start : start + count * layout.size].reshape(count, layout.size)
@@ -177,11 +182,11 @@ def _rows(table: _Bytes, start: int, layout: _Layout) -> npt.NDArray[np.uint8]:
     return rows if good.all() else rows[: int(np.argmin(good))]
 
 
-def _run(rows: npt.NDArray[np.uint8], layout: _Layout) -> Run | None:
+def _run(rows: npt.NDArray[np.uint8], layout: Layout) -> Run | None:
     if layout.alias[1] - layout.alias[0] > _AT_BYTES_MAX:
         return None
-    dtype, datatype = _VALUES[layout.kind]
-    if len(layout.fixed) > 5:  # it states its type: at the byte before the value's own tag
+    dtype, datatype = VALUES[layout.kind]
+    if layout.states_type:
         stated = int(rows[0, layout.value - 2])
         if stated != datatype:
             return None
