@@ -1,7 +1,8 @@
 """Decode Sparkplug NDATA: ours (session to batch) against a gateway's loop with a dict a metric.
 
 Both take the same bytes in the same process, turn and turn about, and are checked to give the same
-values. Prints one JSON line: metrics per second of both, and our ratio.
+values. Prints one JSON line: metrics per second of CPU of both, which other work on the machine disturbs
+less than seconds, and our ratio.
 """
 
 from __future__ import annotations
@@ -53,12 +54,12 @@ def ours(births: bytes, bodies: list[bytes], metrics: int) -> tuple[float, float
     session.receive(topic("NBIRTH", "bench", "node"), births, NOW_MS * 1_000, 0.0)
     gathered.columns.take()
     total = 0.0
-    start = time.perf_counter()
+    start = time.process_time()
     for number, body in enumerate(bodies):
         session.receive(DATA, body, NOW_MS * 1_000, 0.0)
         if number % 100 == 99:
             total += float(gathered.columns.take()["value"].sum())
-    taken = time.perf_counter() - start
+    taken = time.process_time() - start
     return taken, total + float(gathered.columns.take()["value"].sum())
 
 
@@ -71,7 +72,7 @@ def peer(births: bytes, bodies: list[bytes]) -> tuple[float, float]:
     }
     kept: list[dict[str, Any]] = []
     total = 0.0
-    start = time.perf_counter()
+    start = time.process_time()
     for number, body in enumerate(bodies):
         payload = Payload.FromString(body)
         for metric in payload.metrics:
@@ -90,7 +91,7 @@ def peer(births: bytes, bodies: list[bytes]) -> tuple[float, float]:
         if number % 100 == 99:
             total += sum(each["value"] for each in kept)
             kept.clear()
-    taken = time.perf_counter() - start
+    taken = time.process_time() - start
     return taken, total + sum(each["value"] for each in kept)
 
 
@@ -123,7 +124,7 @@ def main() -> None:
     arguments = parser.parse_args()
     result = {
         "name": "connector_sparkplug",
-        "unit": "metrics per second",
+        "unit": "metrics per second of CPU",
         **compare(arguments.messages, arguments.metrics, arguments.rounds),
         "metrics_a_message": arguments.metrics,
         "small": compare(arguments.messages, arguments.small, arguments.rounds),

@@ -230,10 +230,11 @@ async def frames_in(bus: Bus) -> list[LogMessage]:
 
 
 def frame(sequence: int, rows: int) -> pl.DataFrame:
+    """Values that do not compress, so that a bound in bytes is reached after few frames."""
     start_us = 1_700_000_000_000_000 + sequence * 1_000_000
     return make_batch(
         np.ones(rows, dtype=np.int64),
         start_us + np.arange(rows, dtype=np.int64),
-        np.full(rows, float(sequence)),
+        np.random.default_rng(sequence).random(rows),
         received_timestamp_us=start_us,
     )

@@ -57,6 +57,17 @@ def test_a_batch_comes_out_of_its_envelope_unchanged(samples):
     assert back["value"].null_count() == sum(sample[2] is None for sample in samples)
 
 
+@pytest.mark.parametrize("height", [0, 1, 100, 299, 300, 10_000])
+def test_a_batch_of_any_length_comes_out_unchanged(height):
+    at_us = np.arange(height, dtype=np.int64)
+    batch = make_batch(at_us + 1, at_us, at_us * 0.5, received_timestamp_us=7)
+    body = envelope.encode(batch)
+    assert_frame_equal(envelope.decode(body), batch)
+    if 0 < height < 10_000:
+        with pytest.raises(Corrupt, match="BUS-1001"):
+            envelope.decode(body[: len(body) // 2])
+
+
 @given(some.binary(max_size=300))
 def test_foreign_bytes_are_corrupt_and_nothing_else(body):
     with pytest.raises(Corrupt):

@@ -10,10 +10,12 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-from site_fixture import CLOCK, PASSWORD, RunningSite
+from site_fixture import CLOCK, PASSWORD, SUBJECTS, RunningSite
 
+from headrace.bus.client import Bus
 from headrace.client import Site, connect
 from headrace.model.errors import Misconfigured, Refused, Transient
+from headrace.model.health import EdgeLink, HubState
 from headrace.model.time import US_PER_S, to_datetime
 from headrace.security.identity import Identity
 from headrace.security.policy import Role
@@ -211,8 +213,38 @@ def test_metrics_count(running_site: RunningSite, client: Site) -> None:
 
 def test_openapi_names_every_route(running_site: RunningSite) -> None:
     paths = httpx.get(f"{running_site.url}/api/openapi.json").json()["paths"]
-    for route in ("tags", "samples", "aggregate", "last", "connections", "events", "write"):
+    for route in (
+        "tags",
+        "samples",
+        "aggregate",
+        "last",
+        "connections",
+        "edges",
+        "events",
+        "write",
+    ):
         assert f"/api/v1/{route}" in paths
+
+
+def test_edges_show_whether_they_run_what_they_should(running_site: RunningSite) -> None:
+    bearer = {"Authorization": f"Bearer {token(running_site, 'viewer')}"}
+    link = EdgeLink(edge="north", domain="north-1", joined_us=1, connected_us=2, desired_hash="a")
+
+    async def send(bus: Bus) -> None:
+        state = HubState(at_us=1, edges=[link])
+        await bus.publish(SUBJECTS.hub_health(), state)
+        await bus.client.flush()
+
+    def rows() -> list[dict[str, Any]]:
+        running_site.with_bus(send)
+        return httpx.get(f"{running_site.url}/api/v1/edges", headers=bearer).json()["edges"]
+
+    from waiting import until_sync
+
+    until_sync(lambda: [row["edge"] for row in rows()] == ["north"], what="the edge is listed")
+    assert rows()[0]["runs_desired"] is False
+    link.running_hash = "a"
+    until_sync(lambda: rows()[0]["runs_desired"] is True, what="it follows")
 
 
 def test_an_aggregate_is_that_of_the_historian(running_site: RunningSite, client: Site) -> None:

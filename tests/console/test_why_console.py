@@ -36,7 +36,7 @@ from headrace.model.folder import DataFolder
 from headrace.model.sample import make_batch
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock, to_datetime
-from headrace.model.why import ScreenFacts, WhyTag
+from headrace.model.why_facts import ScreenFacts, WhyTag
 from headrace.security.identity import Identity
 from headrace.site.why import ask_console
 

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from bookkeeping import check_closed
 from installation import Installation
 
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
 from headrace.historian.reader import open_reader
 from headrace.model.folder import DataFolder
+from headrace.model.time import SystemClock
 from headrace.site.registry import Registry
 from waiting import until_sync
 
@@ -76,12 +78,15 @@ def test_ctrl_c_stops_all_and_a_second_start_goes_on(demo: Installation):
     before = len(last_statuses(demo.folder))
     first_url = demo.url
     demo.stop()
+    stopped_us = SystemClock().now_us()
     assert "All processes stopped" in demo.output
     demo.start()
     assert demo.url == first_url, "devices and people find the same ports again"
     assert "one-time password" not in demo.output
     assert len(last_statuses(demo.folder)) >= before
     assert httpx.get(f"{demo.url}/api/v1/health").status_code == 200
+    sums = check_closed(demo.folder, stopped_us)
+    assert sums["dropped_edge_killed"] == sums["read_untold"] == 0, "an orderly end is no kill"
 
 
 def test_a_killed_supervisor_leaves_nothing_that_blocks_the_next_start(demo: Installation):
@@ -89,17 +94,20 @@ def test_a_killed_supervisor_leaves_nothing_that_blocks_the_next_start(demo: Ins
     family = demo.family()
     os.kill(demo.process.pid, signal.SIGKILL)
     demo.process.wait()
+    killed_us = SystemClock().now_us()
     demo.start()
     until_sync(
         lambda: not [p for p in family if p.is_running() and p.status() != "zombie"],
         15,
         "processes of the killed supervisor",
     )
+    check_closed(demo.folder, killed_us)
 
 
 def test_a_broken_site_file_stops_nothing_and_is_said(demo: Installation, tmp_path: Path):
     file = demo.folder.site_file
     good = file.read_text()
+    until_sync(lambda: all(s >> 30 == 0 for s in last_statuses(demo.folder).values()), 40, "Good")
     try:
         file.write_text(good + "\n[[tag]]\npath = 'only_one'\nconnection = 'nowhere'\n")
         until_sync(lambda: site_errors(demo.folder) != [], 10, "errors of the site file")

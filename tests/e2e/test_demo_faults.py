@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import polars as pl
 import pytest
+from bookkeeping import check_closed
 from installation import Installation
 from observing import CLOCK, Observer
 from silent_proxy import SilentProxy
@@ -420,3 +421,11 @@ def test_a_refused_user_needs_a_person_and_a_right_one_gets_in(demo: Installatio
         edit.remove_connection("guarded", with_tags=True)
         edit.save()
     until_sync(lambda: seen.connection("guarded") is None, 20, "it is gone")
+
+
+def test_the_books_of_all_that_close(demo: Installation):
+    """Whatever was done to the machines above: once the edge is another one, nothing is unexplained."""
+    killed_us = CLOCK.now_us()
+    demo.kill("edge")
+    sums = check_closed(demo.folder, killed_us)
+    assert sums["stored"] > 1_000

@@ -115,7 +115,7 @@ class Bench:
         self._thread.join()
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(90)
 
     async def _drive(self) -> None:
         """Values that change twice a second."""
@@ -166,7 +166,9 @@ class Bench:
         try:
             until_sync(named, timeout_s, hop)
         except AssertionError as error:
-            raise AssertionError(f"wanted {hop} {reasons}, got {seen}: {last}") from error
+            raise AssertionError(
+                f"wanted {hop} {reasons}, got {seen}: {last}\n{self.installation.logs()}"
+            ) from error
         return last
 
     # -- breaking -----------------------------------------------------------------------------

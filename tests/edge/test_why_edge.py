@@ -21,7 +21,8 @@ from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.time import US_PER_S, SystemClock
-from headrace.model.why import BusFacts, EdgeFacts, Facts, WhyTag, diagnose
+from headrace.model.why import diagnose
+from headrace.model.why_facts import BusFacts, EdgeFacts, Facts, WhyTag
 from waiting import until
 
 SUBJECTS = Subjects("acme", "mill")

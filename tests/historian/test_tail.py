@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import polars as pl
+import pytest
 from historian_samples import START_US, publish, same, wave
 from store import Store
 
@@ -10,6 +11,7 @@ from headrace.bus.broker import BrokerAddress, prepare_address, start_broker, st
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.log import log_info
 from headrace.bus.subjects import SAMPLES_STREAM
+from headrace.historian import tail as tail_module
 from headrace.historian.commit import Chunk
 from headrace.historian.index import TableIndex
 from headrace.historian.layout import app_id
@@ -29,7 +31,7 @@ async def test_what_does_not_fit_in_memory_goes_to_disk_and_is_still_read(
     for n, batch in enumerate(batches):
         await publish(bus, batch, epoch=1, sequence=n + 1)
     await tail.catch_up()
-    segments = tail.segments(None)
+    segments = tail.segments(None) or []
     assert sum(s.rows for s in segments if s.batch is not None) <= 2_500
     assert any(s.path is not None for s in segments)
     reader = Reader(folder.table, tail, index)
@@ -44,6 +46,31 @@ async def test_what_does_not_fit_in_memory_goes_to_disk_and_is_still_read(
     store.committer.commit(chunk, app_id(SAMPLES_STREAM, info.created_us))
     same(reader.read(range(1, 11), 0, START_US * 2), pl.concat(batches))
     assert tail.rows < 15_000, "what the table has is forgotten"
+    await tail.close()
+
+
+async def test_what_the_table_has_is_forgotten_while_nobody_reads(
+    folder: DataFolder, bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that took its snapshot before looks at the table again, and misses nothing."""
+    monkeypatch.setattr(tail_module, "FORGET_ROWS", 1_000)
+    index = TableIndex(folder.table)
+    tail = Tail(bus, index)
+    await tail.start()
+    reader = Reader(folder.table, tail, index)
+    store = Store(folder)
+    app = app_id(SAMPLES_STREAM, (await log_info(bus)).created_us)
+    before = index.refresh()
+    batches = [wave(10, 50, first=50 * n) for n in range(12)]
+    for n, batch in enumerate(batches):
+        await publish(bus, batch, epoch=1, sequence=n + 1)
+        await tail.catch_up()
+        chunk = Chunk(n)
+        chunk.take(n + 1, batch, 1, 0.0)
+        store.committer.commit(chunk, app)
+    assert tail.rows < 3_000, "of 6,000 samples"
+    assert tail.segments(before.committed(app)) is None
+    same(reader.read(range(1, 11), 0, START_US * 2), pl.concat(batches))
     await tail.close()
 
 

@@ -100,13 +100,13 @@ async def test_a_log_that_fills_up_forgets_what_is_stored_early(
     folder: DataFolder, bus: Bus
 ) -> None:
     info = await bus.stream.stream_info(SAMPLES_STREAM)
-    info.config.max_bytes = 60_000
+    info.config.max_bytes = 20_000
     await bus.stream.update_stream(info.config)
     async with writing(folder, bus, AT_ONCE) as running:
         for n in range(5):
             last = await publish(bus, wave(10, 20, first=20 * n), epoch=1, sequence=n + 1)
         await until(lambda: running.writer.state.committed_sequence == last)
-        assert (await log_info(bus)).bytes > 30_000
+        assert (await log_info(bus)).bytes > 10_000
         await running.look(2)
         await until_messages(bus, 0)
         assert [text[:9] for text in running.reported] == ["HIST-1024"]

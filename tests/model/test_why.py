@@ -13,8 +13,8 @@ from hypothesis import strategies as some
 from headrace.model import status as st
 from headrace.model.health import ConnectionState, HistorianState
 from headrace.model.time import US_PER_S
-from headrace.model.why import (
-    HOPS,
+from headrace.model.why import HOPS, diagnose
+from headrace.model.why_facts import (
     BusFacts,
     EdgeFacts,
     Facts,
@@ -22,7 +22,6 @@ from headrace.model.why import (
     TableFacts,
     WhyTag,
     WriterFacts,
-    diagnose,
 )
 
 NOW = 1_700_000_000 * US_PER_S

@@ -29,7 +29,8 @@ from headrace.historian.reader import open_reader
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock, to_datetime
-from headrace.model.why import Diagnosis, Hop, ScreenFacts, TableFacts, WhyTag, diagnose
+from headrace.model.why import Diagnosis, Hop, diagnose
+from headrace.model.why_facts import ScreenFacts, TableFacts, WhyTag
 from headrace.site.registry import Registry
 from headrace.site.why import Sources, ask_console, collect, find_tag
 

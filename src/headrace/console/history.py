@@ -18,7 +18,7 @@ from headrace.historian.reader import Reader
 from headrace.model.calendar import PlantCalendar
 from headrace.model.sample import Int64Array
 from headrace.model.time import US_PER_MS
-from headrace.model.why import TableFacts
+from headrace.model.why_facts import TableFacts
 from headrace.site.formulas import equipment_of, quantities_of
 
 READS_AT_ONCE: Final = 4
@@ -64,15 +64,6 @@ class History:
                 self._reader.aggregate, tag_ids, name, start_us, end_us, every_us
             )
 
-    async def downsample(
-        self, tag_id: int, start_us: int, end_us: int, points: int
-    ) -> pl.DataFrame:
-        """At most ``points`` buckets of one tag, each with its minimum and maximum."""
-        async with self._turns:
-            return await asyncio.to_thread(
-                self._reader.downsample, tag_id, start_us, end_us, points
-            )
-
     async def formula(
         self,
         text: str,
@@ -105,6 +96,15 @@ class History:
 
         async with self._turns:
             return await asyncio.to_thread(work)
+
+    async def downsample(
+        self, tag_id: int, start_us: int, end_us: int, points: int
+    ) -> pl.DataFrame:
+        """At most ``points`` buckets of one tag, each with its minimum and maximum."""
+        async with self._turns:
+            return await asyncio.to_thread(
+                self._reader.downsample, tag_id, start_us, end_us, points
+            )
 
     async def screen(
         self, tag_id: int, start_us: int, end_us: int, points: int, scan_interval_ms: int

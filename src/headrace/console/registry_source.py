@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.console.site_view import TagView
-from headrace.model.why import WhyTag
+from headrace.model.why_facts import WhyTag
 from headrace.site.registry import EquipmentNode, Registry
 from headrace.site.why import find_tag
 

@@ -33,7 +33,7 @@ from headrace.model.health import (
 )
 from headrace.model.historians import together
 from headrace.model.time import US_PER_S, Clock
-from headrace.model.why import WhyTag
+from headrace.model.why_facts import WhyTag
 from headrace.site.keeper import ERRORS_KEY
 from headrace.site.model import Problem
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from headrace.console.sources import Sources
-from headrace.model.why import Diagnosis, ScreenFacts, TableFacts, WhyTag, diagnose
+from headrace.model.why import Diagnosis, diagnose
+from headrace.model.why_facts import ScreenFacts, TableFacts, WhyTag
 from headrace.site import why as site_why
 
 

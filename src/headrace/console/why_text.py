@@ -25,7 +25,8 @@ class WhyText:
 
     Example:
         >>> from datetime import UTC
-        >>> from headrace.model.why import Facts, WhyTag, diagnose
+        >>> from headrace.model.why import diagnose
+        >>> from headrace.model.why_facts import Facts, WhyTag
         >>> answer = diagnose(Facts(at_us=0, tag=WhyTag(tag_id=7, path="a/b")))
         >>> WhyText(Texts("en"), answer, UTC).headline()[:33]
         'Bus: the broker does not answer. '

@@ -36,7 +36,7 @@ from headrace.model.errors import HeadraceError, Refused, Transient
 from headrace.model.health import ConnectionState, EdgeLog, EdgeState, Event, Severity
 from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
-from headrace.model.why import EdgeFacts
+from headrace.model.why_facts import EdgeFacts
 
 EVENTS_WAITING_MAX: Final = 1_000
 HEALTH_INTERVAL_S: Final = 1.0

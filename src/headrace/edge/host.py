@@ -47,7 +47,7 @@ from headrace.model.errors import (
 from headrace.model.health import ConnectionState, ConnectionStateName, Event, Severity
 from headrace.model.ledger import MARKS, SUBSCRIPTION
 from headrace.model.time import US_PER_S, Clock
-from headrace.model.why import EdgeFacts
+from headrace.model.why_facts import EdgeFacts
 
 BACK_OFF_FIRST_S: Final = 0.5
 BACK_OFF_MAX_S: Final = 30.0

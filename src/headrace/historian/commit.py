@@ -166,6 +166,7 @@ class Committer:
         """
         if self._is_committed(chunk, app):  # only the last sync failed
             self._table.sync()
+            self._marks.advance(*identity(sort_unique(concat_batches(chunk.batches))))
             self._settle(app, chunk.sequence)
             return Committed(chunk.sequence, chunk.rows, chunk.rows, 0, len(chunk.corrupt), 0)
         dropped_quarantine = self._put_in_quarantine(chunk.corrupt)
@@ -195,8 +196,8 @@ class Committer:
 
     def _is_committed(self, chunk: Chunk, app: str) -> bool:
         """The number alone does not tell: a restored log gives the same numbers to other messages."""
-        stored_us = self._table.snapshot.log_time_us(app, self._table.partition)
-        return self._table.committed(app) == chunk.sequence and stored_us == chunk.at_us
+        at_us = self._table.snapshot.log_time_us(app, self._table.partition)
+        return self._table.committed(app) == chunk.sequence and at_us == chunk.at_us
 
     def _put_in_table(
         self, rows: pl.DataFrame, position: tuple[str, int], at_us: int, counts: dict[str, int]

@@ -12,7 +12,7 @@ from deltalake.exceptions import DeltaError
 from headrace.historian.reader import Reader
 from headrace.model.errors import HeadraceError
 from headrace.model.time import US_PER_S
-from headrace.model.why import TableFacts
+from headrace.model.why_facts import TableFacts
 
 CATCH_UP_S: Final = 2.0
 LOOK_BACK_US: Final = 600 * US_PER_S

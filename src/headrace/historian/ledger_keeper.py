@@ -23,6 +23,7 @@ from headrace.model.time import Clock, to_datetime
 Report = Callable[[Literal["info", "warning", "error"], str, str, str], None]
 
 WAIT_S: Final = 0.5
+LAST_WAIT_S: Final = 0.1
 RETRY_S: Final = 1.0
 OPEN_PAGES_S: Final = 2.0
 CHECK_S: Final = 5.0
@@ -92,7 +93,7 @@ class LedgerKeeper:
             while not done.is_set():
                 await self._take(reader, info.created_us)
                 await self._turn()
-            while await self._take(reader, info.created_us):
+            while await self._take(reader, info.created_us, LAST_WAIT_S):
                 pass
             await self._take_open_pages()
             await asyncio.to_thread(self.check)
@@ -100,8 +101,8 @@ class LedgerKeeper:
         finally:
             await reader.close()
 
-    async def _take(self, reader: LogReader, stream_us: int) -> int:
-        messages = await reader.next(WAIT_S)
+    async def _take(self, reader: LogReader, stream_us: int, wait_s: float = WAIT_S) -> int:
+        messages = await reader.next(wait_s)
         pages = []
         for message in messages:
             if ".ledger.edge." not in message.subject:

@@ -115,12 +115,25 @@ class Reader:
         )
 
     def view(self) -> View:
-        """The state of now; the snapshot is taken before the tail, so nothing falls between."""
+        """The state of now; the snapshot is taken before the tail, so nothing falls between.
+
+        Raises:
+            Transient: HIST-1045 when the table is older than it was.
+        """
         snapshot = self._index.refresh()
         if self._tail is None or not self._tail.app:
             return View(snapshot, ())
         app = self._tail.app
-        return View(snapshot, tuple(self._tail.segments(snapshot.committed(app))), app)
+        for _ in range(TRIES):
+            segments = self._tail.segments(snapshot.committed(app))
+            if segments is not None:
+                return View(snapshot, tuple(segments), app)
+            snapshot = self._index.refresh(force=True)  # the tail knew a newer commit
+        raise Transient(
+            "HIST-1045",
+            f"the table in {self._table} is older than what was read of it before",
+            "Was it restored from a backup? Start the console again.",
+        )
 
     def read(
         self, tag_ids: Sequence[int], start_us: int, end_us: int, limit: int | None = None

@@ -36,6 +36,7 @@ ROWS_MAX: Final = 2_000_000
 SPILL_ROWS_MAX: Final = 200_000_000
 SEGMENTS_MERGE: Final = 8
 WAIT_S: Final = 0.25
+FORGET_ROWS: Final = 100_000
 _log = logging.getLogger(__name__)
 
 Report = Callable[[Severity, str, str, str], None]
@@ -94,6 +95,8 @@ class Tail:
         self._segments: list[Segment] = []
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._spilled = 0
+        self._forgotten = 0
+        self._forget_at_rows = FORGET_ROWS
         self._task: asyncio.Task[None] | None = None
         self._arrived = asyncio.Event()
         self.app = ""
@@ -134,9 +137,12 @@ class Tail:
                 "See whether the broker is well: headrace status",
             ) from error
 
-    def segments(self, committed: int | None) -> list[Segment]:
-        """What came after ``committed``, oldest first; forgets what came before."""
+    def segments(self, committed: int | None) -> list[Segment] | None:
+        """What came after ``committed``, oldest first; forgets what came before. None when more was
+        forgotten meanwhile, for somebody who knew a newer state of the table: look at that first."""
         with self._lock:
+            if (committed or 0) < self._forgotten:
+                return None
             if committed is not None:
                 self._forget(committed)
             return list(self._segments)
@@ -153,6 +159,7 @@ class Tail:
                 self._spilled -= segment.rows
                 segment.path.unlink(missing_ok=True)  # open scans keep their descriptor
         self._segments = [segment for segment in self._segments if segment.last > committed]
+        self._forgotten = committed
 
     async def _run(self) -> None:
         while True:
@@ -169,7 +176,7 @@ class Tail:
         app = app_id(SAMPLES_STREAM, info.created_us)
         if app != self.app:
             with self._lock:
-                self._segments = []
+                self._segments, self._forgotten = [], 0
             snapshot = await asyncio.to_thread(self._index.refresh, force=True)
             committed = snapshot.committed(app)
             start = max(info.first_sequence - 1, 0)
@@ -183,10 +190,18 @@ class Tail:
                 messages = [] if self._is_paused() else await log.next(WAIT_S)
                 if messages:
                     self._take(messages)
+                    await self._let_go()
                 elif not await self._same_stream(info.created_us):
                     return
         finally:
             await log.close()
+
+    async def _let_go(self) -> None:
+        """Forget now and then what the table has: nobody may be reading for days."""
+        if self.rows > self._forget_at_rows:
+            snapshot = await asyncio.to_thread(self._index.refresh)
+            self.segments(snapshot.committed(self.app))
+            self._forget_at_rows = self.rows + FORGET_ROWS
 
     async def _same_stream(self, created_us: int) -> bool:
         if self.paused:

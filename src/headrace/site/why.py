@@ -20,7 +20,7 @@ from headrace.bus.subjects import DESIRED_BUCKET, Subjects
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.health import HistorianState
 from headrace.model.time import Clock
-from headrace.model.why import (
+from headrace.model.why_facts import (
     BusFacts,
     EdgeFacts,
     Facts,

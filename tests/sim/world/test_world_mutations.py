@@ -12,11 +12,13 @@ import polars as pl
 import pytest
 
 from headrace.bus.log import LogReader, purge_log
+from headrace.edge.books import Cell
 from headrace.edge.connectors.sparkplug import session as session_module
 from headrace.edge.connectors.sparkplug.node import EdgeNode
 from headrace.edge.connectors.sparkplug.session import HostSession
 from headrace.edge.pipeline import Counts, Pipeline
 from headrace.edge.publisher import Lane
+from headrace.historian import ledger_store as ledger_store_module
 from headrace.historian.commit import Committer
 from headrace.historian.tail import Tail
 from headrace.historian.writer import Writer
@@ -79,9 +81,9 @@ def count_every_try(patch: pytest.MonkeyPatch) -> None:
     """A frame gets a new number with each try."""
     publish = Lane._publish
 
-    async def again(self: Lane, batch: pl.DataFrame, resume_us: int) -> None:
+    async def again(self: Lane, *frame: Any) -> None:
         self._sequence += 1
-        await publish(self, batch, resume_us)
+        await publish(self, *frame)
 
     patch.setattr(Lane, "_publish", again)
 
@@ -129,15 +131,32 @@ def lost_is_good(patch: pytest.MonkeyPatch) -> None:
 
 
 def miss_counts(patch: pytest.MonkeyPatch) -> None:
-    def take(self: Counts, due: int, came: int) -> None:
-        self.read += came
-        self.expected += max(due, came)
+    def miss(self: Counts, samples: int) -> None:
+        self.expected += samples
 
-    patch.setattr(Counts, "take", take)
+    patch.setattr(Counts, "miss", miss)
+
+
+def unnamed_misses(patch: pytest.MonkeyPatch) -> None:
+    def miss(self: Cell, cause: str, samples: int) -> None:
+        self.counts.expected += samples
+
+    patch.setattr(Cell, "miss", miss)
+
+
+def count_stored_twice(patch: pytest.MonkeyPatch) -> None:
+    tally = ledger_store_module.tally
+
+    def twice(known: Any, taken: Any, since_us: int = 0) -> None:
+        tally(known, taken, since_us)
+        for counts in known.values():
+            counts.stored += 1
+
+    patch.setattr(ledger_store_module, "tally", twice)
 
 
 def store_copies(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Committer, "_without_copies", lambda self, rows: rows)
+    patch.setattr(Committer, "_look_up", lambda self, rows, suspect: None)
 
 
 def position_before_rows(patch: pytest.MonkeyPatch) -> None:
@@ -261,6 +280,8 @@ BROKEN: list[tuple[Break, str, str, set[str], set[str]]] = [
     (narrower_values, "values", "chain", set(), set()),
     (lost_is_good, "invented", "chain", {"away", "refuse", "mute"}, set()),
     (miss_counts, "books", "chain", {"slow", "away", "mute"}, {"poll"}),
+    (unnamed_misses, "ledger", "chain", {"slow", "away", "mute"}, {"poll"}),
+    (count_stored_twice, "ledger", "chain", set(), set()),
     (store_copies, "doubled", "chain", {"restore"}, set()),
     (position_before_rows, "lost", "chain", {"kill_in_commit"}, set()),
     (purge_everything, "lost", "chain", set(), set()),

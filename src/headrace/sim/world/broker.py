@@ -96,6 +96,7 @@ class SimBroker:
         self.samples = Stream(SAMPLES_STREAM, clock.now_us())
         self.buckets: dict[str, dict[str, bytes]] = {}
         self.events = 0
+        self.pages: list[bytes] = []
         self._consumers: dict[str, Consumer] = {}
         self._snapshot: Stream | None = None
         self.on_down: list[Callable[[], None]] = []

@@ -14,22 +14,27 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import msgspec
+
 from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.subjects import Subjects, parse_batch
 from headrace.edge.agent import Agent
 from headrace.historian.commit import Committer
+from headrace.historian.ledger_store import LedgerStore, open_ledger
 from headrace.historian.reader import Reader
 from headrace.historian.scan import US_MAX, US_MIN, read_files
 from headrace.historian.tail import Tail
 from headrace.historian.writer import Writer, WriterSettings
 from headrace.model.desired import ConnectionConfig, EdgeConfig, HistorianConfig, TagConfig
 from headrace.model.errors import Corrupt, Terminal, Transient
-from headrace.model.time import US_PER_S
+from headrace.model.ledger import LedgerPage
+from headrace.model.tasks import end_tasks
+from headrace.model.time import US_PER_S, Clock, ManualClock
 from headrace.sim.world import checks
 from headrace.sim.world.broker import SimBroker, Stored
 from headrace.sim.world.checks import Facts, Frame, Row, Violation, rows_of
-from headrace.sim.world.clock import MachineClock
+from headrace.sim.world.clock import START_US, MachineClock
 from headrace.sim.world.devices import Message, SimConnectorType, SimDevice
 from headrace.sim.world.disk import RealStore, SimDisk, SimStore
 from headrace.sim.world.link import SimClient, open_sim_bus
@@ -39,6 +44,7 @@ from headrace.sim.world.trace import Trace
 
 DRAIN_MAX_S: Final = 120.0
 LOOK_S: Final = 1.0
+STOP_MAX_S: Final = 3.0
 NOTICE_S: Final = 3.0
 READ_S: Final = 2.5
 RESTART_S: Final = 0.5
@@ -46,6 +52,7 @@ CATCH_UP_S: Final = 5.0
 _ADDRESS: Final = BrokerAddress(0, 0, 0, "", "")
 _SUBJECTS: Final = Subjects("acme", "mill")
 _FLOOR: Final = 1 << 62
+_MUCH_LATER_US: Final = START_US + 86_400 * US_PER_S
 
 
 @dataclass
@@ -57,7 +64,7 @@ class Unit:
     process: Process
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     client: SimClient | None = None
-    held: bool = False
+    ended: bool = False
 
 
 class ChainWorld:
@@ -100,6 +107,7 @@ class ChainWorld:
         self._agent: Agent | None = None
         self._writer: Writer | None = None
         self._reader: tuple[Tail, Reader] | None = None
+        self._ledgers: list[LedgerStore] = []
         self._largest = 0
         self._is_calm = False
         self._units = {
@@ -183,6 +191,8 @@ class ChainWorld:
             types=lambda protocol: SimConnectorType(self._devices[protocol]),
         )
         self._agent = agent
+        if self.plan.ledger:
+            await agent.begin_ledger()
         await agent.apply(
             EdgeConfig(
                 enterprise="acme",
@@ -195,15 +205,18 @@ class ChainWorld:
             asyncio.create_task(agent.publish_events()),
             asyncio.create_task(agent.keep_marks()),
         ]
+        if self.plan.ledger:
+            tasks.append(asyncio.create_task(agent.keep_ledger()))
         await unit.stop.wait()
         await agent.stop()
-        for task in tasks:
-            task.cancel()
+        await end_tasks(*tasks)
+        await agent.end_ledger()
 
     async def _historian_main(self, unit: Unit) -> None:
         clock = self._clocks["historian"]
         table = self._store.open(clock)
-        committer = Committer(table, self._folder / "quarantine", clock)
+        ledger = self._open_ledger(clock) if self.plan.ledger else None
+        committer = Committer(table, self._folder / "quarantine", clock, ledger)
         bus = await self._open_bus(unit)
         self._writer = Writer(
             bus,
@@ -219,6 +232,10 @@ class ChainWorld:
             ),
         )
         await self._writer.run(unit.stop)
+
+    def _open_ledger(self, clock: Clock) -> LedgerStore:
+        self._ledgers.append(open_ledger(self._folder / "ledger.db", clock))
+        return self._ledgers[-1]
 
     async def _reader_main(self, unit: Unit) -> None:
         bus = await self._open_bus(unit)
@@ -243,6 +260,7 @@ class ChainWorld:
         try:
             await unit.main(unit)
             self.trace.note(unit.name, "ended")
+            unit.ended = True
         except (Terminal, Transient, OSError) as error:
             self.trace.note(unit.name, f"crashed: {error}")
             unit.process.kill()
@@ -251,7 +269,7 @@ class ChainWorld:
     def _start(self, unit: Unit) -> None:
         unit.process = self.loop.process(unit.name)
         unit.stop = asyncio.Event()
-        unit.held = False
+        unit.ended = False
         if unit.name == "historian":
             self._disk.process = unit.process
         self.trace.note(unit.name, "starts")
@@ -286,6 +304,8 @@ class ChainWorld:
             self.loop.run_until_complete(self._main())
         finally:
             self.loop.close()
+            for ledger in self._ledgers:
+                ledger.close()
 
     async def _main(self) -> None:
         for unit in self._units.values():
@@ -322,8 +342,7 @@ class ChainWorld:
         for unit in self._units.values():
             if unit.client is not None:
                 unit.client.ack_delay_s = 0.0
-            if not unit.process.alive:
-                self._start(unit)
+            self._begin_again(unit)
         await asyncio.sleep(1.0)
         for device in self._devices.values():
             device.silent = True
@@ -401,6 +420,25 @@ class ChainWorld:
         self._complain(checks.check_writer_books(facts, self._store.counters()))
         if self._reader is not None:
             await self._read_now(*self._reader)
+        if self.plan.ledger and not self.facts.restored:
+            await self._check_ledger()  # else what the backup lacks is unexplained, and an alarm
+
+    async def _check_ledger(self) -> None:
+        """Close the books as an edge that stops does, and lay both sides beside each other."""
+        edge = self._units["edge"]
+        edge.stop.set()
+        end_s = self.loop.time() + DRAIN_MAX_S
+        while not edge.ended or self._in_motion():
+            await asyncio.sleep(0.25)
+            if self.loop.time() > end_s:
+                self._complain(
+                    [Violation("progress", f"the edge has not ended; {self._in_motion()}")]
+                )
+                return
+        pages = [msgspec.json.decode(page, type=LedgerPage) for page in self._broker.pages]
+        books = self._open_ledger(ManualClock(_MUCH_LATER_US))
+        books.take_pages(pages)
+        self._complain(checks.check_ledger(books.accounts()))
 
     def _rows_of_table(self) -> list[Row]:
         """Every row of every file, as it lies there."""
@@ -439,12 +477,17 @@ class ChainWorld:
         unit.stop.set()
 
         def again() -> None:
-            if unit.process.alive and unit.stop.is_set():
-                self._kill(unit)
-            if not unit.process.alive:
-                self._start(unit)
+            if not self._is_calm:
+                self._begin_again(unit)
 
-        self.loop.run_outside(again, 8.0)
+        self.loop.run_outside(again, STOP_MAX_S + fault.for_s)
+
+    def _begin_again(self, unit: Unit) -> None:
+        """Start what was stopped; what did not end in time is killed first."""
+        if unit.process.alive and unit.stop.is_set():
+            self._kill(unit)
+        if not unit.process.alive:
+            self._start(unit)
 
     def _link(self, fault: Fault) -> None:
         unit = self._units.get(fault.target)
@@ -520,7 +563,7 @@ class ChainWorld:
             except Corrupt:
                 continue
             self.facts.forgiven.update({row.identity for row in rows} - stored)
-        self.facts.restored = self.facts.restored or bool(gone)
+        self.facts.restored = True
         self._later(fault, self._broker.start)
 
 

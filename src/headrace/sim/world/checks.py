@@ -120,12 +120,9 @@ def check_doubled(rows: list[Row], where: str, *, by_identity: bool) -> list[Vio
 
 def check_content(facts: Facts, rows: Iterable[Row], where: str) -> list[Violation]:
     """Values are equal to the bit, nothing is invented, and no quality is better than it was."""
-    usable: dict[int, set[int | None]] = {}
-    for (tag_id, _), said in facts.made.items():
-        usable.setdefault(tag_id, set()).add(said.bits)
     for row in rows:
         shown = facts.made.get(row.identity) or facts.confirmed.get(row.identity)
-        if shown == row.content or _is_mark(row, usable):
+        if shown == row.content or _is_mark(row, facts):
             continue
         name = f"{where} has {_list([row.identity])} as {row.content}"
         if shown is None:
@@ -136,14 +133,17 @@ def check_content(facts: Facts, rows: Iterable[Row], where: str) -> list[Violati
     return []
 
 
-def _is_mark(row: Row, usable: dict[int, set[int | None]]) -> bool:
+def _is_mark(row: Row, facts: Facts) -> bool:
     """The edge's own samples: a device is lost, or its last value is old."""
     bits, text, status = row.content
     if status == st.BAD_NO_COMMUNICATION:
         return bits is None and text is None
-    if status == st.UNCERTAIN_LAST_USABLE_VALUE:
-        return bits is None or bits in usable.get(row.identity[0], set())
-    return False
+    if status != st.UNCERTAIN_LAST_USABLE_VALUE:
+        return False
+    tag_id = row.identity[0]
+    return bits is None or any(
+        said.bits == bits for (of_tag, _), said in facts.made.items() if of_tag == tag_id
+    )
 
 
 def check_order(facts: Facts) -> list[Violation]:
@@ -153,7 +153,7 @@ def check_order(facts: Facts) -> list[Violation]:
         return []
     newest: dict[tuple[str, int], Frame] = {}
     place = {identity: number for number, identity in enumerate(facts.made)}
-    last: dict[int, int] = {}
+    last: dict[tuple[int, int], int] = {}
     for frame in facts.accepted:
         lane = (frame.connection, frame.epoch)
         before = newest.get(lane)
@@ -168,9 +168,10 @@ def check_order(facts: Facts) -> list[Violation]:
             at = place.get(row.identity)
             if at is None or tag_id not in facts.polled_tags:
                 continue
-            if at <= last.get(tag_id, -1):
+            series = (tag_id, frame.epoch)  # a killed edge's last frame may still be on its way
+            if at <= last.get(series, -1):
                 return [Violation("order", f"{_list([row.identity])} came after a later one")]
-            last[tag_id] = at
+            last[series] = at
     return []
 
 
@@ -198,3 +199,13 @@ def check_writer_books(facts: Facts, counters: dict[str, int]) -> list[Violation
         return []
     text = f"the log accepted {offered} samples, {stored} are stored and {copies} were copies"
     return [Violation("books", text)]
+
+
+def check_ledger(accounts: pl.DataFrame) -> list[Violation]:
+    """Every sample of every cell has a name, and none is on its way any more."""
+    wrong = pl.col("unexplained") + pl.col("open") + pl.col("in_log") + pl.col("buffered")
+    found = accounts.filter(wrong != 0)
+    if not found.height:
+        return []
+    row = {name: value for name, value in found.row(0, named=True).items() if value}
+    return [Violation("ledger", f"{found.height} cells do not close, such as {row}")]

@@ -19,7 +19,7 @@ import numpy as np
 from headrace.historian.index import Snapshot, TableIndex
 from headrace.historian.layout import DataFile
 from headrace.historian.partition import WHOLE
-from headrace.historian.storage import LocalStorage, Storage
+from headrace.historian.storage import LocalStorage
 from headrace.historian.table import Table, open_table
 from headrace.model.errors import Terminal
 from headrace.model.time import Clock
@@ -90,7 +90,7 @@ class SimLog:
             len(self.entries) - 1,
             entry.files,
             entry.positions.get,
-            dict(entry.counters),
+            entry.counters,
             bounds.T.copy(),
         )
 
@@ -99,14 +99,22 @@ class SimTable:
     """One process's open table; see :class:`headrace.historian.table.Table`."""
 
     def __init__(self, log: SimLog, disk: SimDisk) -> None:
-        self.storage: Storage = LocalStorage(log.path)
+        self.storage = LocalStorage(log.path)
         self.partition = WHOLE
         self.mark = ""
         self._log = log
         self._disk = disk
         self._version = len(log.entries) - 1
         self.snapshot = log.snapshot()
-        self.counters: dict[str, int] = dict(log.entries[-1].counters)
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """See the real one."""
+        return self.snapshot.totals
+
+    def refresh(self) -> Snapshot:
+        """See the real one; one writer has all."""
+        return self.snapshot
 
     def committed(self, app: str) -> int | None:
         """See the real one."""
@@ -136,11 +144,11 @@ class SimTable:
         gone = {file.path for file in removed}
         files = [file for file in last.files if file.path not in gone] + list(added)
         positions = {**last.positions, **({position[0]: position[1]} if position else {})}
+        totals = {**self.counters, **(counters or {})}
         for name, count in (counts or {}).items():
-            self.counters[name] = self.counters.get(name, 0) + count
-        self.counters |= counters or {}
+            totals[name] = totals.get(name, 0) + count
         ordered = tuple(sorted(files, key=lambda file: (file.ordinal, file.path)))
-        self._log.entries.append(Entry(ordered, positions, dict(self.counters)))
+        self._log.entries.append(Entry(ordered, positions, totals))
         self._version += 1
         self.snapshot = self._log.snapshot()
         self._disk.reach("synced")
@@ -176,6 +184,7 @@ class FaultyTable:
         self.partition = table.partition
         self.mark = table.mark
         self.committed = table.committed
+        self.refresh = table.refresh
         self.vacuum = table.vacuum
 
     @property

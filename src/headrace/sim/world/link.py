@@ -309,6 +309,9 @@ class SimJetStream:
         client, broker = self._client, self._broker
 
         def store() -> Any:
+            if ".ledger.edge." in subject:
+                broker.pages.append(payload)
+                return SimpleNamespace(seq=len(broker.pages))
             if ".batch." not in subject:
                 broker.events += 1
                 return SimpleNamespace(seq=broker.events)

@@ -66,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         faulty_s: how long faults come; then all is well, and everything must drain.
         commit_interval_s, commit_rows_max, log_keep_s: of the writer.
         real_table: whether the historian has a real Delta table; slower.
+        ledger: whether the loss ledger is kept, and must close in the end.
         reads: whether a reader follows and looks while things go wrong.
         note: for people: what this scenario is about.
     """
@@ -79,6 +80,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     commit_rows_max: int = 100_000
     log_keep_s: float = 3600.0
     real_table: bool = False
+    ledger: bool = False
     reads: bool = True
     note: str = ""
 
@@ -120,6 +122,7 @@ def make_plan(seed: int, world: WorldName = "chain") -> Plan:
         commit_rows_max=draw.choice((12, 60, 100_000)),
         log_keep_s=draw.choice((0.0, 2.0, 3600.0)),
         reads=draw.random() < 0.5,
+        ledger=draw.random() < 0.4,
     )
 
 

@@ -234,6 +234,8 @@ class SparkplugWorld:
         self._fresh: dict[int, bool] = {}
         self._asked_s: dict[str, float] = {}
         self._is_calm = False
+        kinds = {fault.kind for fault in plan.faults}
+        self._is_ordered = kinds <= IN_ORDER or self._only_swaps()
         self._interval_s = {source.name: source.interval_s for source in plan.sources}
 
     def _make_node(self, number: int, name: str, tags: int) -> SimNode:
@@ -370,8 +372,7 @@ class SparkplugWorld:
 
     def _check_order(self, identity: Identity) -> None:
         tag_id, at_us = identity
-        kinds = {fault.kind for fault in self.plan.faults}
-        if (kinds <= IN_ORDER or self._only_swaps()) and at_us < self._newest.get(tag_id, 0):
+        if self._is_ordered and at_us < self._newest.get(tag_id, 0):
             self._complain([Violation("order", f"{tag_id}@{at_us} came after a newer one")])
         self._newest[tag_id] = max(self._newest.get(tag_id, 0), at_us)
 
