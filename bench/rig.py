@@ -148,13 +148,16 @@ class Edge:
     states: dict[str, ConnectionState] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     logged: dict[str, int] = field(default_factory=dict)
+    config_hash: str = ""
 
     async def run(self, *connections: ConnectionConfig) -> None:
-        """Give the edge its desired state."""
+        """Give the edge its desired state, and wait until it says that it runs it."""
         config = EdgeConfig(
             enterprise="bench", site="edge", edge="local", connections=tuple(connections)
         )
         await self.bus.put(DESIRED_BUCKET, "edge.local", msgspec.json.encode(config))
+        wanted = config.content_hash()
+        await until(lambda: self.config_hash == wanted, 120, "the edge to run what it shall")
 
     def total(self, count: str) -> int:
         """Sum of a count over all connections."""
@@ -198,6 +201,7 @@ async def _follow(edge: Edge) -> None:
     async def health(message: Any) -> None:
         state = msgspec.json.decode(message.data, type=EdgeState)
         edge.states = {each.connection: each for each in state.connections}
+        edge.config_hash = state.config_hash
 
     async def batch(message: Any) -> None:
         name = message.subject.rsplit(".", 1)[-1]
