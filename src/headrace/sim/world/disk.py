@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import polars as pl
 
 from headrace.historian.index import Snapshot, TableIndex
 from headrace.historian.layout import DataFile
@@ -113,9 +112,6 @@ class SimTable:
         """See the real one."""
         return self.snapshot.totals
 
-    def remember(self, path: str, newest: pl.DataFrame) -> None:
-        """Nobody asks this process for last values."""
-
     def refresh(self) -> Snapshot:
         """See the real one; one writer has all."""
         return self.snapshot
@@ -188,7 +184,6 @@ class FaultyTable:
         self.partition = table.partition
         self.mark = table.mark
         self.committed = table.committed
-        self.remember = table.remember
         self.refresh = table.refresh
         self.vacuum = table.vacuum
 
