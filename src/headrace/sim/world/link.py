@@ -396,9 +396,9 @@ class SimJetStream:
         await self._client.ask(look, self._timeout_s)
         return SimBucket(self._client, self._broker, bucket, self._timeout_s)
 
-    async def create_key_value(self, bucket: str, history: int, replicas: int = 1) -> Any:
+    async def create_key_value(self, bucket: str, **settings: Any) -> Any:
         """A new bucket."""
-        del history, replicas
+        del settings
         await self._client.ask(
             lambda: self._broker.buckets.setdefault(bucket, {}) and None, self._timeout_s
         )
