@@ -19,6 +19,7 @@ from headrace.bus.subjects import Subjects
 from headrace.cli.supervisor import die_with_parent
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
+from headrace.security.files import make_folder
 
 DATA = typer.Option(Path("data"), "--data", help="Data folder of the installation.")
 
@@ -101,7 +102,7 @@ def site_subjects(folder: DataFolder) -> Subjects:
 
 def keep_site(folder: DataFolder, enterprise: str, site: str) -> None:
     """From now on the roles of this folder use these names."""
-    folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder.run, 0o700)
     write_private(folder.run / "site.json", json.dumps([enterprise, site]))
 
 
