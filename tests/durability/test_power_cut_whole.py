@@ -19,7 +19,12 @@ from replaying import SITE, Replay, start_all, stored
 
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.foreign, pytest.mark.xdist_group("kills")]
+pytestmark = [
+    pytest.mark.kill,
+    pytest.mark.foreign,
+    pytest.mark.timeout(400),
+    pytest.mark.xdist_group("kills"),
+]
 
 SPEED = 40
 PROTOCOLS = ("modbus", "mqtt")

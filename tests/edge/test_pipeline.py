@@ -42,7 +42,7 @@ Row = tuple[int, int, float, int, int]
 sample = some.tuples(
     some.sampled_from([1, 2, 3]),
     some.integers(0, 200).map(lambda s: s * 1_000_000),
-    some.sampled_from([0.0, 0.4, 0.5, 0.6, 1.0, 2.4, 5.0, math.nan]),
+    some.sampled_from([0.0, 0.4, 0.5, 0.6, 1.0, 2.4, 5.0, math.nan, math.inf, -math.inf]),
     some.sampled_from([st.GOOD, st.GOOD, st.GOOD, st.UNCERTAIN, st.BAD]),
     some.integers(0, 8).map(lambda s: s * 1_000_000),
 )
@@ -156,6 +156,14 @@ def test_scale_drops_the_exact_digits_that_no_longer_hold():
     out = pipeline.process(raw)
     assert out["text"][0] is None
     assert out["value"][0] == 2.0**60 * 0.1 + 1.0
+
+
+def test_an_infinite_value_that_stays_is_filtered_as_any_other():
+    pipeline = Pipeline(tags())
+    first = batch_of([(2, 1, math.inf, st.GOOD)])
+    assert pipeline.process(first)["value"].to_list() == [math.inf]
+    assert pipeline.process(batch_of([(2, 2, math.inf, st.GOOD)])).height == 0
+    assert pipeline.process(batch_of([(2, 3, -math.inf, st.GOOD)])).height == 1
 
 
 def test_a_lost_connection_marks_each_tag_once():

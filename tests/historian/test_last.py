@@ -33,7 +33,7 @@ def kept_store(folder: DataFolder, commits: int) -> tuple[Store, LastKeeper, lis
     batches = [wave(5, 3, first=3 * n) for n in range(commits)]
     for batch in batches:
         store.commit(batch)
-    keeper = LastKeeper(store.table, ManualClock())
+    keeper = LastKeeper(store.table, ManualClock(), store.committer.newest)
     assert keeper.step()
     return store, keeper, batches
 

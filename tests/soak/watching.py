@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 SHARE_MAX = 0.05
-GROWTH_MB_MIN = 4.0
+GROWTH_MB_MIN = 8.0
 DESCRIPTORS_MAX = 4.0
 SLOPE_PAIRS_MAX = 500
 
@@ -50,7 +50,7 @@ class Series:
     def growing(self, from_s: float) -> Iterable[str]:
         """What grew after the warm-up by more than is allowed, one line each.
 
-        Memory: 5 % of a process's median or 4 MB, whichever is more, over the whole time watched.
+        Memory: 5 % of a process's median or 8 MB, whichever is more, over the whole time watched.
         Open files: four.
         """
         for name in sorted(self.columns):

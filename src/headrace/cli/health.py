@@ -45,11 +45,16 @@ class HealthWatch:
         """Wait until this edge ("" is none) and the historian were heard, at most so long."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self.historian is None or (edge and edge not in self.edges):
+                while not self._has_all_historians() or (edge and edge not in self.edges):
                     self._came.clear()
                     await self._came.wait()
         except TimeoutError:
             return
+
+    def _has_all_historians(self) -> bool:
+        """Each of several tells its own part; before all are heard one seems to be missing."""
+        counts = [int(name.partition("/")[2] or 1) for name in self._historians]
+        return bool(counts) and len(counts) >= max(counts)
 
     async def _take_edge(self, message: Any) -> None:
         state = msgspec.json.decode(message.data, type=EdgeState)

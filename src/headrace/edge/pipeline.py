@@ -310,7 +310,8 @@ class Pipeline:
         keep = np.ones(len(at), np.bool_)
         for row in _rounds(at, np.flatnonzero((self._deadband[at] > 0.0) & fresh)):
             tag = at[row]
-            moved = np.abs(value[row] - self._published_value[tag]) > self._deadband[tag]
+            with np.errstate(invalid="ignore"):  # an infinite value that stays infinite
+                moved = np.abs(value[row] - self._published_value[tag]) > self._deadband[tag]
             unsure = np.isnan(value[row]) | np.isnan(self._published_value[tag])
             changed = status[row] != self._published_status[tag]
             silent = np.abs(source_us[row] - self._published_us[tag]) >= SILENCE_MAX_US

@@ -240,7 +240,8 @@ class Lane:
         self._flying = [(o.cell, o.batch.height) for o in offers if o.cell is not None]
         self._rows -= rows
         self._in_flight = rows
-        if self._rows < envelope.FRAME_ROWS_MAX:
+        # A frame that is full of runs, not of rows, leaves more that need not wait.
+        if self._rows < envelope.FRAME_ROWS_MAX and runs <= RUNS_MAX:
             self._full_frame.clear()
         if not self._waiting:
             self._filled.clear()

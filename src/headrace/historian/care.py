@@ -6,9 +6,11 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
+
+import polars as pl
 
 from headrace.historian.compaction import Compactor
 from headrace.historian.last import LastKeeper
@@ -28,13 +30,19 @@ _log = logging.getLogger(__name__)
 class Care:
     """Looks after one table in a thread of low priority until it is told to stop."""
 
-    def __init__(self, table: Table, clock: Clock, config: Callable[[], HistorianConfig]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        clock: Clock,
+        config: Callable[[], HistorianConfig],
+        newest: Mapping[str, pl.DataFrame] | None = None,
+    ) -> None:
         self._table = table
         self._clock = clock
         self._config = config
         self._compactor = Compactor(table, clock)
         self._retention = Retention(table, clock)
-        self._last = LastKeeper(table, clock)
+        self._last = LastKeeper(table, clock, newest)
         self._vacuumed_s = clock.monotonic_s()
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -41,6 +41,7 @@ from headrace.model.time import Clock
 
 CHECK_FILES_MAX: Final = 64
 RECENT_FILES: Final = 16
+NEWEST_FILES_MAX: Final = 16
 NAMES_TRIES: Final = 10
 _CONTENT: Final = ("value", "text", "status", "received_timestamp")
 QUARANTINE_FILES_MAX: Final = 2_000
@@ -125,6 +126,10 @@ class Committer:
         table: open for writing.
         quarantine: folder for messages that are no batches.
         ledger: keeps what became of each run; None: nobody keeps books.
+
+    Attributes:
+        newest: the newest sample of each tag in the last few files written, by path, for
+            :class:`headrace.historian.last.LastKeeper`.
     """
 
     def __init__(
@@ -141,6 +146,7 @@ class Committer:
         self._quarantine = quarantine
         self._clock = clock
         self._marks = _marks_of(table)
+        self.newest: dict[str, pl.DataFrame] = {}
 
     def begin(self, app: str, sequence: int) -> None:
         """Let the ledger know from where the log is followed.
@@ -260,7 +266,9 @@ class Committer:
             name = file_name(ordinal, number, f"w{mark}" if mark else "")
             part = rows.slice(start, FILE_ROWS)
             files.append(write_file(self._table.storage, name, part, now_ms))
-            self._table.remember(name, edge(part, newest=True))
+            self.newest[name] = edge(part, newest=True)
+        while len(self.newest) > NEWEST_FILES_MAX:
+            self.newest.pop(next(iter(self.newest)))
         return files
 
     def _put_in_quarantine(self, corrupt: list[tuple[LogMessage, str]]) -> int:

@@ -155,10 +155,15 @@ class LastKeeper:
 
     Args:
         table: open for writing.
+        newest: of files that this process wrote just now, by path (see
+            :class:`headrace.historian.commit.Committer`); others are read.
     """
 
-    def __init__(self, table: Table, clock: Clock) -> None:
+    def __init__(
+        self, table: Table, clock: Clock, newest: Mapping[str, pl.DataFrame] | None = None
+    ) -> None:
         self._table = table
+        self._newest = {} if newest is None else newest
         self._clock = clock
         self._values: LastValues | None = None
         self._dropped = False
@@ -185,7 +190,7 @@ class LastKeeper:
             return False
         begun = replace(self._values, serial=self._values.serial + 1)
         try:
-            begun.take_files(self._table.storage, fresh, known=self._table.newest)
+            begun.take_files(self._table.storage, fresh, known=self._newest)
             with self._table.storage.write(NAMES[begun.serial % len(NAMES)]) as handle:
                 handle.write(begun.encode())
         except FileNotFoundError:

@@ -94,7 +94,7 @@ class _Role:
         self._events: deque[Event] = deque(maxlen=EVENTS_WAITING_MAX)
         self._config = HistorianConfig()
         self._cares = table.partition.cares
-        self._care = Care(table, clock, lambda: self._config)
+        self._care = Care(table, clock, lambda: self._config, committer.newest)
         self._ledger = LedgerKeeper(bus, subjects, ledger, clock, report=self._report)
         self._writer = Writer(
             bus,

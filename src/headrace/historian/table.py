@@ -28,7 +28,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
 from deltalake import CommitProperties, DeltaTable
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, Transaction
@@ -50,7 +49,6 @@ from headrace.model.time import Clock, to_datetime
 from headrace.security.files import make_folder
 
 COMMIT_TRIES: Final = 50
-NEWEST_FILES_MAX: Final = 16
 UNSYNCED_MAX: Final = 2 * SLOTS
 _log = logging.getLogger(__name__)
 
@@ -100,8 +98,6 @@ class Table:
     Attributes:
         mark: part of the names of its new files, where other machines may write files at the same
             version; else empty.
-        newest: the newest sample of each tag in files that this process has just written, by path; the
-            last few of them, for who keeps last values (see :mod:`headrace.historian.last`).
     """
 
     def __init__(
@@ -112,7 +108,6 @@ class Table:
         self._handle = handle
         self._clock = clock
         self._lock = threading.Lock()
-        self.newest: dict[str, pl.DataFrame] = {}
         self.snapshot: Snapshot = make_snapshot(handle, storage)
         alone = partition.is_whole and storage.options is None
         self.mark = "" if alone else f"{partition.index}x{secrets.token_hex(4)}"
@@ -131,12 +126,6 @@ class Table:
         """Age of content for files that are written now; above all that exist."""
         with self._lock:
             return self.snapshot.version + 1
-
-    def remember(self, path: str, newest: pl.DataFrame) -> None:
-        """Keep the newest sample of each tag of a file that was just written, for a while."""
-        self.newest[path] = newest
-        while len(self.newest) > NEWEST_FILES_MAX:
-            self.newest.pop(next(iter(self.newest)), None)
 
     def refresh(self) -> Snapshot:
         """Follow what other writers committed."""
