@@ -208,7 +208,11 @@ class Writer:
         if self._is_full(self._pending):
             await self._await_commit(stop)
         else:
-            for message in await log.next(WAIT_S, self._room()):
+            messages = await log.next(WAIT_S, self._room())
+            if self._bus.reconnects != self._reconnects:
+                # They may be of another log than what was taken so far: see first which one it is.
+                return False
+            for message in messages:
                 self._take(message)
             self._report_lost(log)
         if self._commit is not None and self._commit.done():
