@@ -19,6 +19,7 @@ from headrace.model.health import EdgeLink, HubState
 from headrace.model.time import US_PER_S, to_datetime
 from headrace.security.identity import Identity
 from headrace.security.policy import Role
+from waiting import until_sync
 
 FLOW = "utilities/pumping/pump_1/flow"
 LOAD = "machining/milling/cnc_1/spindle_load"
@@ -40,8 +41,6 @@ def client(running_site: RunningSite) -> Site:
 
 def until_last(client: Site, path: str, value: float) -> pl.DataFrame:
     """Newest sample once it is ``value``; the bus needs a moment."""
-    from waiting import until_sync
-
     found: list[pl.DataFrame] = []
 
     def there() -> bool:
@@ -292,8 +291,8 @@ def test_a_long_time_comes_in_few_points_and_keeps_its_spike(
     values = np.zeros(5_000)
     values[3_333] = 99.5
     running_site.publish_columns(np.full(5_000, running_site.tags[path]), times, values)
-    until_last(client, path, 0.0)
     span = {"start": str(start_us), "end": str(start_us + 5_000 * US_PER_S)}
+    until_sync(lambda: client.read(path, **span).height == 5_000, 30, "all samples are there")
     found = client.downsample(path, **span, points=50)
     assert found.height == 50
     assert int(found["count"].sum()) == 5_000

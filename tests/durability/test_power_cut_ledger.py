@@ -10,8 +10,8 @@ from test_power_cut_files import do
 
 from headrace.historian.commit import Committer
 from headrace.historian.index import TableIndex
-from headrace.historian.layout import sync_path
 from headrace.historian.ledger_store import open_ledger
+from headrace.historian.storage import sync_path
 from headrace.historian.table import open_table
 from headrace.model.folder import DataFolder
 from headrace.model.ledger_view import total
