@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ from headrace.security.settings import load_settings
 LEFTOVER_STOP_S: Final = 5.0
 _PORTS: Final = range(15_000, 32_000)
 _PORT_TRIES_MAX: Final = 200
+# Ports given out a moment ago have no listener yet: an installation needs several before its first starts.
+_given: deque[int] = deque(maxlen=64)
 
 _TEMPLATE = """\
 # Written by headrace at each start; edits are lost.
@@ -122,7 +125,8 @@ def free_port() -> int:
     """
     for _ in range(_PORT_TRIES_MAX):
         port = _PORTS.start + secrets.randbelow(len(_PORTS))
-        if _is_free(port):
+        if port not in _given and _is_free(port):
+            _given.append(port)
             return port
     raise Transient(
         "BUS-1013",
@@ -197,6 +201,7 @@ def prepare_address(folder: DataFolder) -> BrokerAddress:
     for name in ("port", "mqtt_port", "monitor_port"):
         if name not in known or not _is_free(known[name]):
             known[name] = free_port()
+        _given.append(known[name])
     for name in ("platform_password", "device_password"):
         known.setdefault(name, secrets.token_urlsafe(24))
     address = BrokerAddress(**known)
