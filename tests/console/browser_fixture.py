@@ -10,6 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from site_fixture import PASSWORD, RunningSite
 
+from headrace.security.identity import Identity
+
 ARGS = [
     "--headless",
     "--no-sandbox",
@@ -35,7 +37,12 @@ def open_browser() -> Iterator[Browser]:
 
 
 def sign_in(page: Page, site: RunningSite, *, user: str = "mia") -> None:
-    """Sign in by the form and wait for the overview."""
+    """Sign in by the form and wait for the overview, in English whatever an earlier test left chosen."""
+    identity = Identity(site.folder)
+    try:
+        identity.set_preferences(user, language="en")
+    finally:
+        identity.close()
     page.goto(f"{site.url}/sign-in")
     page.fill("#name", user)
     page.fill("#password", PASSWORD)
