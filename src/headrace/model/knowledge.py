@@ -1,0 +1,103 @@
+"""What engineers wrote, as the apps role runs it: asset types with their formulas and alarms, the assets
+they serve, and the plant calendar. Plain data that travels on the bus.
+
+It lives in the ``desired`` bucket as ``apps``. A name of a formula means, in this order, a quantity of the
+asset's type, an attribute, or an earlier formula of the type; ``relation.name`` means that of the asset
+that the relation leads to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+import msgspec
+
+from headrace.model.calendar import PlantCalendar
+
+FormulaState = Literal["live", "shadow", "off"]
+
+
+class FormulaConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One formula or alarm of an asset type.
+
+    Attributes:
+        asset_type: whose assets it serves.
+        name: unique in its type.
+        kind: ``formula`` gives a derived tag on each asset, ``alarm`` has states.
+        text: the whole statement, as written.
+        line: of its first character in the text of the type's formulas, from 1.
+        version: counts up from 1 with each other text of this name.
+        start_us: source time from which this version gives the results; earlier ones are of the
+            versions before it. 0: from the beginning.
+        state: ``shadow`` is evaluated and kept apart, and nobody is told.
+    """
+
+    asset_type: str
+    name: str
+    kind: Literal["formula", "alarm"] = "formula"
+    text: str
+    line: int = 1
+    version: int = 1
+    start_us: int = 0
+    state: FormulaState = "live"
+
+
+class AssetTypeConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of asset.
+
+    Attributes:
+        quantities: name -> unit; the unit ``text`` is a quantity of texts, ``condition`` one that is
+            true or false.
+        attributes: name -> unit (or ``text``) of what each asset has once, such as ``rated_power``.
+        relations: name -> asset type that it leads to, such as ``upstream = "pump"``.
+        max_age_us: quantity -> how long a value counts as new; then it is Uncertain. Of others for ever.
+    """
+
+    name: str
+    title: str = ""
+    title_zh: str = ""
+    quantities: dict[str, str] = {}
+    attributes: dict[str, str] = {}
+    relations: dict[str, str] = {}
+    max_age_us: dict[str, int] = {}
+
+
+class AssetConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """An asset, with the tags that its quantities are.
+
+    Attributes:
+        tags: quantity -> tag_id of the tag below it that is named so; a quantity without a tag is missing.
+        attributes: in the units of its type.
+        relations: relation -> path of another asset.
+        outputs: formula -> tag_id of the derived tag ``<path>/<formula>``.
+    """
+
+    path: str
+    type: str
+    title: str = ""
+    title_zh: str = ""
+    tags: dict[str, int] = {}
+    attributes: dict[str, float | str] = {}
+    relations: dict[str, str] = {}
+    outputs: dict[str, int] = {}
+
+
+class AppsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the apps role runs.
+
+    Example:
+        >>> AppsConfig(enterprise="acme", site="mill").assets
+        ()
+    """
+
+    enterprise: str
+    site: str
+    calendar: PlantCalendar = PlantCalendar()
+    types: tuple[AssetTypeConfig, ...] = ()
+    assets: tuple[AssetConfig, ...] = ()
+    formulas: tuple[FormulaConfig, ...] = ()
+
+    def content_hash(self) -> str:
+        """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""
+        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
