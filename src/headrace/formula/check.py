@@ -20,27 +20,20 @@ from headrace.formula.measure import (
     dimension_text,
     measure_of,
 )
+from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag
 from headrace.formula.plan import (
     US_PER_S,
     Calendar,
-    Derivative,
-    Ewma,
-    Held,
-    Hold,
-    Increments,
     Input,
-    Lag,
     Literal_,
     Node,
-    PerCalendar,
-    PerCycle,
     Plan,
     Pointwise,
     Recode,
     SharedWords,
-    Sliding,
 )
 from headrace.formula.problems import FormulaProblem
+from headrace.formula.spans import Fold, PerCalendar, PerCycle, Sliding
 from headrace.formula.tree import (
     Binary,
     Call,
@@ -595,30 +588,29 @@ class _WindowCall:
         self, x: Node, y: Node | None, options: tuple[float, ...], duration: int | None
     ) -> Node:
         name, per = self.tree.function, self.tree.per
+        fold = Fold(name, x, y, options)
         if isinstance(per, CalendarWindow):
-            return self._per_calendar(per, x, y, options)
+            return self._per_calendar(per, fold)
         if isinstance(per, Cycle):
             of = self.c.condition(per.of) if per.kind == "cycle" else self.c.part(per.of)
-            return PerCycle(name, x, y, _not_steady(self.c, of).node, per.kind, options)
+            return PerCycle(fold, _not_steady(self.c, of).node, per.kind)
         if duration is None:
             return Derivative(x) if name == "derivative" else Increments(x, options[0])
         if self.function.shape == "duration":
             made: dict[str, Callable[[Node, int], Node]] = {"lag": Lag, "hold": Hold, "ewma": Ewma}
             return made[name](x, duration)
-        return Sliding(name, x, y, duration, options)
+        return Sliding(fold, duration)
 
-    def _per_calendar(
-        self, per: CalendarWindow, x: Node, y: Node | None, options: tuple[float, ...]
-    ) -> Node:
+    def _per_calendar(self, per: CalendarWindow, fold: Fold) -> Node:
         c = self.c
         if per.duration is not None:
             length_us = c.duration_us(per.duration)
-            return PerCalendar(self.tree.function, x, y, f"{length_us}us", length_us, options)
+            return PerCalendar(fold, f"{length_us}us", length_us)
         if c.calendar is None or per.name not in c.calendar_names:
             known = ", ".join(c.calendar_names) or "—"
             raise c.problem("FORM-1028", per.place, name=per.name, known=known)
         longest = c.calendar.longest_us(per.name)
-        return PerCalendar(self.tree.function, x, y, per.name, longest, options)
+        return PerCalendar(fold, per.name, longest)
 
 
 _CHECKS: Final[dict[type, Callable[..., _Part]]] = {
