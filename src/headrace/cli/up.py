@@ -128,7 +128,9 @@ def _up(
 
     start_s = time.monotonic()
     server_binary()
-    address = prepare_address(folder)  # first: a new port of the console is then none of the broker's
+    address = prepare_address(
+        folder
+    )  # first: a new port of the console is then none of the broker's
     port = _console_port(folder, host, port, notify)
     if not demo and not folder.site_file.exists():
         write_whole(folder.site_file, _EMPTY_SITE.encode(), mode=0o644)

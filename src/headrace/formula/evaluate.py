@@ -87,8 +87,8 @@ def evaluate(
 
 
 def _steps(history: History, grid: Grid, end_us: int) -> Steps:
-    known: slice | np.ndarray = history.at_us < end_us
-    known = slice(None) if np.all(known) else known
+    before = history.at_us < end_us
+    known: slice | np.ndarray = slice(None) if np.all(before) else before
     keys = grid.keys(history.asset[known], history.at_us[known])
     value, status = history.value[known], history.status[known]
     words: tuple[str, ...] | None = None

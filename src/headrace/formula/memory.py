@@ -159,11 +159,11 @@ class Ewma:
         frame = pl.DataFrame(
             {
                 "value": x.value[good],
-                "at": pl.Series(grid.at_us(x.keys[good])).cast(pl.Datetime("us")),
+                "at": pl.Series(grid.at_us(x.keys[good]) * 1000).cast(pl.Datetime("ns")),
                 "asset": grid.asset(x.keys[good]),
             }
         )
-        half_life = f"{int(self.duration_us * np.log(2))}us"
+        half_life = f"{round(self.duration_us * 1000 * np.log(2))}ns"
         mean = pl.col("value").ewm_mean_by("at", half_life=half_life)
         value = np.full(len(x.keys), np.nan)
         if len(frame):
