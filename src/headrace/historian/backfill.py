@@ -35,7 +35,7 @@ from headrace.historian.index import TableIndex
 from headrace.historian.layout import app_id
 from headrace.historian.pools import Pool
 from headrace.historian.reader import Reader
-from headrace.historian.storage import sync_path
+from headrace.historian.storage import Storage, sync_path
 from headrace.historian.tail import freeze
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
@@ -172,7 +172,7 @@ class Backfill:
         job, noted = await asyncio.to_thread(self._job, reader, bound, place, span)
         source = await asyncio.to_thread(self._source, reader, bound, place)
         work = _Run(job, noted, place, pool, source, self._clock, tell)
-        await work.all_parts(_Outlet(self._bus, self._folder, self._subjects, bound, self._clock))
+        await work.all_parts(_Outlet(self._bus, reader.table, self._subjects, bound, self._clock))
         made = _made(job, work.noted, self._clock.now_us())
         await asyncio.to_thread(_keep, self._folder, made, place)
         return made
@@ -296,8 +296,13 @@ class _Run:
                     running[asyncio.wrap_future(call)] = number
                 ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for each in ended:
-                    await self._take(running.pop(each), _result(each), outlet)
-            await outlet.settle()
+                    await self._take(running.pop(each), each.result(), outlet)
+        except BrokenExecutor as error:
+            raise Refused(
+                "HIST-2104",
+                "a process of the back-fill was killed",
+                "See whether memory is full; run it again with fewer --cores, it goes on where it was.",
+            ) from error
         finally:
             for each in running:
                 each.cancel()
@@ -322,25 +327,14 @@ class _Run:
         return Progress(parts, done, self.samples, self.samples / spent_s, left_s)
 
 
-def _result(call: asyncio.Future[Done]) -> Done:
-    try:
-        return call.result()
-    except BrokenExecutor as error:
-        raise Refused(
-            "HIST-2104",
-            "a process of the back-fill was killed",
-            "See whether memory is full; run it again with fewer --cores, it goes on where it was.",
-        ) from error
-
-
 class _Outlet:
     """Puts frames into the log, no faster than the historian stores them."""
 
     def __init__(
-        self, bus: Bus, folder: DataFolder, subjects: Subjects, bound: Bound, clock: Clock
+        self, bus: Bus, table: Storage, subjects: Subjects, bound: Bound, clock: Clock
     ) -> None:
         self._bus = bus
-        self._index = TableIndex(folder.table)
+        self._index = TableIndex(table)
         self._connection = bound.key.partition(".")[0]
         self._subject = subjects.batch(EDGE, self._connection)
         self._clock = clock
@@ -366,10 +360,6 @@ class _Outlet:
         for sequence, rows in await asyncio.gather(*waiting):
             self._behind.append((sequence, rows))
             self._behind_rows += rows
-
-    async def settle(self) -> None:
-        """Wait until the log has all; whether it is stored then is the historian's business."""
-        await self.flush()
 
     async def _publish(self, rows: int, body: bytes, headers: dict[str, str]) -> tuple[int, int]:
         stored: list[int] = []
