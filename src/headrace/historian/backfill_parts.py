@@ -34,7 +34,7 @@ from headrace.model.knowledge import AppsConfig
 from headrace.model.sample import SCHEMA, TIMESTAMP, Int64Array
 from headrace.model.status import RETRACTED
 
-PART_ROWS: Final = 2_000_000
+PART_ROWS: Final = 1_000_000
 PART_TIMES: Final = 256
 LOOKBACKS_MIN: Final = 8
 STRETCH: Final = 4

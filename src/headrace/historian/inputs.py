@@ -54,10 +54,13 @@ def _samples(
     begin_us = start_us - back_us - max(SPARE_US, back_us // SPARE_SHARE)
     rows = reader.read(ids.tolist(), begin_us, end_us, rows_max + 1)
     _bounded(rows.height, rows_max)
-    whole = ids[_is_whole(rows, ids, start_us, back_us)]
-    if len(whole) == len(ids):
+    whole = _is_whole(rows, ids, start_us, back_us)
+    if not whole.all():
+        earlier = reader.before(ids[~whole].tolist(), begin_us)["tag_id"].to_numpy()
+        whole |= ~np.isin(ids, earlier)  # there is no more of these
+    if whole.all():
         return rows
-    rest = np.setdiff1d(ids, whole).tolist()
+    rest, whole = ids[~whole].tolist(), ids[whole]
     looked_for = _looked_for(reader, rest, start_us, end_us, back_us, rows_max)
     mine = rows.filter(pl.col("tag_id").is_in(pl.Series(whole).implode()))
     _bounded(mine.height + looked_for.height, rows_max)
