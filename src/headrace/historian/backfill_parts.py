@@ -118,7 +118,7 @@ def evaluate_part(
     """The same with what :func:`run_part` opens."""
     chosen = slice(part.first, part.last)
     inputs = {name: tags[chosen] for name, tags in bound.inputs.items()}
-    histories = read_inputs(reader, bound.plan, inputs, part.start_us, part.end_us)
+    histories = read_inputs(reader, inputs, part.start_us, part.end_us, bound.plan.back_us)
     found = evaluate(
         bound.plan,
         histories,

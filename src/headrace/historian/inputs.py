@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from headrace.formula.evaluate import History
-from headrace.formula.plan import Plan
 from headrace.historian.reader import Reader
 from headrace.model.errors import Refused
 from headrace.model.sample import Int64Array, empty_batch
@@ -23,16 +22,17 @@ SPARE_SHARE: Final = 8
 
 def read_inputs(
     reader: Reader,
-    plan: Plan,
     tags: Mapping[str, Int64Array],
     start_us: int,
     end_us: int,
+    back_us: int,
     *,
     rows_max: int = ROWS_MAX,
 ) -> dict[str, History]:
     """What :func:`headrace.formula.evaluate.evaluate` needs for results in ``[start_us, end_us)``.
 
     Args:
+        back_us: how far a plan looks back; of several the furthest, since older samples change nothing.
         tags: quantity of the plan -> its tag_id on each asset, shape (assets,); two assets may share one.
         rows_max: samples at most.
 
@@ -40,7 +40,7 @@ def read_inputs(
         Refused: HIST-2001 when there are more.
     """
     ids = np.unique(np.concatenate([np.empty(0, np.int64), *tags.values()]))
-    rows = _samples(reader, ids, start_us - plan.back_us, end_us, plan.back_us, rows_max)
+    rows = _samples(reader, ids, start_us - back_us, end_us, back_us, rows_max)
     return {name: _history(rows, each) for name, each in tags.items()}
 
 
