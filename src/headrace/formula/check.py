@@ -22,27 +22,20 @@ from headrace.formula.measure import (
     dimension_text,
     measure_of,
 )
+from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag
 from headrace.formula.plan import (
     US_PER_S,
     Calendar,
-    Derivative,
-    Ewma,
-    Held,
-    Hold,
-    Increments,
     Input,
-    Lag,
     Literal_,
     Node,
-    PerCalendar,
-    PerCycle,
     Plan,
     Pointwise,
     Recode,
     SharedWords,
-    Sliding,
 )
 from headrace.formula.problems import FormulaProblem
+from headrace.formula.spans import Fold, PerCalendar, PerCycle, Sliding
 from headrace.formula.tree import (
     Binary,
     Call,
@@ -65,6 +58,8 @@ from headrace.model.units import near_units
 Kind = Literal["number", "condition", "text"]
 WINDOW_MIN_US: Final = 1_000
 WINDOW_MAX_US: Final = 400 * 86_400 * US_PER_S
+# Of these a value that grew old is one more step; other windows count samples, and it is none.
+_STEPWISE: Final = frozenset({"time_mean", "integral", "duration", "transitions", "lag"})
 _COMPARISONS: Final = frozenset({"<", "<=", ">", ">=", "=", "<>"})
 
 
@@ -76,11 +71,13 @@ class Quantity:
         kind: number, condition or text.
         unit: of a number, as the site file writes it; ``""`` and ``1`` are bare numbers.
         constant: an attribute of the asset, the same at all times.
+        max_age_us: a value that got no successor for so long is Uncertain; 0: it never grows old.
     """
 
     kind: Kind = "number"
     unit: str = "1"
     constant: bool = False
+    max_age_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +102,8 @@ class _Checker:
     calendar: Calendar | None
     calendar_names: tuple[str, ...]
     used: dict[str, None] = field(default_factory=dict)
+    samples: bool = False
+    ages_us: list[int] = field(default_factory=list)
 
     def problem(self, code: str, place: Place, **values: object) -> FormulaProblem:
         return FormulaProblem(code, self.source, place, self.line, **values)
@@ -238,7 +237,12 @@ def _check_name(c: _Checker, tree: Name) -> _Part:
     measure = PLAIN
     if quantity.kind == "number":
         measure = c.unit(quantity.unit or "1", tree.place)
-    return _Part(Input(tree.name), quantity.kind, measure, tree.place, quantity.constant)
+    node: Node = Input(tree.name)
+    if quantity.max_age_us and c.samples:
+        c.ages_us.append(quantity.max_age_us)
+    elif quantity.max_age_us:
+        node = Hold(node, quantity.max_age_us)
+    return _Part(node, quantity.kind, measure, tree.place, quantity.constant)
 
 
 def _near(name: str, known: Mapping[str, object]) -> dict[str, str]:
@@ -511,13 +515,18 @@ class _WindowCall:
     def part(self) -> _Part:
         c, tree, function = self.c, self.tree, self.function
         operands, options, duration = self._arguments()
+        before, c.samples, c.ages_us = (c.samples, c.ages_us), tree.function not in _STEPWISE, []
         x = _not_steady(c, c.part(operands[0]))
         if function.wants != "any":
             c.want(x, function.wants)  # type: ignore[arg-type] # a kind
         y = c.number(operands[1]).node if len(operands) > 1 else None
+        ages_us, (c.samples, c.ages_us) = c.ages_us, before
         kind: Kind = x.kind if function.wants == "any" and function.unit == "same" else "number"
         measure = self._measure(x)
         node = self._node(x.node, y, options, duration)
+        if ages_us and tree.per is None and tree.function != "hold":
+            # Its samples stop when those of the operand do: then the result grows old as they do.
+            node = Hold(node, min(ages_us))
         return _Part(node, kind, measure, tree.place)
 
     def _arguments(self) -> tuple[list[Tree], tuple[float, ...], int | None]:
@@ -615,30 +624,29 @@ class _WindowCall:
         self, x: Node, y: Node | None, options: tuple[float, ...], duration: int | None
     ) -> Node:
         name, per = self.tree.function, self.tree.per
+        fold = Fold(name, x, y, options)
         if isinstance(per, CalendarWindow):
-            return self._per_calendar(per, x, y, options)
+            return self._per_calendar(per, fold)
         if isinstance(per, Cycle):
             of = self.c.condition(per.of) if per.kind == "cycle" else self.c.part(per.of)
-            return PerCycle(name, x, y, _not_steady(self.c, of).node, per.kind, options)
+            return PerCycle(fold, _not_steady(self.c, of).node, per.kind)
         if duration is None:
             return Derivative(x) if name == "derivative" else Increments(x, options[0])
         if self.function.shape == "duration":
             made: dict[str, Callable[[Node, int], Node]] = {"lag": Lag, "hold": Hold, "ewma": Ewma}
             return made[name](x, duration)
-        return Sliding(name, x, y, duration, options)
+        return Sliding(fold, duration)
 
-    def _per_calendar(
-        self, per: CalendarWindow, x: Node, y: Node | None, options: tuple[float, ...]
-    ) -> Node:
+    def _per_calendar(self, per: CalendarWindow, fold: Fold) -> Node:
         c = self.c
         if per.duration is not None:
             length_us = c.duration_us(per.duration)
-            return PerCalendar(self.tree.function, x, y, f"{length_us}us", length_us, options)
+            return PerCalendar(fold, f"{length_us}us", length_us)
         if c.calendar is None or per.name not in c.calendar_names:
             known = ", ".join(c.calendar_names) or "—"
             raise c.problem("FORM-1028", per.place, name=per.name, known=known)
         longest = c.calendar.longest_us(per.name)
-        return PerCalendar(self.tree.function, x, y, per.name, longest, options)
+        return PerCalendar(fold, per.name, longest)
 
 
 _CHECKS: Final[dict[type, Callable[..., _Part]]] = {

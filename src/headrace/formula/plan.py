@@ -7,31 +7,26 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Protocol
 
 import numpy as np
-import polars as pl
 
-from headrace.formula.aggregate import AGGREGATES, increments, view
 from headrace.formula.pointwise import Kernel
 from headrace.formula.steps import (
     BAD_FROM,
-    Bools,
     Constant,
     Grid,
-    Keys,
     Series,
     Steps,
     finish,
-    merge,
     sample,
     times_of,
-    worst,
 )
+<<<<<<< HEAD
 from headrace.formula.windows import between, sliding
 from headrace.model import status as st
 from headrace.model.calendar import PlantCalendar
+=======
+>>>>>>> main
 
 US_PER_S: Final = 1_000_000
-CYCLE_MAX_US: Final = 7 * 86_400 * US_PER_S
-EWMA_REACH: Final = 40.0
 
 
 class Calendar(Protocol):
@@ -175,6 +170,7 @@ class SharedWords:
         return Recode(self.operand, words).evaluate(context)
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
     """``condition for d``: true once it was true without a break for so long."""
@@ -440,6 +436,8 @@ class PerCycle:
         return start[chosen], after[chosen]
 
 
+=======
+>>>>>>> main
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A checked formula.
