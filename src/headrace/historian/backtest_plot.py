@@ -57,6 +57,7 @@ def _episodes(axis: Any, outcome: Outcome, shown: tuple[str, ...]) -> None:
         at = np.datetime64(result.mark.at_us, "us")
         axis.axvline(at, color=colour, linewidth=1.2, linestyle="--")
     dress(axis, "")
+    axis.set_ylabel("")
     axis.set_yticks(range(len(shown)), list(reversed(shown)))
     axis.set_ylim(-0.6, len(shown) - 0.4)
 
@@ -77,6 +78,8 @@ def _sweep(axis: Any, outcome: Outcome) -> None:
     hours.plot(values, total_h, color=COLOURS[6], linestyle=":", label="hours in all (right)")
     hours.set_ylabel("hours", color=INK)
     hours.set_ylim(bottom=0)
+    for side in hours.spines.values():
+        side.set_visible(False)
     lines = [*axis.get_lines(), *hours.get_lines()]
     dress(axis, "number")
     axis.set_ylim(bottom=0)
