@@ -31,6 +31,7 @@ ROOMS = {
     "HIST": "The historian",
     "SITE": "The site file and the registry",
     "SEC": "Identity, policy, secrets",
+    "APPS": "The apps role",
     "CONS": "The console and its REST API",
     "CLI": "The command line",
     "SIM": "The simulated site and replay",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 
 from headrace.formula.evaluate import History, evaluate
 from headrace.formula.plan import Calendar, Plan
+from headrace.formula.steps import Constant
 from headrace.historian.reader import Reader
 from headrace.model.errors import Refused
 from headrace.model.sample import empty_batch
@@ -47,6 +48,7 @@ def evaluate_history(
     *,
     calendar: Calendar | None = None,
     progress: Progress | None = None,
+    attributes: Mapping[str, Constant] | None = None,
 ) -> Iterator[pl.DataFrame]:
     """The samples that a formula has on stored history in ``[start_us, end_us)``.
 
@@ -54,6 +56,7 @@ def evaluate_history(
         assets: where to evaluate it; each must have the plan's inputs.
         calendar: of the site.
         progress: told after each part.
+        attributes: those of the plan's inputs that are no tags: their values on ``assets``.
 
     Yields:
         Frames as :func:`headrace.formula.evaluate.evaluate` gives them, one after the other in time;
@@ -66,18 +69,32 @@ def evaluate_history(
     edges = [*range(start_us, end_us, length_us), end_us]
     for count, start in enumerate(edges[:-1]):
         end = edges[count + 1]
-        histories = _read(reader, plan, assets, start, end)
-        yield evaluate(plan, histories, start, end, assets=len(assets), calendar=calendar)
+        names = [name for name in plan.inputs if name not in (attributes or ())]
+        histories = _read(reader, plan, names, assets, start, end)
+        yield evaluate(
+            plan,
+            histories,
+            start,
+            end,
+            assets=len(assets),
+            attributes=attributes,
+            calendar=calendar,
+        )
         if progress is not None:
             progress(count + 1, len(edges) - 1)
 
 
 def _read(
-    reader: Reader, plan: Plan, assets: Sequence[AssetTags], start_us: int, end_us: int
+    reader: Reader,
+    plan: Plan,
+    names: Sequence[str],
+    assets: Sequence[AssetTags],
+    start_us: int,
+    end_us: int,
 ) -> dict[str, History]:
-    ids = sorted({asset.tags[name] for asset in assets for name in plan.inputs})
+    ids = sorted({asset.tags[name] for asset in assets for name in names})
     rows = _samples(reader, ids, start_us - plan.back_us, end_us, plan.back_us)
-    return {name: _history(rows, name, assets) for name in plan.inputs}
+    return {name: _history(rows, name, assets) for name in names}
 
 
 def _samples(
