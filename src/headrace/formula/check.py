@@ -63,6 +63,8 @@ from headrace.model.units import near_units
 Kind = Literal["number", "condition", "text"]
 WINDOW_MIN_US: Final = 1_000
 WINDOW_MAX_US: Final = 400 * 86_400 * US_PER_S
+# Of these a value that grew old is one more step; other windows count samples, and it is none.
+_STEPWISE: Final = frozenset({"time_mean", "integral", "duration", "transitions", "lag"})
 _COMPARISONS: Final = frozenset({"<", "<=", ">", ">=", "=", "<>"})
 
 
@@ -74,11 +76,13 @@ class Quantity:
         kind: number, condition or text.
         unit: of a number, as the site file writes it; ``""`` and ``1`` are bare numbers.
         constant: an attribute of the asset, the same at all times.
+        max_age_us: a value that got no successor for so long is Uncertain; 0: it never grows old.
     """
 
     kind: Kind = "number"
     unit: str = "1"
     constant: bool = False
+    max_age_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,8 @@ class _Checker:
     calendar: Calendar | None
     calendar_names: tuple[str, ...]
     used: dict[str, None] = field(default_factory=dict)
+    samples: bool = False
+    ages_us: list[int] = field(default_factory=list)
 
     def problem(self, code: str, place: Place, **values: object) -> FormulaProblem:
         return FormulaProblem(code, self.source, place, self.line, **values)
@@ -236,7 +242,12 @@ def _check_name(c: _Checker, tree: Name) -> _Part:
     measure = PLAIN
     if quantity.kind == "number":
         measure = c.unit(quantity.unit or "1", tree.place)
-    return _Part(Input(tree.name), quantity.kind, measure, tree.place, quantity.constant)
+    node: Node = Input(tree.name)
+    if quantity.max_age_us and c.samples:
+        c.ages_us.append(quantity.max_age_us)
+    elif quantity.max_age_us:
+        node = Hold(node, quantity.max_age_us)
+    return _Part(node, quantity.kind, measure, tree.place, quantity.constant)
 
 
 def _near(name: str, known: Mapping[str, object]) -> dict[str, str]:
@@ -494,13 +505,18 @@ class _WindowCall:
     def part(self) -> _Part:
         c, tree, function = self.c, self.tree, self.function
         operands, options, duration = self._arguments()
+        before, c.samples, c.ages_us = (c.samples, c.ages_us), tree.function not in _STEPWISE, []
         x = _not_steady(c, c.part(operands[0]))
         if function.wants != "any":
             c.want(x, function.wants)  # type: ignore[arg-type] # a kind
         y = c.number(operands[1]).node if len(operands) > 1 else None
+        ages_us, (c.samples, c.ages_us) = c.ages_us, before
         kind: Kind = x.kind if function.wants == "any" and function.unit == "same" else "number"
         measure = self._measure(x)
         node = self._node(x.node, y, options, duration)
+        if ages_us and tree.per is None and tree.function != "hold":
+            # Its samples stop when those of the operand do: then the result grows old as they do.
+            node = Hold(node, min(ages_us))
         return _Part(node, kind, measure, tree.place)
 
     def _arguments(self) -> tuple[list[Tree], tuple[float, ...], int | None]:
