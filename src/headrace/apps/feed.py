@@ -44,13 +44,15 @@ class Taken(NamedTuple):
     Attributes:
         batch: samples to evaluate. known_us: source time up to which everything that was on time
             is known. arrived: (newest source time, first arrival at an edge) of each message.
-        late: rows of the batch that came late, as (tag_id, source time).
+        late: rows of the batch that came late, as (tag_id, source time). late_sequence: of the first
+            message that they are of; 0 when there are none.
     """
 
     batch: pl.DataFrame
     known_us: int
     arrived: list[tuple[int, int]]
     late: pl.DataFrame
+    late_sequence: int
 
 
 class Feed:
@@ -105,6 +107,7 @@ class Feed:
                 newest_us = int(microseconds(batch["source_timestamp"]).max())
                 arrived.append((newest_us, int(microseconds(batch["received_timestamp"]).min())))
                 batches.append(self._hold_late(batch, message.sequence, now_us, done_us))
+        first = self._held[0].sequence if self._held else 0
         late = self._settled(now_us)
         self.samples += sum(batch.height for batch in batches) + late.height
         known_us = now_us
@@ -113,7 +116,11 @@ class Feed:
         ):
             known_us = min(messages[-1].at_us, now_us)
         return Taken(
-            concat_batches([*batches, late]), known_us - SETTLE_US, arrived, late.select(_IDENTITY)
+            concat_batches([*batches, late]),
+            known_us - SETTLE_US,
+            arrived,
+            late.select(_IDENTITY),
+            first if late.height else 0,
         )
 
     def wanted(self, message: LogMessage) -> pl.DataFrame:
@@ -148,8 +155,7 @@ class Feed:
         """Late samples that have waited long enough, or are many."""
         batches = []
         while self._held and (
-            self._held_rows > HELD_ROWS_MAX
-            or not 0 <= now_us - self._held[0].since_us < SETTLE_US
+            self._held_rows > HELD_ROWS_MAX or not 0 <= now_us - self._held[0].since_us < SETTLE_US
         ):
             held = self._held.popleft()
             self._held_rows -= held.batch.height

@@ -12,7 +12,6 @@ import numpy as np
 from headrace.apps.position import definition
 from headrace.formula.binding import check_all, lay
 from headrace.formula.bound import Bound
-from headrace.formula.problems import FormulaProblem
 from headrace.model.errors import HeadraceError
 from headrace.model.knowledge import AppsConfig
 from headrace.model.sample import Int64Array
@@ -90,17 +89,20 @@ def know(config: AppsConfig, broken: Mapping[str, Stopped], now_us: int) -> Know
     stopped = dict(broken)
     checked, problems = check_all(config)
     for found in problems:
-        problem = found.problem
-        remedy = problem.hint("en") if hasattr(problem, "hint") else ""
+        told = found.problem
         key = f"{found.asset_type}.{found.name}"
-        stopped[key] = Stopped(problem.code, str(problem), remedy, now_us)
+        stopped[key] = Stopped(told.code, told.what, told.remedy, now_us)
+    able = {f"{each.formula.asset_type}.{each.formula.name}" for each in checked}
+    for each in config.formulas:
+        key = f"{each.asset_type}.{each.name}"
+        if key not in able and key not in stopped and each.state != "off":
+            stopped[key] = _reads_stopped(key, "a formula", now_us)
     binding = lay(config, checked)
     bounds, dead = [], np.empty(0, np.int64)
     for bound in binding.bound:
         reads = [name for name, ids in bound.inputs.items() if np.isin(ids, dead).any()]
         if reads and bound.key not in stopped:
-            text = f"{bound.key} reads {reads[0]}, which is stopped"
-            stopped[bound.key] = Stopped("APPS-1003", text, "Mend that one.", now_us)
+            stopped[bound.key] = _reads_stopped(bound.key, reads[0], now_us)
         if bound.key in stopped or bound.key.removesuffix(OFF) in stopped:
             dead = np.union1d(dead, bound.outputs[bound.outputs != 0])
         else:
@@ -119,6 +121,11 @@ def know(config: AppsConfig, broken: Mapping[str, Stopped], now_us: int) -> Know
         stopped=stopped,
         missing={key: len(paths) for key, paths in missing.items()},
     )
+
+
+def _reads_stopped(key: str, name: str, now_us: int) -> Stopped:
+    text = f"{key} reads {name} that is stopped"
+    return Stopped("APPS-1003", text, "Mend that one; this one follows.", now_us)
 
 
 def stopped_by(error: Exception, now_us: int) -> Stopped:
@@ -144,6 +151,3 @@ def _names(node: object, seen: set[int]) -> Iterator[str]:
         value = getattr(node, each.name)
         for part in value if isinstance(value, tuple) else (value,):
             yield from _names(part, seen)
-
-
-__all__ = ["FormulaProblem", "Knowledge", "Stopped", "know", "stopped_by", "windows_of"]

@@ -29,7 +29,6 @@ from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
 
 DRAIN_S: Final = 2.0
-WAIT_S: Final = 0.005
 TELL_S: Final = 1.0
 LATENCIES_MAX: Final = 1_000
 
@@ -125,9 +124,9 @@ class Outlet:
 
     async def flush(self) -> None:
         """Wait until the log has all that was given, as long as it takes."""
-        mark = self.mark()
-        while not self.has(mark):
-            await asyncio.sleep(WAIT_S)
+        for way in self._ways.values():
+            while way.lane.buffered:
+                await way.lane.drain(DRAIN_S)
 
     def time(self, arrived_us: list[int]) -> None:
         """Measure how long samples that came at these times took until the log has what was given

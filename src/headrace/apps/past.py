@@ -34,9 +34,7 @@ class Past:
         self._reader = reader
         self._calendar = calendar
 
-    def results(
-        self, bound: Bound, assets: Int64Array, start_us: int, end_us: int
-    ) -> pl.DataFrame:
+    def results(self, bound: Bound, assets: Int64Array, start_us: int, end_us: int) -> pl.DataFrame:
         """All results in ``[start_us, end_us)``.
 
         Args:
@@ -51,9 +49,7 @@ class Past:
         parts = list(self._parts(bound, assets, max(start_us, bound.start_us), end_us))
         return pl.concat(parts) if parts else pl.DataFrame(schema=SCHEMA)
 
-    def changes(
-        self, bound: Bound, assets: Int64Array, start_us: int, end_us: int
-    ) -> pl.DataFrame:
+    def changes(self, bound: Bound, assets: Int64Array, start_us: int, end_us: int) -> pl.DataFrame:
         """Results in ``[start_us, end_us)`` that are not stored as they should be; of what is stored
         and should not be, a row with the status RETRACTED. As :meth:`results` gives them.
 
@@ -106,9 +102,7 @@ class Past:
             return
         yield rows.with_columns(pl.Series("asset", assets[rows["asset"].to_numpy()]))
 
-    def _stored(
-        self, bound: Bound, assets: Int64Array, start_us: int, end_us: int
-    ) -> pl.DataFrame:
+    def _stored(self, bound: Bound, assets: Int64Array, start_us: int, end_us: int) -> pl.DataFrame:
         ids = bound.outputs[assets]
         rows = self._reader.read(ids.tolist(), start_us, end_us)
         table = pl.DataFrame({"tag_id": ids, "asset": assets})

@@ -61,10 +61,6 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     spans: tuple[Span, ...] = ()
 
 
-    key: str
-    digest: str
-
-
 def definition(bound: Bound, text: str) -> str:
     """A hash of what an engineer says of a formula: its text, version, beginning and state."""
     told = f"{bound.version}\n{bound.start_us}\n{bound.state}\n{text}"
