@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, Literal
 
+import numpy as np
+
 from headrace.formula import pointwise
 from headrace.formula.functions import FUNCTIONS, Function
 from headrace.formula.grammar import parse_expression
@@ -20,27 +22,20 @@ from headrace.formula.measure import (
     dimension_text,
     measure_of,
 )
+from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag
 from headrace.formula.plan import (
     US_PER_S,
     Calendar,
-    Derivative,
-    Ewma,
-    Held,
-    Hold,
-    Increments,
     Input,
-    Lag,
     Literal_,
     Node,
-    PerCalendar,
-    PerCycle,
     Plan,
     Pointwise,
     Recode,
     SharedWords,
-    Sliding,
 )
 from headrace.formula.problems import FormulaProblem
+from headrace.formula.spans import Fold, PerCalendar, PerCycle, Sliding
 from headrace.formula.tree import (
     Binary,
     Call,
@@ -279,18 +274,33 @@ def _check_binary(c: _Checker, tree: Binary) -> _Part:
     if tree.operator in _COMPARISONS:
         return _check_comparison(c, tree)
     left, right = c.number(tree.left), c.number(tree.right)
-    steady = left.steady and right.steady
-    kernel = pointwise.arithmetic(tree.operator)
+    if left.bare is not None and right.bare is not None:
+        return _folded(tree, left.bare, right.bare)
     if tree.operator in ("*", "/"):
-        measure = c.no_offset(left).measure.times(
-            c.no_offset(right).measure, 1 if tree.operator == "*" else -1
-        )
-        return _Part(
-            Pointwise(kernel, (left.node, right.node)), "number", measure, tree.place, steady
-        )
+        return _check_product(c, tree, left, right)
     if tree.operator == "^":
         return _check_power(c, tree, left, right)
     return _check_sum(c, tree, left, right)
+
+
+def _folded(tree: Binary, left: float, right: float) -> _Part:
+    """Two numbers as one: 1/3 is as bare as 3."""
+    kernel = pointwise.arithmetic(tree.operator)
+    good = np.zeros(1, np.uint32)
+    value = float(kernel((np.array([left]), good), (np.array([right]), good))[0][0])
+    return _Part(Literal_(value), "number", PLAIN, tree.place, True, value)
+
+
+def _check_product(c: _Checker, tree: Binary, left: _Part, right: _Part) -> _Part:
+    one, other = c.no_offset(left).measure, c.no_offset(right).measure
+    if other.is_plain:  # twice a flow in m3/h is in m3/h
+        measure = one
+    elif one.is_plain and tree.operator == "*":
+        measure = other
+    else:
+        measure = one.times(other, 1 if tree.operator == "*" else -1)
+    node = Pointwise(pointwise.arithmetic(tree.operator), (left.node, right.node))
+    return _Part(node, "number", measure, tree.place, left.steady and right.steady)
 
 
 def _check_comparison(c: _Checker, tree: Binary) -> _Part:
@@ -320,7 +330,7 @@ def _same_words(left: _Part, right: _Part) -> tuple[Node, Node]:
 
 def _check_power(c: _Checker, tree: Binary, left: _Part, right: _Part) -> _Part:
     if right.bare is None:
-        if not right.steady or right.measure != PLAIN or not left.measure.is_plain:
+        if not right.measure.is_plain or not left.measure.is_plain:
             raise c.problem("FORM-1016", tree.right.place)
         measure = PLAIN
     else:
@@ -543,7 +553,11 @@ class _WindowCall:
             if function.shape == "duration":
                 raise _usage(c, tree, function, c.text(tree.place))
             if function.shape == "window" and tree.function != "delta":
-                raise c.problem("FORM-1023", tree.place, function=tree.function)
+                usage = function.usage
+                raise c.problem(
+                    "FORM-1023", tree.place,
+                    function=tree.function, usage=usage, per_usage=usage.replace(", 15 min", ""),
+                )  # fmt: skip
 
     def _options(self, given: list[Tree]) -> tuple[float, ...]:
         c, tree, function = self.c, self.tree, self.function
@@ -595,30 +609,29 @@ class _WindowCall:
         self, x: Node, y: Node | None, options: tuple[float, ...], duration: int | None
     ) -> Node:
         name, per = self.tree.function, self.tree.per
+        fold = Fold(name, x, y, options)
         if isinstance(per, CalendarWindow):
-            return self._per_calendar(per, x, y, options)
+            return self._per_calendar(per, fold)
         if isinstance(per, Cycle):
             of = self.c.condition(per.of) if per.kind == "cycle" else self.c.part(per.of)
-            return PerCycle(name, x, y, _not_steady(self.c, of).node, per.kind, options)
+            return PerCycle(fold, _not_steady(self.c, of).node, per.kind)
         if duration is None:
             return Derivative(x) if name == "derivative" else Increments(x, options[0])
         if self.function.shape == "duration":
             made: dict[str, Callable[[Node, int], Node]] = {"lag": Lag, "hold": Hold, "ewma": Ewma}
             return made[name](x, duration)
-        return Sliding(name, x, y, duration, options)
+        return Sliding(fold, duration)
 
-    def _per_calendar(
-        self, per: CalendarWindow, x: Node, y: Node | None, options: tuple[float, ...]
-    ) -> Node:
+    def _per_calendar(self, per: CalendarWindow, fold: Fold) -> Node:
         c = self.c
         if per.duration is not None:
             length_us = c.duration_us(per.duration)
-            return PerCalendar(self.tree.function, x, y, f"{length_us}us", length_us, options)
+            return PerCalendar(fold, f"{length_us}us", length_us)
         if c.calendar is None or per.name not in c.calendar_names:
             known = ", ".join(c.calendar_names) or "—"
             raise c.problem("FORM-1028", per.place, name=per.name, known=known)
         longest = c.calendar.longest_us(per.name)
-        return PerCalendar(self.tree.function, x, y, per.name, longest, options)
+        return PerCalendar(fold, per.name, longest)
 
 
 _CHECKS: Final[dict[type, Callable[..., _Part]]] = {

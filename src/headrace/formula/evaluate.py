@@ -22,6 +22,9 @@ SCHEMA: Final = {
 }
 
 
+_NOTHING: Final = pl.Series("text", [None], pl.String)
+
+
 @dataclass(frozen=True, slots=True)
 class History:
     """Samples of one quantity for all assets.
@@ -84,7 +87,8 @@ def evaluate(
 
 
 def _steps(history: History, grid: Grid, end_us: int) -> Steps:
-    known = history.at_us < end_us
+    before = history.at_us < end_us
+    known: slice | np.ndarray = slice(None) if np.all(before) else before
     keys = grid.keys(history.asset[known], history.at_us[known])
     value, status = history.value[known], history.status[known]
     words: tuple[str, ...] | None = None
@@ -98,13 +102,15 @@ def _steps(history: History, grid: Grid, end_us: int) -> Steps:
     if np.any(keys[1:] <= keys[:-1]):
         order = np.argsort(keys, kind="stable")
         keys, value, status = keys[order], value[order], status[order]
-    missing = np.isnan(value) & (status < np.uint32(st.BAD))
-    status = np.where(missing, np.uint32(st.BAD_NO_DATA), status)
-    return Steps(keys, np.where(status >= np.uint32(st.BAD), np.nan, value), status, words)
+    bad, nothing = status >= np.uint32(st.BAD), np.isnan(value)
+    if nothing.any() or bad.any():
+        status = np.where(nothing & ~bad, np.uint32(st.BAD_NO_DATA), status)
+        value = np.where(bad, np.nan, value)
+    return Steps(keys, value, status, words)
 
 
 def _frame(steps: Steps, grid: Grid, plan: Plan) -> pl.DataFrame:
-    text: pl.Series = pl.Series("text", [None] * len(steps.keys), pl.String)
+    text: pl.Series = _NOTHING.new_from_index(0, len(steps.keys))
     value = pl.Series("value", steps.value).fill_nan(None)
     if plan.kind == "text":
         table = pl.Series(steps.words or (), dtype=pl.String)

@@ -37,7 +37,7 @@ KEYWORDS: Final = (
 TEXT_MAX: Final = 10_000
 _RESERVED: Final = frozenset(KEYWORDS) - {"cycle", "value"}
 
-_FACTOR: Final = r"[A-Za-zµμ°Ω℃℉%‰]+(?:\^?-?\d+)?"
+_FACTOR: Final = r"(?:(?:mm|m|in)H2O|[A-Za-zµμ°Ω℃℉%‰]+(?:\^?-?\d+|⁻?[¹²³])?)"
 _UNIT: Final = rf"{_FACTOR}(?:[\/·.]{_FACTOR})*"
 _NUMBER: Final = r"(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?"
 _NO_UNIT: Final = rf"(?!(?:{'|'.join(KEYWORDS)})\b)"
@@ -49,12 +49,12 @@ start: convert
     | "if" choice "then" choice "else" choice -> if_
 ?or: and
     | or "or" and -> binary_or
-?and: not
-    | and "and" not -> binary_and
-?not: held
+?and: held
+    | and "and" held -> binary_and
+?held: not
+    | not "for" quantity -> for_
+?not: comparison
     | NOT not -> not_
-?held: comparison
-    | comparison "for" quantity -> for_
 ?comparison: sum
     | sum COMPARE sum -> binary
     | sum "in" "(" literals ")" -> in_
@@ -63,6 +63,7 @@ start: convert
     | sum "is" NOT NAME -> is_not
 literals: literal ("," literal)*
 ?literal: quantity
+    | MINUS quantity -> minus
     | STRING -> text
 ?sum: product
     | sum PLUS product -> binary

@@ -67,11 +67,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class View:
-    """One consistent state of the history: files of one table version, and the tail after it."""
+    """One consistent state of the history: files of one table version, and the tail after it.
+
+    Attributes:
+        generation: another one for each log that the tail began with.
+    """
 
     snapshot: Snapshot
     segments: tuple[Segment, ...]
-    app: str = ""
+    generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,11 +142,11 @@ class Reader:
         snapshot = self._index.refresh()
         if self._tail is None or not self._tail.app:
             return View(snapshot, ())
-        app = self._tail.app
+        generation = self._tail.generation
         for _ in range(TRIES):
-            segments = self._tail.segments(snapshot.committed(app))
+            segments = self._tail.segments(snapshot)
             if segments is not None:
-                return View(snapshot, tuple(segments), app)
+                return View(snapshot, tuple(segments), generation)
             snapshot = self._index.refresh(force=True)  # the tail knew a newer commit
         raise Transient(
             "HIST-1045",
@@ -439,7 +443,7 @@ class _Known:
         self.tags: set[int] = set()
         self.values = LastValues()
         self._sequence = -1
-        self._app = ""
+        self._generation = 0
 
     def take_files(self, table: Storage, snapshot: Snapshot) -> None:
         self.values.take_files(table, self.values.fresh(snapshot), sorted(self.tags))
@@ -450,8 +454,8 @@ class _Known:
         self._sequence = -1  # segments that were taken before had not these tags
 
     def take_segments(self, view: View) -> None:
-        if view.app != self._app:
-            self._app, self._sequence = view.app, -1
+        if view.generation != self._generation:
+            self._generation, self._sequence = view.generation, -1
         for segment in view.segments:
             if segment.last > self._sequence:
                 self.values.fold(segment.read(sorted(self.tags), US_MIN, US_MAX))

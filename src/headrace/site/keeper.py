@@ -33,6 +33,7 @@ from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, Event
 from headrace.model.time import Clock, SystemClock
 from headrace.security.database import is_shared
+from headrace.security.files import make_folder
 from headrace.site.apply import Changes
 from headrace.site.desired import edge_configs, historian_config
 from headrace.site.file import SiteFiles, check_site
@@ -297,7 +298,7 @@ async def run(
 @asynccontextmanager
 async def _turn(folder: DataFolder, stop: asyncio.Event) -> AsyncIterator[None]:
     """Wait until no other keeper works on this folder: two would say everything twice."""
-    folder.site_versions.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.site_versions)
     with (folder.site_versions / "keeper.lock").open("a") as handle:
         while not stop.is_set():
             try:
@@ -347,7 +348,7 @@ def _place(folder: DataFolder) -> str:
     """A name for this folder on this machine that no other has."""
     path = folder.run / "installation.id"
     if not path.exists():
-        folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder.run, 0o700)
         write_private(path, secrets.token_hex(8))
     return f"{socket.gethostname()}/{path.read_text()}"
 

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DatabaseError
 from headrace.model.errors import Corrupt, Misconfigured, Terminal, Transient
 from headrace.model.folder import DataFolder
 from headrace.security.database import metadata_url, open_engine, shown
+from headrace.security.files import make_folder
 from headrace.site import schema
 from headrace.site.apply import Changes, apply_model
 from headrace.site.model import Level, SiteModel, parent_of
@@ -165,7 +166,7 @@ class Registry:
     @classmethod
     def of(cls, folder: DataFolder) -> Registry:
         """The registry of a data folder, made when it is not there."""
-        folder.root.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.root)
         return cls(metadata_url(folder))
 
     def close(self) -> None:
