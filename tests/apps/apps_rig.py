@@ -27,7 +27,6 @@ from headrace.model.calendar import PlantCalendar
 from headrace.model.folder import DataFolder
 from headrace.model.knowledge import AppsConfig, AssetConfig, AssetTypeConfig, FormulaConfig
 from headrace.model.sample import make_batch
-from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
 from waiting import until
 
@@ -132,9 +131,9 @@ class Rig:
     async def _until(self, holds: Callable[[AppsState], bool], timeout_s: float) -> None:
         try:
             await until(
-                lambda: bool(self.states)
-                and holds(self.states[-1])
-                and not self.states[-1].repairs,
+                lambda: (
+                    bool(self.states) and holds(self.states[-1]) and not self.states[-1].repairs
+                ),
                 timeout_s,
             )
         except AssertionError as error:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import polars as pl
 
 from headrace.bus.client import Bus
-from headrace.bus.subjects import Subjects
+from headrace.bus.log import LogReader, log_info
+from headrace.bus.subjects import EVENTS_STREAM, Subjects
 from headrace.formula.bound import Bound
 from headrace.model.apps import Cause, FormulaChange
 from headrace.model.status import RETRACTED
@@ -17,6 +20,7 @@ from headrace.model.time import Clock, to_datetime
 SOURCE: Final = "changes"
 TELL_FIRST_US: Final = 2_000_000
 TELL_MAX_US: Final = 600_000_000
+WAIT_S: Final = 0.05
 ASSETS_MAX: Final = 20
 ASSETS_COUNTED_MAX: Final = 10_000
 _REASONS: Final[dict[Cause, str]] = {
@@ -94,6 +98,29 @@ class Changes:
                 min(2 * wait_us, TELL_MAX_US) if often else TELL_FIRST_US,
                 now_us,
             )
+
+
+async def recent_changes(bus: Bus, subjects: Subjects, limit: int = 200) -> list[FormulaChange]:
+    """The newest changes of results of the past, oldest first.
+
+    Args:
+        limit: at most so many.
+
+    Raises:
+        Transient: BUS-1032 when the broker is away.
+    """
+    info = await log_info(bus, EVENTS_STREAM)
+    only = [subjects.event("apps", SOURCE)]
+    log = LogReader(bus, max(info.first_sequence - 1, 0), EVENTS_STREAM, only)
+    found: deque[FormulaChange] = deque(maxlen=limit)
+    try:
+        while True:
+            messages = await log.next(WAIT_S)
+            found.extend(msgspec.json.decode(each.body, type=FormulaChange) for each in messages)
+            if not messages and await log.has_all():
+                return list(found)
+    finally:
+        await log.close()
 
 
 def _event(key: tuple[str, Cause], found: _Gathered, now_us: int) -> FormulaChange:

@@ -28,7 +28,7 @@ from headrace.apps.changes import Changes
 from headrace.apps.feed import SETTLE_US, Feed, Taken
 from headrace.apps.knowledge import Knowledge
 from headrace.apps.outlet import Outlet
-from headrace.apps.past import Past
+from headrace.apps.past import TOO_MUCH, Past
 from headrace.apps.position import Position, Span, merged, save_position
 from headrace.apps.restart import (
     Touched,
@@ -41,10 +41,11 @@ from headrace.apps.tally import Tally
 from headrace.bus.client import Bus
 from headrace.bus.log import LogInfo, log_info
 from headrace.formula.bound import Bound
-from headrace.formula.stream import Advance, Stream
+from headrace.formula.stream import Advance, Need, Stream
+from headrace.historian.formulas import samples_since
 from headrace.historian.reader import Reader
 from headrace.model.apps import Cause
-from headrace.model.errors import Corrupt, HeadraceError, Terminal, Transient
+from headrace.model.errors import Corrupt, HeadraceError, Refused, Terminal, Transient
 from headrace.model.health import Severity
 from headrace.model.sample import Int64Array, microseconds
 from headrace.model.time import US_PER_S, Clock
@@ -58,6 +59,7 @@ PIECE_FIRST_US: Final = 600 * US_PER_S
 PIECE_MAX_US: Final = 86_400 * US_PER_S
 PIECE_S: Final = 0.3
 NEEDS_TAGS: Final = 500
+END_US: Final = 2**62
 ARRIVED_MAX: Final = 10_000
 FORMULA_ERRORS: Final = (
     HeadraceError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError,
@@ -288,13 +290,25 @@ class Session:
         self._seen = (await log_info(tools.bus)).last_sequence
 
     def _fill(self, stream: Stream, start_us: int) -> None:
-        needs = stream.needs(start_us)
-        tags = sorted(needs, key=lambda tag_id: needs[tag_id])
-        for first in range(0, len(tags), NEEDS_TAGS):
-            group = tags[first : first + NEEDS_TAGS]
-            from_us = needs[group[0]]
-            stream.put(self._tools.reader.before(group, from_us))
-            stream.put(self._tools.reader.read(group, from_us, 2**62))
+        alike: dict[Need, list[int]] = {}
+        for tag_id, need in stream.needs(start_us).items():
+            alike.setdefault(need, []).append(tag_id)
+        for need, tags in alike.items():
+            for first in range(0, len(tags), NEEDS_TAGS):
+                self._put_past(stream, sorted(tags[first : first + NEEDS_TAGS]), need)
+
+    def _put_past(self, stream: Stream, tags: list[int], need: Need) -> None:
+        """Samples of tags that the stream must know; in halves where they are many."""
+        try:
+            past = samples_since(self._tools.reader, tags, need.from_us, END_US, need.back_us)
+        except Refused as error:
+            if error.code != TOO_MUCH or len(tags) == 1:
+                raise
+            half = len(tags) // 2
+            self._put_past(stream, tags[:half], need)
+            self._put_past(stream, tags[half:], need)
+            return
+        stream.put(past)
 
     # -- following ----------------------------------------------------------------------------
 

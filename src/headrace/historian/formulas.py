@@ -93,14 +93,25 @@ def _read(
     end_us: int,
 ) -> dict[str, History]:
     ids = sorted({asset.tags[name] for asset in assets for name in names})
-    rows = _samples(reader, ids, start_us - plan.back_us, end_us, plan.back_us)
+    rows = samples_since(reader, ids, start_us - plan.back_us, end_us, plan.back_us)
     return {name: _history(rows, name, assets) for name in names}
 
 
-def _samples(
+def samples_since(
     reader: Reader, ids: list[int], start_us: int, end_us: int, back_us: int
 ) -> pl.DataFrame:
-    """All that an evaluation from ``start + back`` may need; see :func:`evaluate`."""
+    """All that an evaluation from ``start + back`` may need; see :func:`evaluate`.
+
+    Args:
+        ids: sorted. end_us: nothing from then on.
+        back_us: how far before a tag's last sample at or before the start its samples matter.
+
+    Returns:
+        Samples, sorted by tag and time.
+
+    Raises:
+        Refused: HIST-2001 when these are more than 5 million samples.
+    """
     held = reader.before(ids, start_us + 1)
     held_us = dict(
         zip(held["tag_id"], held["source_timestamp"].to_physical().to_list(), strict=True)
