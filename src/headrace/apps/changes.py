@@ -21,6 +21,7 @@ SOURCE: Final = "changes"
 TELL_FIRST_US: Final = 2_000_000
 TELL_MAX_US: Final = 600_000_000
 WAIT_S: Final = 0.05
+CHANGES_MAX: Final = 10_000
 ASSETS_MAX: Final = 20
 ASSETS_COUNTED_MAX: Final = 10_000
 _REASONS: Final[dict[Cause, str]] = {
@@ -100,11 +101,13 @@ class Changes:
             )
 
 
-async def recent_changes(bus: Bus, subjects: Subjects, limit: int = 200) -> list[FormulaChange]:
+async def recent_changes(
+    bus: Bus, subjects: Subjects, limit: int = 200, *, key: str = ""
+) -> list[FormulaChange]:
     """The newest changes of results of the past, oldest first.
 
     Args:
-        limit: at most so many.
+        limit: at most so many. key: of this formula only; empty: of all.
 
     Raises:
         Transient: BUS-1032 when the broker is away.
@@ -116,7 +119,8 @@ async def recent_changes(bus: Bus, subjects: Subjects, limit: int = 200) -> list
     try:
         while True:
             messages = await log.next(WAIT_S)
-            found.extend(msgspec.json.decode(each.body, type=FormulaChange) for each in messages)
+            told = (msgspec.json.decode(each.body, type=FormulaChange) for each in messages)
+            found.extend(change for change in told if key in ("", change.key))
             if not messages and await log.has_all():
                 return list(found)
     finally:

@@ -71,6 +71,14 @@ class Knowledge:
         """The bound formula of this key; None when it does not run."""
         return next((bound for bound in self.bounds if bound.key == key), None)
 
+    def born(self, births: Mapping[str, int]) -> Knowledge:
+        """The same, where formulas that are told no beginning have one: what was before is not theirs."""
+        bounds = (
+            dataclasses.replace(bound, start_us=bound.start_us or births.get(bound.key, 0))
+            for bound in self.bounds
+        )
+        return dataclasses.replace(self, bounds=tuple(bounds))
+
     def readers(self, bound: Bound) -> Iterator[Bound]:
         """The formulas that read its results."""
         if bound.role == "formula":

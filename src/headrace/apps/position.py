@@ -48,6 +48,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
         done_us: source time up to which results are out.
         received_us: no result was given a later receive time; the next ones are given later ones.
         definitions: of each formula that ran, a hash of what is said of it; see :func:`definition`.
+        births: source time from which a formula has results that is not told one.
         calendar: that they were worked out with.
         spans: what is still to be worked out again.
     """
@@ -57,6 +58,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     done_us: int
     received_us: int
     definitions: dict[str, str] = {}
+    births: dict[str, int] = {}
     calendar: PlantCalendar = PlantCalendar()
     spans: tuple[Span, ...] = ()
 

@@ -120,6 +120,7 @@ class Session:
         self._tools = tools
         self._past = Past(tools.reader, knowledge.config.calendar)
         self._spans: list[Span] = []
+        self._births: dict[str, int] = {}
         self._feed: Feed | None = None
         self._stream: Stream | None = None
         self._seen = 0
@@ -171,6 +172,8 @@ class Session:
         self._log_us = info.created_us
         done_us = known.done_us if known is not None else now_us
         self._done_us, end_us = done_us, max(done_us, now_us)
+        self._births = self._born(end_us)
+        self.knowledge = self.knowledge.born(self._births)
         self._feed = Feed(tools.bus, info.last_sequence, self.knowledge.inputs, tools.clock)
         if known is not None:
             self._tell_lost(after, info.first_sequence)
@@ -222,6 +225,16 @@ class Session:
             self._note_position()
             await self._save_when_there(now=True)
             await self._feed.close()
+
+    def _born(self, now_us: int) -> dict[str, int]:
+        """When each formula began that is not told when; one that is new begins now."""
+        known = self.position
+        definitions = known.definitions if known is not None else {}
+        births = known.births if known is not None else {}
+        return {
+            key: births[key] if key in births and definitions.get(key) == digest else now_us
+            for key, digest in self.knowledge.definitions.items()
+        }
 
     # -- what was missed ----------------------------------------------------------------------
 
@@ -457,6 +470,7 @@ class Session:
                 done_us=self._done_us,
                 received_us=self._tools.outlet.received_us,
                 definitions=dict(self.knowledge.definitions),
+                births=self._births,
                 calendar=self.knowledge.config.calendar,
                 spans=merged(self._spans),
             ),

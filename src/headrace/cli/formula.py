@@ -17,6 +17,7 @@ from rich.table import Table
 
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
+from headrace.cli.formula_changes import changes
 from headrace.cli.run import DATA
 from headrace.formula.cases import run_cases
 from headrace.formula.check import Quantity, check, compile_formula
@@ -48,6 +49,7 @@ def register(app: typer.Typer) -> None:
     group.command("eval")(evaluate_now)
     group.command("test")(test_file)
     group.command("functions")(functions)
+    group.command("changes")(changes)
 
 
 def test_file(

@@ -150,6 +150,22 @@ class Rig:
             await self.reader.catch_up(10)
             found, wanted = await asyncio.to_thread(self._both, knowledge, start_us, end_us)
             if found.equals(wanted) or loop.time() > deadline_s:
+                keys = ["tag_id", "at_us", "value", "text", "status"]
+                more = found.join(wanted, on=keys, how="anti", nulls_equal=True)
+                less = wanted.join(found, on=keys, how="anti", nulls_equal=True)
+                spans = self.states[-1:]
+                if more.height + less.height:
+                    from headrace.bus.log import LogReader
+                    lr = LogReader(self.bus, 0)
+                    out = []
+                    while True:
+                        ms = await lr.next(1)
+                        if not ms: break
+                        for m in ms:
+                            if ".apps." in m.subject:
+                                out.append(envelope.decode(m.body).with_columns(seq=m.sequence, hdr=pl.lit(m.headers["Nats-Msg-Id"]), log=m.at_us))
+                    pl.concat(out).write_parquet("/tmp/fapps-log.parquet"); more.write_parquet("/tmp/fapps-more.parquet"); less.write_parquet("/tmp/fapps-less.parquet")
+                assert not more.height + less.height, f"{more}\n{less}\n{start_us}\n{spans}"
                 assert_frame_equal(found, wanted, check_exact=True)
                 return found.height
             await asyncio.sleep(0.05)
