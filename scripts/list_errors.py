@@ -32,6 +32,7 @@ ROOMS = {
     "SITE": "The site file and the registry",
     "ALARM": "Alarms",
     "SEC": "Identity, policy, secrets",
+    "APPS": "The apps role",
     "CONS": "The console and its REST API",
     "CLI": "The command line",
     "SIM": "The simulated site and replay",
