@@ -35,7 +35,7 @@ KEYWORDS: Final = (
     *("true", "false", "cycle", "value", "alarm"),
 )
 TEXT_MAX: Final = 10_000
-_RESERVED: Final = frozenset(KEYWORDS) - {"cycle", "value"}
+_RESERVED: Final = frozenset(KEYWORDS) - {"cycle", "value", "alarm"}
 
 _FACTOR: Final = r"(?:(?:mm|m|in)H2O|[A-Za-zµμ°Ω℃℉%‰]+(?:\^?-?\d+|⁻?[¹²³])?)"
 _UNIT: Final = rf"{_FACTOR}(?:[\/·.]{_FACTOR})*"
@@ -89,14 +89,14 @@ literals: literal ("," literal)*
     | "(" convert ")" -> brackets
 path: NAME ("." NAME)?
 call: NAME "(" [argument ("," argument)*] ")"
-?argument: choice
+?argument: convert
     | NAME quantity -> named
 ?quantity: NUMBER -> number
     | QUANTITY -> quantity
 
 NOT: "not"
 ARROW.3: /->[ \t]*(?:1\/)?{_UNIT}|->[ \t]*1\b/
-QUANTITY.2: /{_NUMBER}[ \t]*{_NO_UNIT}{_UNIT}/
+QUANTITY.2: /{_NUMBER}(?:[ \t]+1\/|[ \t]*{_NO_UNIT}){_UNIT}/
 NUMBER.1: /{_NUMBER}/
 COMPARE: "<=" | ">=" | "<>" | "!=" | "<" | ">" | "="
 PLUS: "+"
