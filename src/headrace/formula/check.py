@@ -23,7 +23,7 @@ from headrace.formula.measure import (
     dimension_text,
     measure_of,
 )
-from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag
+from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag, NoData
 from headrace.formula.plan import (
     US_PER_S,
     Calendar,
@@ -53,6 +53,7 @@ from headrace.formula.tree import (
     Unary,
 )
 from headrace.formula.tree import Calendar as CalendarWindow
+from headrace.formula.tree import NoData as NoDataTree
 from headrace.formula.tree import Node as Tree
 from headrace.model.units import near_units
 
@@ -442,6 +443,13 @@ def _check_for(c: _Checker, tree: For) -> _Part:
     return _Part(node, "condition", PLAIN, tree.place)
 
 
+def _check_no_data(c: _Checker, tree: NoDataTree) -> _Part:
+    _not_steady(c, c.part(tree.operand))
+    # Samples count here, not what a value that grew old became.
+    node = NoData(Input(tree.operand.name), c.duration_us(tree.duration))
+    return _Part(node, "condition", PLAIN, tree.place)
+
+
 def _not_steady(c: _Checker, part: _Part) -> _Part:
     if part.steady:
         raise c.problem("FORM-1033", part.place)
@@ -667,6 +675,7 @@ _CHECKS: Final[dict[type, Callable[..., _Part]]] = {
     Is: _check_is,
     If: _check_if,
     For: _check_for,
+    NoDataTree: _check_no_data,
     Convert: _check_convert,
     Call: _check_call,
 }

@@ -89,8 +89,8 @@ def evaluate(
 
 
 def _steps(history: History, grid: Grid, end_us: int) -> Steps:
-    before = history.at_us < end_us
-    known: slice | np.ndarray = slice(None) if np.all(before) else before
+    in_time = history.at_us < end_us
+    known = slice(None) if in_time.all() else in_time
     keys = grid.keys(history.asset[known], history.at_us[known])
     value, status = history.value[known], history.status[known]
     words: tuple[str, ...] | None = None
