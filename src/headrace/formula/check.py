@@ -709,7 +709,8 @@ def check(
     if part.kind == "number" and not part.measure.text and part.measure.factor != 1.0:
         # A product of units without a name of its own is given in SI units.
         node = Pointwise(pointwise.scale(part.measure.factor, 0.0), (node,))
-    return Plan(node, tuple(c.used), node.back_us, part.kind, unit)
+    texts = frozenset(name for name in c.used if names[name].kind == "text")
+    return Plan(node, tuple(c.used), node.back_us, part.kind, unit, texts)
 
 
 def compile_formula(source: str, names: Mapping[str, Quantity], **options: object) -> Plan:
