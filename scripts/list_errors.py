@@ -31,6 +31,7 @@ ROOMS = {
     "HIST": "The historian",
     "SITE": "The site file and the registry",
     "SEC": "Identity, policy, secrets",
+    "ALARM": "Alarms and their notifications",
     "CONS": "The console and its REST API",
     "CLI": "The command line",
     "SIM": "The simulated site and replay",

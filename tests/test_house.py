@@ -29,11 +29,12 @@ ROOMS: dict[str, set[str]] = {
     "edge": {"model", "security", "formula", "bus"},
     "historian": {"model", "security", "formula", "bus"},
     "site": {"model", "security", "formula", "bus", "edge", "historian"},
+    "alarms": set(_LEFT),
     "sim": set(_LEFT),
     "testing": {*_LEFT, "sim"},
     "client": {"model"},
-    "console": {*_LEFT, "client"},
-    "cli": {*_LEFT, "sim", "testing", "client", "console"},
+    "console": {*_LEFT, "client", "alarms"},
+    "cli": {*_LEFT, "alarms", "sim", "testing", "client", "console"},
 }
 
 # Where a driver may be imported. Paths are relative to src/headrace.
@@ -45,7 +46,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "pymodbus": ("sim/emulators/modbus",),
     "paho": ("edge/connectors/mqtt/", "sim/emulators/mqtt", "sim/emulators/sparkplug"),
     "google": ("edge/connectors/sparkplug/", "sim/emulators/sparkplug"),
-    "sqlalchemy": ("site/", "security/", "console/"),
+    "sqlalchemy": ("site/", "security/", "console/", "alarms/"),
     "nicegui": ("console/",),
     "fastapi": ("console/",),
     "uvicorn": ("console/",),

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from headrace.model.errors import Misconfigured
+from headrace.model.notify import NotifyConfig
 
 Level = Literal["site", "area", "work_center", "work_unit", "equipment"]
 LEVELS: Final[tuple[Level, ...]] = ("site", "area", "work_center", "work_unit")
@@ -174,6 +175,7 @@ class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[Group, ...] = ()
     connections: tuple[Connection, ...] = ()
     tags: tuple[Tag, ...] = ()
+    notify: NotifyConfig = NotifyConfig()
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""

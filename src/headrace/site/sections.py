@@ -23,6 +23,7 @@ SECTIONS: Final = (
     "group",
     "connection",
     "tag",
+    "notify",
 )
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "a text": (str,),
