@@ -116,6 +116,8 @@ class Alarms:
         self, alarm: str, event: EventName, *, at_us: int = 0, actor: str = "", **more: Any
     ) -> Transition:
         """Let an event happen to an alarm; what the table does not know is refused."""
+        if alarm not in self._states:
+            raise Refused("ALARM-1998", f"there is no alarm {alarm!r}", "Look at the list.")
         before = self._states[alarm]
         at_us = at_us or CLOCK.now_us()
         active = {"alarm": True, "return_to_normal": False}.get(event, before.active)
