@@ -12,7 +12,6 @@
     v1.<enterprise>.<site>.health.apps                   AppsState, each second (not stored)
     v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, why)
     v1.<enterprise>.<site>.call.historian.<verb>         requests to the historian
-    v1.<enterprise>.<site>.call.apps.<verb>              requests to the apps role (alarms)
     v1.<enterprise>.<site>.call.console.<verb>           requests to the consoles
     v1.<enterprise>.<site>.call.apps.<verb>              requests to the apps role
     v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
@@ -102,9 +101,6 @@ class Subjects:
 
     def historian_call(self, verb: str) -> str:
         return f"{self._prefix}.call.historian.{check_name(verb, 'verb')}"
-
-    def apps_call(self, verb: str) -> str:
-        return f"{self._prefix}.call.apps.{check_name(verb, 'verb')}"
 
     def console_call(self, verb: str) -> str:
         return f"{self._prefix}.call.console.{check_name(verb, 'verb')}"
