@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from headrace.cli.formula_changes import changes
 from headrace.cli.formula_history import backfill_formulas, backtest_now
 from headrace.cli.reading import open_history
 from headrace.cli.run import DATA
@@ -59,6 +60,7 @@ def register(app: typer.Typer) -> None:
     group.command("versions")(versions)
     group.command("backfill")(backfill_formulas)
     group.command("backtest")(backtest_now)
+    group.command("changes")(changes)
 
 
 def test_file(

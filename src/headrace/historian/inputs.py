@@ -40,17 +40,31 @@ def read_inputs(
         Refused: HIST-2001 when there are more.
     """
     ids = np.unique(np.concatenate([np.empty(0, np.int64), *tags.values()]))
-    rows = _samples(reader, ids, start_us - back_us, end_us, back_us, rows_max)
+    rows = samples_since(reader, ids, start_us - back_us, end_us, back_us, rows_max)
     return {name: _history(rows, each) for name, each in tags.items()}
 
 
-def _samples(
-    reader: Reader, ids: Int64Array, start_us: int, end_us: int, back_us: int, rows_max: int
+def samples_since(
+    reader: Reader,
+    ids: Int64Array,
+    start_us: int,
+    end_us: int,
+    back_us: int,
+    rows_max: int = ROWS_MAX,
 ) -> pl.DataFrame:
     """All of the tags from ``back`` before what held at the start, and one sample before that.
 
-    Most tags had a sample shortly before: one read has all of them. The others are looked for.
+    Args:
+        ids: sorted.
+        rows_max: samples at most.
+
+    Returns:
+        Samples, sorted by tag and time.
+
+    Raises:
+        Refused: HIST-2001 when there are more.
     """
+    # Most tags had a sample shortly before: one read has all of them. The others are looked for.
     begin_us = start_us - back_us - max(SPARE_US, back_us // SPARE_SHARE)
     rows = reader.read(ids.tolist(), begin_us, end_us, rows_max + 1)
     _bounded(rows.height, rows_max)
