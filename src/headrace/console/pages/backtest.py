@@ -173,12 +173,14 @@ def _timeline(outcome: Outcome) -> dict[str, Any]:
         {
             "type": "line",
             "data": data,
-            "showSymbol": False,
-            "connectNulls": False,
-            "lineStyle": {"width": 12, "color": "#9aa3ad" if quiet else "#d9480f"},
+            "symbol": "rect",  # so that a short one is seen too
+            "symbolSize": [3, 12],
+            "itemStyle": {"color": colour},
+            "lineStyle": {"width": 12, "color": colour},
             "markLine": {"symbol": "none", "data": [] if quiet else events},
         }
         for quiet, data in points.items()
+        for colour in ("#9aa3ad" if quiet else "#d9480f",)
     ]
     return {
         "animation": False,
