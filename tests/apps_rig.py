@@ -154,17 +154,6 @@ class Rig:
                 more = found.join(wanted, on=keys, how="anti", nulls_equal=True)
                 less = wanted.join(found, on=keys, how="anti", nulls_equal=True)
                 spans = self.states[-1:]
-                if more.height + less.height:
-                    from headrace.bus.log import LogReader
-                    lr = LogReader(self.bus, 0)
-                    out = []
-                    while True:
-                        ms = await lr.next(1)
-                        if not ms: break
-                        for m in ms:
-                            if ".apps." in m.subject:
-                                out.append(envelope.decode(m.body).with_columns(seq=m.sequence, hdr=pl.lit(m.headers["Nats-Msg-Id"]), log=m.at_us))
-                    pl.concat(out).write_parquet("/tmp/fapps-log.parquet"); more.write_parquet("/tmp/fapps-more.parquet"); less.write_parquet("/tmp/fapps-less.parquet")
                 assert not more.height + less.height, f"{more}\n{less}\n{start_us}\n{spans}"
                 assert_frame_equal(found, wanted, check_exact=True)
                 return found.height

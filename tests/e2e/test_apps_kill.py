@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from apps_rig import SECOND_US, Rig, config, rig_on
 from bookkeeping import accounts, told
 
+from apps_rig import SECOND_US, Rig, config, rig_on
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
 from headrace.cli.run import keep_site
@@ -47,7 +47,15 @@ class Process:
         self._start()
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "headrace", "run", "apps", "--data", str(self._folder.root)]
+        command = [
+            sys.executable,
+            "-m",
+            "headrace",
+            "run",
+            "apps",
+            "--data",
+            str(self._folder.root),
+        ]
         source = Path(__file__).resolve().parents[2] / "src"
         environment = {**os.environ, **ROLE_ENVIRONMENT, "PYTHONPATH": str(source)}
         with self._log.open("ab") as log:
@@ -97,6 +105,9 @@ async def kills(rig: Rig, seed: int, count: int) -> None:
         await rig.running(60)
         stop.set()
         await loading
+        at_us = await rig.poll()
+        await rig.done(at_us, 60)
+        await rig.poll(at_us=at_us, seed=1)
         last_us = rig.clock.now_us()
         await rig.done(last_us, 60)
         await rig.check(made, began.done_us, last_us - SECOND_US)
