@@ -42,7 +42,7 @@ from headrace.bus.client import Bus
 from headrace.bus.log import LogInfo, log_info
 from headrace.formula.bound import Bound
 from headrace.formula.stream import Advance, Need, Stream
-from headrace.historian.formulas import samples_since
+from headrace.historian.inputs import samples_since
 from headrace.historian.reader import Reader
 from headrace.model.apps import Cause
 from headrace.model.errors import Corrupt, HeadraceError, Refused, Terminal, Transient
@@ -60,6 +60,7 @@ PIECE_MAX_US: Final = 86_400 * US_PER_S
 PIECE_S: Final = 0.3
 NEEDS_TAGS: Final = 500
 END_US: Final = 2**62
+ROWS_MAX: Final = 5_000_000
 ARRIVED_MAX: Final = 10_000
 FORMULA_ERRORS: Final = (
     HeadraceError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError,
@@ -313,7 +314,10 @@ class Session:
     def _put_past(self, stream: Stream, tags: list[int], need: Need) -> None:
         """Samples of tags that the stream must know; in halves where they are many."""
         try:
-            past = samples_since(self._tools.reader, tags, need.from_us, END_US, need.back_us)
+            ids = np.array(tags, np.int64)
+            past = samples_since(
+                self._tools.reader, ids, need.from_us, END_US, need.back_us, ROWS_MAX
+            )
         except Refused as error:
             if error.code != TOO_MUCH or len(tags) == 1:
                 raise

@@ -19,8 +19,9 @@ from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
 from headrace.cli.formula_changes import changes
 from headrace.cli.run import DATA
+from headrace.formula.alarm_check import check_statement
 from headrace.formula.cases import run_cases
-from headrace.formula.check import Quantity, check, compile_formula
+from headrace.formula.check import Quantity, compile_formula
 from headrace.formula.functions import FUNCTIONS
 from headrace.formula.grammar import parse_file
 from headrace.formula.plan import Plan
@@ -106,11 +107,9 @@ async def _check(folder: DataFolder, text: str, pattern: str) -> dict[str, Plan]
         known: dict[str, Quantity] = dict(names)
         plans = {}
         for statement in parse_file(text):
-            plan = check(
-                statement.expression,
-                statement.source,
+            plan = check_statement(
+                statement,
                 known,
-                line=statement.line,
                 subject=pattern,
                 calendar=calendar,
                 calendar_names=calendar.names(),
