@@ -30,7 +30,7 @@ ROOMS = {
     "EDGE": "The edge and its connectors",
     "HIST": "The historian",
     "SITE": "The site file and the registry",
-    "ALARM": "Alarms",
+    "ALARM": "Alarms and their notifications",
     "SEC": "Identity, policy, secrets",
     "APPS": "The apps role",
     "CONS": "The console and its REST API",

@@ -153,8 +153,7 @@ class Rig:
                 keys = ["tag_id", "at_us", "value", "text", "status"]
                 more = found.join(wanted, on=keys, how="anti", nulls_equal=True)
                 less = wanted.join(found, on=keys, how="anti", nulls_equal=True)
-                spans = self.states[-1:]
-                assert not more.height + less.height, f"{more}\n{less}\n{start_us}\n{spans}"
+                assert not more.height + less.height, f"{more}\n{less}"
                 assert_frame_equal(found, wanted, check_exact=True)
                 return found.height
             await asyncio.sleep(0.05)

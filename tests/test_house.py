@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "historian": {"model", "security", "formula", "bus"},
     "site": {"model", "security", "formula", "bus", "edge", "historian"},
     "alarms": {"model", "security", "formula", "bus", "edge", "historian", "site"},
-    "apps": {*_LEFT},
+    "apps": set(_LEFT),
     "sim": set(_LEFT),
     "testing": {*_LEFT, "sim"},
     "client": {"model"},

@@ -314,9 +314,8 @@ class Session:
     def _put_past(self, stream: Stream, tags: list[int], need: Need) -> None:
         """Samples of tags that the stream must know; in halves where they are many."""
         try:
-            ids = np.array(tags, np.int64)
             past = samples_since(
-                self._tools.reader, ids, need.from_us, END_US, need.back_us, ROWS_MAX
+                self._tools.reader, np.array(tags, np.int64), need.from_us, END_US, need.back_us
             )
         except Refused as error:
             if error.code != TOO_MUCH or len(tags) == 1:

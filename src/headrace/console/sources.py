@@ -15,9 +15,12 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from headrace.alarms.store import AlarmStore
 from headrace.bus import envelope, subjects
 from headrace.bus.client import Bus
+from headrace.bus.desired import read_desired
 from headrace.bus.recent import recent_events
+from headrace.console.alarms import AlarmBoard
 from headrace.console.history import History
 from headrace.console.live import LiveValues
 from headrace.console.site_view import SiteView, TagView, build_view
@@ -43,6 +46,7 @@ HEALTH_SILENT_US: Final = 5 * US_PER_S
 SITE_REFRESH_S: Final = 1.0
 EDGES_MAX: Final = 1_000
 HISTORIANS_MAX: Final = 64
+APPS_KEY: Final = "apps"
 
 
 class SiteSource(Protocol):
@@ -178,6 +182,7 @@ class Sources:
         bus: the console's connection to the broker.
         site_subjects: subjects of this site, for requests.
         site_source: see the protocol. history: the historian's reader, in threads.
+        alarm_store: states and journal of alarms.
         clock: the only source of time.
     """
 
@@ -189,6 +194,7 @@ class Sources:
         *,
         site_source: SiteSource,
         history: History,
+        alarm_store: AlarmStore,
         clock: Clock,
     ) -> None:
         self.folder = folder
@@ -205,6 +211,7 @@ class Sources:
         self.site = SiteView()
         self.site_problems: list[Problem] = []
         self._site_source = site_source
+        self.alarms = AlarmBoard(alarm_store, self._ask_apps, self._apps_config, clock)
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Take what the bus brings until ``stop`` is set."""
@@ -274,6 +281,13 @@ class Sources:
         """Ask an edge: ``browse``, ``check``, ``write``."""
         return await self.request(self.subjects.edge_call(edge, verb), message, timeout_s=timeout_s)
 
+    async def _ask_apps(self, verb: str, message: Any) -> Any:
+        return await self.request(self.subjects.apps_call(verb), message)
+
+    async def _apps_config(self) -> bytes | None:
+        """What the apps role is to run; the last known stays while the broker is away."""
+        return await read_desired(self.bus, APPS_KEY)
+
     async def _take_batch(self, message: Any) -> None:
         self.feed_us = self.clock.now_us()
         try:
@@ -290,6 +304,8 @@ class Sources:
         except msgspec.DecodeError:
             self.corrupt_total += 1
         self.events_version += 1
+        if ".event.alarm." in message.subject:
+            self.alarms.wake()
 
     async def _load_past(self) -> None:
         with contextlib.suppress(Transient):

@@ -45,17 +45,17 @@ def evaluate_history(
     start_us: int,
     end_us: int,
     *,
+    attributes: Mapping[str, Constant] | None = None,
     calendar: Calendar | None = None,
     progress: Progress | None = None,
-    attributes: Mapping[str, Constant] | None = None,
 ) -> Iterator[pl.DataFrame]:
     """The samples that a formula has on stored history in ``[start_us, end_us)``.
 
     Args:
         assets: where to evaluate it; each must have the plan's inputs.
+        attributes: the plan's attributes of assets by name.
         calendar: of the site.
         progress: told after each part.
-        attributes: those of the plan's inputs that are no tags: their values on ``assets``.
 
     Yields:
         Frames as :func:`headrace.formula.evaluate.evaluate` gives them, one after the other in time;
@@ -64,24 +64,19 @@ def evaluate_history(
     Raises:
         Refused: HIST-2001 when a part needs more than 5 million samples.
     """
+    fixed = attributes or {}
     tags = {
         name: np.array([asset.tags[name] for asset in assets], np.int64)
         for name in plan.inputs
-        if name not in (attributes or ())
+        if name not in fixed
     }
     length_us = max(PART_US, PART_LOOKBACKS * plan.back_us)
     edges = [*range(start_us, end_us, length_us), end_us]
     for count, start in enumerate(edges[:-1]):
         end = edges[count + 1]
-        histories = read_inputs(reader, plan, tags, start, end, rows_max=ROWS_MAX)
+        histories = read_inputs(reader, tags, start, end, plan.back_us, rows_max=ROWS_MAX)
         yield evaluate(
-            plan,
-            histories,
-            start,
-            end,
-            assets=len(assets),
-            attributes=attributes,
-            calendar=calendar,
+            plan, histories, start, end, assets=len(assets), attributes=fixed, calendar=calendar
         )
         if progress is not None:
             progress(count + 1, len(edges) - 1)
