@@ -79,6 +79,7 @@ WRONG = (
     ("delta(counter, rollover 0)", "FORM-1030", "rollover 0", "> 0"),
     ("flow is god", "FORM-1031", "flow is god", "uncertain"),
     ("2 * 3", "FORM-1033", "2 * 3", "measured"),
+    ("band_energy(flow, 2 Hz, 1 Hz, 1 s)", "FORM-1080", "2 Hz, 1 Hz", "lower"),
     ("mean(2, 5 min)", "FORM-1033", "2", "measured"),
 )
 

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import numpy as np
 
 from headrace.formula import pointwise
-from headrace.formula.functions import FUNCTIONS, Function
+from headrace.formula.functions import FUNCTIONS, Function, Option
 from headrace.formula.grammar import parse_expression
 from headrace.formula.measure import (
     PLAIN,
@@ -570,18 +570,13 @@ class _WindowCall:
     def _options(self, given: list[Tree]) -> tuple[float, ...]:
         c, tree, function = self.c, self.tree, self.function
         found = []
-        for (name, low, high), argument in zip(function.options, given, strict=True):
-            if not isinstance(argument, Number) or argument.unit is not None:
+        for option, argument in zip(function.options, given, strict=True):
+            if not isinstance(argument, Number) or (argument.unit is None) != (not option.unit):
                 raise _usage(c, tree, function, c.text(tree.place))
-            if not low <= argument.value <= high:
-                raise c.problem(
-                    "FORM-1030",
-                    argument.place,
-                    value=c.text(argument.place),
-                    name=name,
-                    range=f"{low:g} … {high:g}",
-                )
-            found.append(argument.value)
+            found.append(self._option(option, argument))
+        if tree.function == "band_energy" and found[0] >= found[1]:
+            place = given[0].place.to(given[1].place)
+            raise c.problem("FORM-1080", place, band=c.text(place))
         known = dict(function.named)
         for name, number in tree.named:
             if name not in known:
@@ -599,12 +594,32 @@ class _WindowCall:
             known[name] = number.value
         return (*found, *known.values())
 
+    def _option(self, option: Option, argument: Number) -> float:
+        c, value = self.c, argument.value
+        if argument.unit is not None:
+            written, wanted = c.unit(argument.unit, argument.place), measure_of(option.unit)
+            assert wanted is not None, "ours are known"
+            if written.dimension != wanted.dimension:
+                raise _usage(c, self.tree, self.function, c.text(self.tree.place))
+            value *= conversion(written, wanted)[0]
+        if not option.least <= value <= option.most:
+            raise c.problem(
+                "FORM-1030",
+                argument.place,
+                value=c.text(argument.place),
+                name=option.name,
+                range=f"{option.least:g} … {option.most:g} {option.unit}".rstrip(),
+            )
+        return value
+
     def _measure(self, x: _Part) -> Measure:
         rule, measure = self.function.unit, x.measure
         if rule == "plain" or (x.kind != "number" and rule == "same"):
             return PLAIN
         if rule == "second":
             return SECOND
+        if rule == "square":
+            return measure.difference().power(Fraction(2))
         if rule == "times_second":
             return self.c.no_offset(x).measure.times(SECOND)
         if self.tree.function == "sum":
