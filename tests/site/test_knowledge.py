@@ -19,6 +19,7 @@ from headrace.site.file import SiteFiles, check_site, load_site
 from headrace.site.keeper import Keeper
 from headrace.site.model import SiteProblems
 from headrace.site.registry import Registry
+from headrace.site.why import find_tag
 
 SITE = """\
 [site]
@@ -300,3 +301,11 @@ def test_what_is_no_formula_of_the_type_is_not_saved(
 def test_a_formula_that_is_not_there_cannot_be_removed(folder: DataFolder) -> None:
     with pytest.raises(Misconfigured, match="SITE-1420"):
         SiteEdit(folder).remove_formula("pump", "never")
+
+
+def test_a_derived_tag_is_no_devices_fault(registry: Registry, folder: DataFolder) -> None:
+    _apply(registry, folder, 1_000)
+    with pytest.raises(Misconfigured, match="SITE-1802") as caught:
+        find_tag(registry, "hall/p1/share")
+    assert "pump.share" in caught.value.what
+    assert "hall/p1/flow" in caught.value.remedy and "hall/t1/volume" in caught.value.remedy

@@ -116,7 +116,7 @@ def _add_saving(router: APIRouter, services: Services) -> None:
     async def save(request: Request, asset_type: str, name: str) -> Response:
         """Save ``{"text": "name = ...", "state": "live", "shadow" or "off"}`` into the site file. With
         ``?check=true`` it is only checked. Gives the diff."""
-        services.require(request, "edit", "site")
+        services.require(request, "edit", f"formula/{asset_type}.{name}")
         asked = _decoded(await request.body(), Wanted, 'Send {"text": "name = ..."}.')
 
         def work() -> str:
@@ -129,7 +129,7 @@ def _add_saving(router: APIRouter, services: Services) -> None:
     @router.delete("/{asset_type}/{name}")
     async def remove(request: Request, asset_type: str, name: str) -> Response:
         """Take a formula out of the site file; its history stays. ``?check=true`` as above."""
-        services.require(request, "edit", "site")
+        services.require(request, "edit", f"formula/{asset_type}.{name}")
 
         def work() -> str:
             edit = SiteEdit(sources.folder)

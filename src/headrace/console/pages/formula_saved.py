@@ -120,6 +120,7 @@ class SavedFormulas:
             async def remove() -> None:
                 dialog.close()
                 await self._change(
+                    key,
                     lambda edit: edit.remove_formula(line.asset_type, line.name),
                     texts("formula.removed", name=key),
                 )
@@ -136,11 +137,12 @@ class SavedFormulas:
             ui.notification(self._visit.texts("formula.save_what"), position="top-right")
             return
         await self._change(
+            f"{kind}.{name}",
             lambda edit: edit.set_formula(kind, name, f"{name} = {expression}"),
             self._visit.texts("formula.saved", name=f"{kind}.{name}"),
         )
 
-    async def _change(self, change: Callable[[SiteEdit], None], done: str) -> None:
+    async def _change(self, key: str, change: Callable[[SiteEdit], None], done: str) -> None:
         visit = self._visit
 
         def work() -> None:
@@ -149,7 +151,7 @@ class SavedFormulas:
             edit.save()
 
         try:
-            visit.require("edit", "site")
+            visit.require("edit", f"formula/{key}")
             await asyncio.to_thread(work)
         except HeadraceError as error:
             show_error(visit, error)
