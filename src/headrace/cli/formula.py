@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from headrace.cli.formula_changes import changes
 from headrace.cli.reading import open_history
 from headrace.cli.run import DATA
 from headrace.formula.alarm_check import check_statement
@@ -56,6 +57,7 @@ def register(app: typer.Typer) -> None:
     group.command("functions")(functions)
     group.command("list")(list_formulas)
     group.command("versions")(versions)
+    group.command("changes")(changes)
 
 
 def test_file(

@@ -74,7 +74,7 @@ def evaluate_history(
     edges = [*range(start_us, end_us, length_us), end_us]
     for count, start in enumerate(edges[:-1]):
         end = edges[count + 1]
-        histories = read_inputs(reader, plan, tags, start, end, rows_max=ROWS_MAX)
+        histories = read_inputs(reader, tags, start, end, plan.back_us, rows_max=ROWS_MAX)
         yield evaluate(
             plan, histories, start, end, assets=len(assets), attributes=fixed, calendar=calendar
         )
