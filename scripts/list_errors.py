@@ -30,6 +30,7 @@ ROOMS = {
     "EDGE": "The edge and its connectors",
     "HIST": "The historian",
     "SITE": "The site file and the registry",
+    "ALARM": "Alarms",
     "SEC": "Identity, policy, secrets",
     "CONS": "The console and its REST API",
     "CLI": "The command line",
