@@ -26,6 +26,7 @@ from headrace.formula.plan import Calendar
 from headrace.formula.stages import Changed, Source, Stage, Surroundings, stages_of
 from headrace.formula.tags import Tags
 from headrace.formula.track import NEVER
+from headrace.model.calendar import PlantCalendar
 from headrace.model.time import US_PER_S
 
 LATENESS_US: Final = 900 * US_PER_S
@@ -142,7 +143,7 @@ class Stream:
 
     Args:
         bounds: in order of evaluation: what reads another's output comes after it.
-        calendar: of the site.
+        calendar: of the site; without one, windows of a length lie on UTC.
         lateness_us: how old a sample may be, at ``advance``, and still be repaired here.
         start_us: where another stream stopped. First put what :meth:`needs` asks for at this time and
             ``advance(start_us)``, which gives nothing; then go on. None: a beginning without a past.
@@ -162,7 +163,7 @@ class Stream:
     ) -> None:
         self._lateness_us = lateness_us
         self._tags = Tags(bounds, lateness_us)
-        self._around = Surroundings(self._tags.words, calendar)
+        self._around = Surroundings(self._tags.words, calendar or PlantCalendar())
         feeders = _feeders(bounds)
         self._runners = [
             _Runner(bound, self._tags, feeds=at in feeders) for at, bound in enumerate(bounds)
@@ -212,7 +213,7 @@ class Stream:
         asset, at_us = changed.asset[keep], changed.at_us[keep]
         value, status = changed.value[keep], changed.status[keep]
         text = pl.Series("text", [None], pl.String).new_from_index(0, len(asset))
-        number = pl.Series("value", value).fill_nan(None)
+        number = pl.Series("value", value, nan_to_null=True)
         if runner.bound.plan.kind == "text":
             text = self._around.words.texts(value)
             number = pl.Series("value", [None], pl.Float64).new_from_index(0, len(asset))
