@@ -26,6 +26,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "edge",
     "trust",
     "user",
+    "audit",
     "run",
     "cluster",
 )
