@@ -30,6 +30,7 @@ ROOMS = {
     "EDGE": "The edge and its connectors",
     "HIST": "The historian",
     "SITE": "The site file and the registry",
+    "ALARM": "Alarms",
     "SEC": "Identity, policy, secrets",
     "ALARM": "Alarms and their notifications",
     "CONS": "The console and its REST API",

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "headrace"
 
 # Each room may import the rooms in its set, and nothing else of ours.
-_LEFT = ["model", "security", "formula", "bus", "edge", "historian", "site"]
+_LEFT = ["model", "security", "formula", "bus", "edge", "historian", "site", "alarms"]
 ROOMS: dict[str, set[str]] = {
     "model": set(),
     "security": {"model"},
@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "edge": {"model", "security", "formula", "bus"},
     "historian": {"model", "security", "formula", "bus"},
     "site": {"model", "security", "formula", "bus", "edge", "historian"},
-    "alarms": set(_LEFT),
+    "alarms": {"model", "security", "formula", "bus", "edge", "historian", "site"},
     "sim": set(_LEFT),
     "testing": {*_LEFT, "sim"},
     "client": {"model"},
@@ -46,7 +46,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "pymodbus": ("sim/emulators/modbus",),
     "paho": ("edge/connectors/mqtt/", "sim/emulators/mqtt", "sim/emulators/sparkplug"),
     "google": ("edge/connectors/sparkplug/", "sim/emulators/sparkplug"),
-    "sqlalchemy": ("site/", "security/", "console/", "alarms/"),
+    "sqlalchemy": ("site/", "security/", "alarms/", "console/"),
     "nicegui": ("console/",),
     "fastapi": ("console/",),
     "uvicorn": ("console/",),

@@ -251,3 +251,25 @@ def test_an_integral_over_an_old_value_is_uncertain() -> None:
 
 def test_hold_in_a_formula_goes_before_the_age_of_the_type() -> None:
     assert [row[0] for row in _aged("hold(flow, 20 s)", [0], 60)] == [0, 20]
+
+
+def test_an_alarm_gives_a_bound_for_its_beginning_its_end_and_its_suppression() -> None:
+    text = 'alarm a: power > 5 kW for 1 min, off below load, suppressed when state = "STOP"'
+    load = FormulaConfig(asset_type="pump", name="load", text="load = power - 1 kW")
+    alarm = FormulaConfig(asset_type="pump", name="a", kind="alarm", text=text, version=3)
+    config = AppsConfig(
+        enterprise="acme", site="mill", types=(PUMP,), assets=(P1,), formulas=(alarm, load)
+    )
+    binding = bind(config)
+    found = [(each.key, each.role, sorted(each.inputs)) for each in binding.bound]
+    assert found == [
+        ("pump.load", "formula", ["power"]),
+        ("pump.a", "alarm", ["power"]),
+        ("pump.a/off", "alarm_off", ["load", "power"]),
+        ("pump.a/suppressed", "alarm_suppressed", ["state"]),
+    ]
+    assert binding.bound[1].version == 3 and binding.bound[1].outputs.tolist() == [0]
+    wrong = FormulaConfig(asset_type="pump", name="flow", kind="alarm", text="alarm flow: running")
+    with pytest.raises(FormulaProblem, match="FORM-1035") as raised:
+        bind(AppsConfig(enterprise="a", site="b", types=(PUMP,), formulas=(wrong,)))
+    assert raised.value.column == 7

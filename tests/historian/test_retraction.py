@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -14,7 +16,7 @@ from headrace.historian.compaction import DAY_US, Compactor
 from headrace.historian.last import LastKeeper, edge
 from headrace.historian.layout import sort_unique
 from headrace.historian.reader import Reader
-from headrace.historian.tail import Segment, Tail
+from headrace.historian.tail import FrozenTail
 from headrace.model.folder import DataFolder
 from headrace.model.sample import make_batch
 from headrace.model.status import RETRACTED
@@ -39,18 +41,13 @@ def rows_of(rows: list[Row], received: int, step_us: int) -> pl.DataFrame:
     )
 
 
-class FixedTail(Tail):
+def tail_of(batches: list[pl.DataFrame], place: Path) -> FrozenTail:
     """What the log has after the table, without a broker."""
-
-    def __init__(self, batches: list[pl.DataFrame]) -> None:
-        self.app, self.paused = "a", False
-        self._held = [
-            Segment(n, n, batch.height, START_US, START_US * 2, batch)
-            for n, batch in enumerate(batches, 1)
-        ]
-
-    def segments(self, committed: int | None) -> list[Segment]:
-        return self._held
+    paths = []
+    for number, batch in enumerate(batches):
+        paths.append(place / f"{number}.parquet")
+        batch.write_parquet(paths[-1])
+    return FrozenTail(paths)
 
 
 def check_reads(reader: Reader, batches: list[pl.DataFrame], step_us: int) -> None:
@@ -99,13 +96,14 @@ def test_samples_and_retractions_in_any_order_give_what_is_there(
     stored = batches[: len(batches) - tail]
     for batch in stored:
         store.commit(batch)
-    follower = Reader(folder.table, FixedTail(batches[len(stored) :]))
+    rest = tail_of(batches[len(stored) :], tmp_path_factory.mktemp("tail"))
+    follower = Reader(folder.table, rest)
     check_reads(follower, batches, step_us)
     Compactor(store.table, ManualClock(START_US + 1)).step()
     LastKeeper(store.table, ManualClock(), store.committer.newest).step()
     check_reads(follower, batches, step_us)
     Compactor(store.table, ManualClock(START_US + 30 * DAY_US)).step()
-    check_reads(Reader(folder.table, FixedTail(batches[len(stored) :])), batches, step_us)
+    check_reads(Reader(folder.table, rest), batches, step_us)
 
 
 def test_the_newest_before_a_long_run_of_retracted_ones_is_found(folder: DataFolder) -> None:

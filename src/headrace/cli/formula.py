@@ -18,8 +18,9 @@ from rich.table import Table
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
 from headrace.cli.run import DATA
+from headrace.formula.alarm_check import check_statement
 from headrace.formula.cases import run_cases
-from headrace.formula.check import Quantity, check, compile_formula
+from headrace.formula.check import Quantity, compile_formula
 from headrace.formula.functions import FUNCTIONS
 from headrace.formula.grammar import parse_file
 from headrace.formula.plan import Plan
@@ -104,11 +105,9 @@ async def _check(folder: DataFolder, text: str, pattern: str) -> dict[str, Plan]
         known: dict[str, Quantity] = dict(names)
         plans = {}
         for statement in parse_file(text):
-            plan = check(
-                statement.expression,
-                statement.source,
+            plan = check_statement(
+                statement,
                 known,
-                line=statement.line,
                 subject=pattern,
                 calendar=calendar,
                 calendar_names=calendar.names(),

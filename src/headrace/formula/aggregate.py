@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from headrace.formula.spectrum import band_mean_square
 from headrace.formula.steps import (
     BAD_FROM,
     UNCERTAIN_FROM,
@@ -192,6 +193,18 @@ def percentile(view: View) -> tuple[Floats, Statuses]:
     return _by_samples(view, result)
 
 
+def band_energy(view: View) -> tuple[Floats, Statuses]:
+    """Mean square in a band of frequencies; see :mod:`headrace.formula.spectrum`."""
+    ranges, at_us = view.ranges, view.grid.at_us(view.x.keys)
+    length_us = view.end - view.start
+    whole = ranges.sum(view.good) == ranges.count
+    value = band_mean_square(
+        view.x.value, at_us, (ranges.low, ranges.high), np.where(whole, length_us, 0), view.options
+    )
+    status = _by_samples(view, value)[1]
+    return value, np.where(np.isnan(value), np.uint32(st.BAD_NO_DATA), status)
+
+
 def integral(view: View) -> tuple[Floats, Statuses]:
     """Of the steps, in value times seconds."""
     return _by_time(view, _area(view, view.x.value)[0])
@@ -300,6 +313,7 @@ AGGREGATES: Final[dict[str, Aggregate]] = {
     "slope": slope,
     "correlation": correlation,
     "percentile": percentile,
+    "band_energy": band_energy,
     "integral": integral,
     "duration": duration,
     "transitions": transitions,

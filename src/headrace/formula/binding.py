@@ -18,16 +18,18 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from headrace.formula.alarm_check import OFF, SUPPRESSED, check_alarm
 from headrace.formula.bound import Bound, Role
 from headrace.formula.check import Kind, Quantity, check
-from headrace.formula.grammar import parse_statement
+from headrace.formula.grammar import name_place, parse_statement
 from headrace.formula.plan import Plan
 from headrace.formula.problems import FormulaProblem
 from headrace.formula.steps import Constant
-from headrace.formula.tree import Name, Node, Place, Statement
+from headrace.formula.tree import AlarmStatement, Name, Statement
 from headrace.model.calendar import PlantCalendar
 from headrace.model.knowledge import AppsConfig, AssetConfig, AssetTypeConfig, FormulaConfig
 
+_SUFFIXES: Final[Mapping[Role, str]] = {"alarm_off": OFF, "alarm_suppressed": SUPPRESSED}
 Key = tuple[str, str]
 """(asset type, formula)."""
 _OTHERS: Final = (
@@ -59,7 +61,8 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class Checked:
-    """A formula with its plans: of an alarm that of its condition, and that of its end when it has one."""
+    """A formula with its plans: of an alarm that of its condition, and those of its end and of its
+    suppression when it has them."""
 
     formula: FormulaConfig
     plans: dict[Role, Plan] = field(default_factory=dict)
@@ -151,7 +154,7 @@ class _Check:
         self.calendar: PlantCalendar = config.calendar
         self.types = {kind.name: kind for kind in config.types}
         self.formulas = {(each.asset_type, each.name): each for each in config.formulas}
-        self.statements: dict[Key, Statement] = {}
+        self.statements: dict[Key, Statement | AlarmStatement] = {}
         self.plans: dict[str, dict[str, Plan]] = {}
         self.problems: list[Found] = []
 
@@ -166,8 +169,7 @@ class _Check:
         for key in self._ordered():
             each = Checked(self.formulas[key])
             try:
-                for role, tree in _expressions(self.statements[key]):
-                    each.plans[role] = self._plan(key, tree)
+                each.plans.update(self._plans(key))
             except FormulaProblem as problem:
                 self._wrong(key, problem)
                 continue
@@ -189,9 +191,8 @@ class _Check:
         kind, statement = self.type_of(key[0]), self.statements[key]
         for table, other, other_zh in _OTHERS:
             if key[1] in getattr(kind, table):
-                start = statement.source.index(key[1])
                 raise FormulaProblem(
-                    "FORM-1035", statement.source, Place(start, start + len(key[1])), statement.line,
+                    "FORM-1035", statement.source, name_place(statement), statement.line,
                     name=key[1], type=key[0], other=other, other_zh=other_zh,
                 )  # fmt: skip
 
@@ -204,11 +205,10 @@ class _Check:
 
     def _needs(self, key: Key) -> dict[Key, Name]:
         found: dict[Key, Name] = {}
-        for _, tree in _expressions(self.statements[key]):
-            for name in _names_in(tree):
-                target = self.target(key, name.name)
-                if target is not None:
-                    found.setdefault(target, name)
+        for name in _names_in(self.statements[key]):
+            target = self.target(key, name.name)
+            if target is not None:
+                found.setdefault(target, name)
         return found
 
     def _ordered(self) -> Iterator[Key]:
@@ -239,25 +239,23 @@ class _Check:
                 return
             waiting = later
 
-    def _plan(self, key: Key, tree: Node) -> Plan:
+    def _plans(self, key: Key) -> dict[Role, Plan]:
         kind, statement = self.type_of(key[0]), self.statements[key]
         names = names_of(kind, self.plans.get(kind.name, {}))
         for relation, leads_to in kind.relations.items():
             plans = self.plans.get(leads_to, {})
             names |= names_of(self.type_of(leads_to), plans, f"{relation}.")
-        return check(
-            tree,
-            statement.source,
-            names,
-            line=statement.line,
-            subject=kind.name,
-            calendar=self.calendar,
-            calendar_names=self.calendar.names(),
-        )
-
-
-def _expressions(statement: Statement) -> list[tuple[Role, Node]]:
-    return [("formula", statement.expression)]
+        options = {
+            "line": statement.line,
+            "subject": kind.name,
+            "calendar": self.calendar,
+            "calendar_names": self.calendar.names(),
+        }
+        if isinstance(statement, AlarmStatement):
+            checked = check_alarm(statement, names, **options)
+            return {role: plan for _, role, plan in checked.roles()}
+        tree = statement.expression
+        return {"formula": check(tree, statement.source, names, **options)}  # type: ignore[arg-type] # those of check
 
 
 def _names_in(tree: object) -> Iterator[Name]:
@@ -342,7 +340,7 @@ class _Layer:
         fixed = {name for name in plan.inputs if self._is_attribute(kind, name)}
         outputs = [asset.outputs.get(formula.name, 0) for asset in assets]
         return Bound(
-            key=f"{formula.asset_type}.{formula.name}" + ("/off" if role == "alarm_off" else ""),
+            key=f"{formula.asset_type}.{formula.name}{_SUFFIXES.get(role, '')}",
             role=role,
             plan=plan,
             assets=tuple(asset.path for asset in assets),

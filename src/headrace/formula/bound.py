@@ -14,7 +14,7 @@ from headrace.formula.steps import Constant
 from headrace.model.knowledge import FormulaState
 
 Int64Array = npt.NDArray[np.int64]
-Role = Literal["formula", "alarm", "alarm_off"]
+Role = Literal["formula", "alarm", "alarm_off", "alarm_suppressed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,10 @@ class Bound:
     """One formula on all assets of its type that have what it needs.
 
     Attributes:
-        key: ``<asset type>.<name>``; the condition that ends an alarm has ``/off`` after it.
-        role: what its results are for: a derived tag, or the beginning or end of an alarm.
+        key: ``<asset type>.<name>``; the condition that ends an alarm has ``/off`` after it, the one that
+            suppresses it by design ``/suppressed``.
+        role: what its results are for: a derived tag, or the beginning, the end or the suppression of an
+            alarm.
         plan: of the formula.
         assets: paths; everything below counts in them.
         inputs: quantity of the plan -> tag_id on each asset, shape (assets,).

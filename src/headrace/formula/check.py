@@ -11,7 +11,7 @@ from typing import Final, Literal
 import numpy as np
 
 from headrace.formula import pointwise
-from headrace.formula.functions import FUNCTIONS, Function
+from headrace.formula.functions import FUNCTIONS, Function, Option
 from headrace.formula.grammar import parse_expression
 from headrace.formula.measure import (
     PLAIN,
@@ -22,7 +22,7 @@ from headrace.formula.measure import (
     dimension_text,
     measure_of,
 )
-from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag
+from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag, NoData
 from headrace.formula.plan import (
     US_PER_S,
     Calendar,
@@ -52,6 +52,7 @@ from headrace.formula.tree import (
     Unary,
 )
 from headrace.formula.tree import Calendar as CalendarWindow
+from headrace.formula.tree import NoData as NoDataTree
 from headrace.formula.tree import Node as Tree
 from headrace.model.units import near_units
 
@@ -434,6 +435,13 @@ def _check_for(c: _Checker, tree: For) -> _Part:
     return _Part(node, "condition", PLAIN, tree.place)
 
 
+def _check_no_data(c: _Checker, tree: NoDataTree) -> _Part:
+    _not_steady(c, c.part(tree.operand))
+    # Samples count here, not what a value that grew old became.
+    node = NoData(Input(tree.operand.name), c.duration_us(tree.duration))
+    return _Part(node, "condition", PLAIN, tree.place)
+
+
 def _not_steady(c: _Checker, part: _Part) -> _Part:
     if part.steady:
         raise c.problem("FORM-1033", part.place)
@@ -562,18 +570,13 @@ class _WindowCall:
     def _options(self, given: list[Tree]) -> tuple[float, ...]:
         c, tree, function = self.c, self.tree, self.function
         found = []
-        for (name, low, high), argument in zip(function.options, given, strict=True):
-            if not isinstance(argument, Number) or argument.unit is not None:
+        for option, argument in zip(function.options, given, strict=True):
+            if not isinstance(argument, Number) or (argument.unit is None) != (not option.unit):
                 raise _usage(c, tree, function, c.text(tree.place))
-            if not low <= argument.value <= high:
-                raise c.problem(
-                    "FORM-1030",
-                    argument.place,
-                    value=c.text(argument.place),
-                    name=name,
-                    range=f"{low:g} … {high:g}",
-                )
-            found.append(argument.value)
+            found.append(self._option(option, argument))
+        if tree.function == "band_energy" and found[0] >= found[1]:
+            place = given[0].place.to(given[1].place)
+            raise c.problem("FORM-1080", place, band=c.text(place))
         known = dict(function.named)
         for name, number in tree.named:
             if name not in known:
@@ -591,12 +594,32 @@ class _WindowCall:
             known[name] = number.value
         return (*found, *known.values())
 
+    def _option(self, option: Option, argument: Number) -> float:
+        c, value = self.c, argument.value
+        if argument.unit is not None:
+            written, wanted = c.unit(argument.unit, argument.place), measure_of(option.unit)
+            assert wanted is not None, "ours are known"
+            if written.dimension != wanted.dimension:
+                raise _usage(c, self.tree, self.function, c.text(self.tree.place))
+            value *= conversion(written, wanted)[0]
+        if not option.least <= value <= option.most:
+            raise c.problem(
+                "FORM-1030",
+                argument.place,
+                value=c.text(argument.place),
+                name=option.name,
+                range=f"{option.least:g} … {option.most:g} {option.unit}".rstrip(),
+            )
+        return value
+
     def _measure(self, x: _Part) -> Measure:
         rule, measure = self.function.unit, x.measure
         if rule == "plain" or (x.kind != "number" and rule == "same"):
             return PLAIN
         if rule == "second":
             return SECOND
+        if rule == "square":
+            return measure.difference().power(Fraction(2))
         if rule == "times_second":
             return self.c.no_offset(x).measure.times(SECOND)
         if self.tree.function == "sum":
@@ -644,6 +667,7 @@ _CHECKS: Final[dict[type, Callable[..., _Part]]] = {
     Is: _check_is,
     If: _check_if,
     For: _check_for,
+    NoDataTree: _check_no_data,
     Convert: _check_convert,
     Call: _check_call,
 }

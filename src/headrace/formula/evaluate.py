@@ -12,6 +12,7 @@ import polars as pl
 from headrace.formula.plan import Calendar, Context, Plan
 from headrace.formula.steps import Constant, Grid, Keys, Series, Steps, clip
 from headrace.model import status as st
+from headrace.model.calendar import PlantCalendar
 
 SCHEMA: Final = {
     "asset": pl.Int64(),
@@ -66,6 +67,7 @@ def evaluate(
             to the end.
         assets: how many assets there are.
         attributes: the plan's attributes of assets by name.
+        calendar: of the site; without one, windows of a length lie on UTC.
 
     Returns:
         A frame of ``asset, at_us, value, text, status``, sorted by asset and time.
@@ -81,14 +83,14 @@ def evaluate(
         name: _steps(each, grid, end_us) for name, each in histories.items()
     }
     inputs |= attributes or {}
-    context = Context(grid, inputs, first_us, end_us, calendar)
+    context = Context(grid, inputs, first_us, end_us, calendar or PlantCalendar())
     result = context.steps(plan.root)
     return _frame(clip(result, start_us, end_us, grid), grid, plan)
 
 
 def _steps(history: History, grid: Grid, end_us: int) -> Steps:
-    before = history.at_us < end_us
-    known: slice | np.ndarray = slice(None) if np.all(before) else before
+    in_time = history.at_us < end_us
+    known = slice(None) if in_time.all() else in_time
     keys = grid.keys(history.asset[known], history.at_us[known])
     value, status = history.value[known], history.status[known]
     words: tuple[str, ...] | None = None

@@ -10,11 +10,15 @@ from typing import Any, Final, cast
 from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedToken
 
+from headrace.formula import clauses
+from headrace.formula.clauses import Part, Parts
 from headrace.formula.problems import FormulaProblem
 from headrace.formula.tree import (
+    AlarmStatement,
     Binary,
     Calendar,
     Call,
+    Clause,
     Convert,
     Cycle,
     For,
@@ -22,6 +26,7 @@ from headrace.formula.tree import (
     In,
     Is,
     Name,
+    NoData,
     Node,
     Number,
     Place,
@@ -61,6 +66,7 @@ start: convert
     | sum NOT "in" "(" literals ")" -> not_in
     | sum "is" NAME -> is_
     | sum "is" NOT NAME -> is_not
+    | NO_DATA path "for" quantity -> no_data
 literals: literal ("," literal)*
 ?literal: quantity
     | MINUS quantity -> minus
@@ -95,6 +101,7 @@ call: NAME "(" [argument ("," argument)*] ")"
     | QUANTITY -> quantity
 
 NOT: "not"
+NO_DATA.4: /no[ \t]+data[ \t]+from\b/
 ARROW.3: /->[ \t]*(?:1\/)?{_UNIT}|->[ \t]*1\b/
 QUANTITY.2: /{_NUMBER}[ \t]*{_NO_UNIT}{_UNIT}/
 NUMBER.1: /{_NUMBER}/
@@ -180,6 +187,9 @@ class _Builder(Transformer[Token, Node]):
     def is_not(self, meta: Any, operand: Node, sign: Token, status: Token) -> Node:
         return Is(operand.place.to(_place(status)), operand, str(status), True)
 
+    def no_data(self, meta: Any, words: Token, of: Name, duration: Number) -> Node:
+        return NoData(_place(words).to(duration.place), of, duration)
+
     def per(self, meta: Any, call: Call, window: Calendar | Cycle) -> Node:
         return Call(
             call.place.to(window.place),
@@ -243,12 +253,14 @@ def _whole(meta: Any) -> Place:
     return Place(meta.start_pos, meta.end_pos)
 
 
-def parse_expression(source: str, *, line: int = 1, offset: int = 0) -> Node:
+def parse_expression(
+    source: str, *, line: int = 1, offset: int = 0, end: int | None = None
+) -> Node:
     """The tree of one expression.
 
     Args:
         source: the text; for an expression inside a statement, the statement with its first
-            ``offset`` characters not looked at.
+            ``offset`` characters, and those from ``end``, not looked at.
         line: line of its first character in its file, for messages.
 
     Raises:
@@ -258,7 +270,7 @@ def parse_expression(source: str, *, line: int = 1, offset: int = 0) -> Node:
         >>> parse_expression("2 * (flow + 1)").operator
         '*'
     """
-    text = " " * offset + source[offset:]
+    text = " " * offset + source[offset:end]
     if len(text) > TEXT_MAX:
         raise FormulaProblem("FORM-1032", source, Place(TEXT_MAX, TEXT_MAX + 1), line)
     try:
@@ -269,11 +281,11 @@ def parse_expression(source: str, *, line: int = 1, offset: int = 0) -> Node:
     except UnexpectedToken as error:
         token = error.token
         if token.type == "$END":
-            raise _early(source, line, error) from error
+            raise _early(source, line, error, end) from error
         at = token.start_pos or 0
         raise _unexpected(source, at, len(token), line) from error
     except UnexpectedEOF as error:
-        raise _early(source, line, error) from error
+        raise _early(source, line, error, end) from error
     except RecursionError as error:
         raise FormulaProblem("FORM-1032", source, Place(offset, len(source)), line) from error
 
@@ -318,8 +330,8 @@ def _unexpected(source: str, at: int, length: int, line: int) -> FormulaProblem:
     )
 
 
-def _early(source: str, line: int, error: Any) -> FormulaProblem:
-    end = len(source.rstrip())
+def _early(source: str, line: int, error: Any, end: int | None) -> FormulaProblem:
+    end = len(source[:end].rstrip())
     wanted = getattr(error, "expected", None) or getattr(error, "accepts", None) or ()
     if "RPAR" in wanted:
         hint, hint_zh = "a bracket ) is missing.", "缺少右括号 )。"
@@ -350,16 +362,20 @@ def split_statements(text: str) -> Iterator[tuple[int, str]]:
         yield begun, "\n".join(lines)
 
 
-def parse_statement(source: str, *, line: int = 1) -> Statement:
-    """The tree of ``name = expression``.
+def parse_statement(source: str, *, line: int = 1) -> Statement | AlarmStatement:
+    """The tree of ``name = expression`` or of ``alarm name: condition, ...``.
 
     Raises:
-        FormulaProblem: FORM-1001 to FORM-1005, with its place.
+        FormulaProblem: FORM-1001 to FORM-1005 and FORM-1060 to FORM-1069, with its place.
 
     Example:
         >>> parse_statement("hot = temperature > 80 degC for 5 min").name
         'hot'
+        >>> parse_statement("alarm hot: temperature > 80 degC, priority high").priority
+        'high'
     """
+    if clauses.is_alarm(source):
+        return _alarm(source, line)
     head = _HEAD.match(source)
     if head is None:
         raise FormulaProblem("FORM-1003", source, Place(0, _first_end(source)), line)
@@ -369,25 +385,109 @@ def parse_statement(source: str, *, line: int = 1) -> Statement:
     return Statement(name, parse_expression(source, line=line, offset=head.end()), source, line)
 
 
+def _alarm(source: str, line: int) -> AlarmStatement:
+    parts = clauses.split(source, line)
+    if parts.name in _RESERVED:
+        raise FormulaProblem("FORM-1005", source, parts.name_place, line, name=parts.name)
+    found: dict[str, Any] = {}
+    for part in parts.clauses:
+        family = part.word.split()[0]
+        if family == "priority":
+            found["priority"] = clauses.priority(source, part, line)
+        elif family in ("message", "cause", "consequence", "action"):
+            found[family] = clauses.wording(source, part, line)
+        elif family in ("group", "class"):
+            key = "alarm_class" if family == "class" else family
+            found[key] = clauses.label(source, part, line)
+        elif family == "latched":
+            if source[part.rest.start : part.rest.end].strip():
+                raise clauses.usage(source, part.place, part.word, line)
+            found["latched"] = True
+        elif family == "response":
+            found["response"] = _response(source, part, line)
+    condition = parts.condition
+    expression = parse_expression(source, line=line, offset=condition.start, end=condition.end)
+    found |= _ends(source, line, parts, expression)
+    written = tuple(Clause(part.word, part.place) for part in parts.clauses)
+    return AlarmStatement(parts.name, expression, source, line, clauses=written, **found)
+
+
+def _response(source: str, part: Part, line: int) -> Number:
+    tree = _rest(source, part, line)
+    if not isinstance(tree, Number):
+        raise clauses.usage(source, part.place, part.word, line)
+    return tree
+
+
+def _rest(source: str, part: Part, line: int) -> Node:
+    if not source[part.rest.start : part.rest.end].strip():
+        raise clauses.usage(source, part.place, part.word, line)
+    return parse_expression(source, line=line, offset=part.rest.start, end=part.rest.end)
+
+
+def _ends(source: str, line: int, parts: Parts, expression: Node) -> dict[str, Node]:
+    """What ends the alarm, and what suppresses it."""
+    found: dict[str, Node] = {}
+    bare = expression.condition if isinstance(expression, For) else expression
+    for part in parts.clauses:
+        if part.word == "suppressed when":
+            found["suppressed"] = _rest(source, part, line)
+        elif part.word == "off when":
+            found["off"] = _rest(source, part, line)
+        elif part.word == "off for":
+            duration = _rest(source, part, line)
+            if not isinstance(duration, Number):
+                raise clauses.usage(source, part.place, part.word, line)
+            found["off"] = For(part.place, Unary(part.place, "not", bare), duration)
+        elif part.word in ("off below", "off above"):
+            found["off"] = _beyond(source, part, line, bare)
+    return found
+
+
+def _beyond(source: str, part: Part, line: int, condition: Node) -> Node:
+    """``off below 75 degC for 1 min``: the condition's left side against another limit."""
+    if not isinstance(condition, Binary) or condition.operator not in ("<", "<=", ">", ">="):
+        raise FormulaProblem("FORM-1065", source, part.word_place, line, clause=part.word)
+    rising = condition.operator in (">", ">=")
+    if rising != (part.word == "off below"):
+        right = "off below" if rising else "off above"
+        raise FormulaProblem(
+            "FORM-1066", source, part.word_place, line, clause=part.word, right=right
+        )
+    sign = "<" if rising else ">"
+    limit = _rest(source, part, line)
+    if isinstance(limit, For):
+        ended = Binary(part.place, sign, condition.left, limit.condition)
+        return For(part.place, ended, limit.duration)
+    return Binary(part.place, sign, condition.left, limit)
+
+
+def name_place(statement: Statement | AlarmStatement) -> Place:
+    """Where a statement's name stands in its source."""
+    begin = len("alarm") if isinstance(statement, AlarmStatement) else 0
+    start = statement.source.index(statement.name, begin)
+    return Place(start, start + len(statement.name))
+
+
 def _first_end(source: str) -> int:
     match = _NAME.match(source)
     return match.end() if match else 1
 
 
-def parse_file(text: str) -> list[Statement]:
+def parse_file(text: str) -> list[Statement | AlarmStatement]:
     """The statements of a whole text, in their order.
 
     Raises:
         FormulaProblem: of the first statement that cannot be read; FORM-1004 for a name given twice.
     """
-    found: dict[str, Statement] = {}
+    found: dict[str, Statement | AlarmStatement] = {}
     for line, source in split_statements(text):
         statement = parse_statement(source, line=line)
         if statement.name in found:
             raise FormulaProblem(
                 "FORM-1004",
                 source,
-                Place(0, len(statement.name)),
+                name_place(statement),
                 line,
                 name=statement.name,
                 first=found[statement.name].line,

@@ -52,6 +52,37 @@ class Held:
         return Steps(keys, value, x.status[at])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class NoData:
+    """``no data from x for d``: true once no usable sample came for so long; false again with the next.
+
+    Before the first sample there is no result. A sample without a usable value is no data, but time
+    counts from it when it is the first.
+    """
+
+    operand: Node
+    duration_us: int
+
+    @property
+    def back_us(self) -> int:
+        return self.operand.back_us + self.duration_us
+
+    def evaluate(self, context: Context) -> Series:
+        x, grid = context.steps(self.operand), context.grid
+        if not len(x.keys):
+            return Steps(x.keys, x.value, x.status)
+        due = x.keys + self.duration_us
+        usable = x.keys[x.status < BAD_FROM]
+        silent = np.searchsorted(usable, due, "right") == np.searchsorted(usable, x.keys, "right")
+        keys = np.union1d(x.keys, due[silent & (grid.at_us(due) < context.end_us)])
+        first = grid.first_of_asset(keys)
+        since = np.maximum(keys - self.duration_us, first)
+        got = np.searchsorted(usable, keys, "right") > np.searchsorted(usable, since, "right")
+        began = np.searchsorted(x.keys, since, "right") > np.searchsorted(x.keys, first, "left")
+        began &= since > first
+        return Steps(keys, (began & ~got).astype(np.float64), np.zeros(len(keys), np.uint32))
+
+
 def _run_starts(keys: Keys, true: Bools, grid: Grid) -> Keys:
     """For each key the key at which the run of true that it is in began; its own where it is false."""
     if not len(keys):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
+
+from headrace.model.alarm import Priority, Wording
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +130,16 @@ class Convert:
     unit_place: Place
 
 
-Node = Number | Text | Name | Unary | Binary | In | Is | If | For | Call | Convert
+@dataclass(frozen=True, slots=True)
+class NoData:
+    """``no data from x for 2 min``: true once no usable sample of it came for so long."""
+
+    place: Place
+    operand: Name
+    duration: Number
+
+
+Node = Number | Text | Name | Unary | Binary | In | Is | If | For | NoData | Call | Convert
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,3 +150,48 @@ class Statement:
     expression: Node
     source: str
     line: int = 1
+
+
+NO_WORDING: Final = Wording()
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One part of an alarm between commas: its words, such as ``off below``, and where it stands."""
+
+    word: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmStatement:
+    """``alarm name: condition, off ..., priority ..., message "..."``.
+
+    Attributes:
+        expression: the condition, with its ``for``.
+        off: what ends it; None when it ends as soon as the condition is not true.
+        suppressed: while it is true the alarm is suppressed by design.
+        priority: ``low``, ``medium``, ``high`` or ``urgent``; medium when nothing is said.
+        response: time that a person has to act.
+        latched: it stays until it is reset.
+        group: alarms of an asset among which the first one is marked; "" for none.
+        alarm_class: a class of ISA-18.2, such as ``safety``; "" for none.
+        clauses: of the text, in their order.
+    """
+
+    name: str
+    expression: Node
+    source: str
+    line: int = 1
+    off: Node | None = None
+    suppressed: Node | None = None
+    priority: Priority = "medium"
+    message: Wording = NO_WORDING
+    cause: Wording = NO_WORDING
+    consequence: Wording = NO_WORDING
+    action: Wording = NO_WORDING
+    response: Number | None = None
+    latched: bool = False
+    group: str = ""
+    alarm_class: str = ""
+    clauses: tuple[Clause, ...] = ()

@@ -240,6 +240,7 @@ def _running(values: Floats, pane: Keys, how: Combine, *, reverse: bool) -> Floa
     """Running sums, minima or maxima that begin anew with each pane."""
     if not len(values):
         return values
+    values = values + 0.0  # there is one zero: which of the two came first must not show
     begins = np.flatnonzero(pane[1:] != pane[:-1]) + 1
     if len(values) >= LONG_PANES * (len(begins) + 1):
         return _running_in_slices(values, begins.tolist(), how, reverse=reverse)
@@ -254,7 +255,6 @@ def _running(values: Floats, pane: Keys, how: Combine, *, reverse: bool) -> Floa
 def _running_in_slices(values: Floats, begins: list[int], how: Combine, *, reverse: bool) -> Floats:
     """The same for panes of many samples: one call for each is less work than to group them."""
     join = {"sum": np.add, "min": np.fmin, "max": np.fmax}[how]
-    values = values + 0.0 if how == "sum" else values  # a sum begins at 0, so it is never -0
     running = np.empty(len(values))
     step = -1 if reverse else 1
     for begin, end in itertools.pairwise([0, *begins, len(values)]):

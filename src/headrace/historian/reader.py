@@ -35,7 +35,7 @@ from headrace.historian.scan import (
     without_retracted,
 )
 from headrace.historian.storage import Place, Storage, answering, open_storage, storage_of
-from headrace.historian.tail import Report, Segment, Tail
+from headrace.historian.tail import FrozenTail, Report, Segment, Tail
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.sample import TIMESTAMP, empty_batch
@@ -107,13 +107,21 @@ class Reader:
     """
 
     def __init__(
-        self, table: Place, tail: Tail | None = None, index: TableIndex | None = None
+        self,
+        table: Place,
+        tail: Tail | FrozenTail | None = None,
+        index: TableIndex | None = None,
     ) -> None:
         self._table = storage_of(table)
         self._index = index or TableIndex(table)
         self._tail = tail
         self._last = _Known()
         self._last_lock = threading.Lock()
+
+    @property
+    def table(self) -> Storage:
+        """Where the table lies."""
+        return self._table
 
     async def catch_up(self, timeout_s: float) -> None:
         """Wait until reads have everything that the log has now; nothing to wait for without a tail.

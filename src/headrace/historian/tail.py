@@ -14,7 +14,7 @@ import asyncio
 import logging
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -68,6 +68,39 @@ class Segment:
     def read(self, tag_ids: list[int] | None, start_us: int, end_us: int) -> pl.DataFrame:
         """The matching samples."""
         return self.lazy().filter(matching(tag_ids, start_us, end_us)).collect()
+
+
+class FrozenTail:
+    """What the log had after the table at one moment, kept as files: for readers in other processes.
+
+    Args:
+        paths: Parquet files of batches, oldest first.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.app, self.generation, self.paused = "frozen", 0, False
+        found = [(path, pl.read_parquet(path)) for path in paths]
+        self._segments = [
+            _segment(number, number, 0, batch, path)
+            for number, (path, batch) in enumerate(found, 1)
+        ]
+
+    def segments(self, _: Snapshot) -> list[Segment]:
+        """All of it: what the table has got meanwhile is de-duplicated."""
+        return self._segments
+
+    async def catch_up(self, _: float = 0.0) -> None:
+        """Nothing comes any more."""
+
+
+def freeze(segments: Sequence[Segment], folder: Path) -> list[Path]:
+    """Write segments as files that :class:`FrozenTail` takes."""
+    paths = []
+    for number, segment in enumerate(segments):
+        path = folder / f"tail-{number:04d}.parquet"
+        segment.lazy().collect().write_parquet(path, compression="lz4", row_group_size=65_536)
+        paths.append(path)
+    return paths
 
 
 class Tail:

@@ -2,7 +2,7 @@
 
 ::
 
-    site.toml, tag files ──► check ──► registry ──► bucket `desired`: edge.<edge>, historian, site_state
+    site.toml, tag files ──► check ──► registry ──► bucket `desired`: edge.<edge>, historian, apps, site_state
                                └─ wrong ──► bucket `desired`: site_errors; the old state stays
 
 An edge that does not run what it should within 10 s is said so, once, and once more when it follows.
@@ -167,6 +167,7 @@ class Keeper:
         historian = historian_config(model, self.registry)
         self._put("historian", msgspec.json.encode(historian))
         self._put("notify", msgspec.json.encode(model.notify))
+        self._put("apps", msgspec.json.encode(self.registry.apps(), order="sorted"))
         record = self.registry.site()
         assert record is not None  # it was applied a moment ago
         self.state.enterprise, self.state.site = model.enterprise, model.name
