@@ -21,6 +21,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "site",
     "query",
     "formula",
+    "alarm",
     "notify",
     "sim",
     "replay",
