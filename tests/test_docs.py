@@ -70,6 +70,11 @@ def test_the_site_file_page_names_every_key_and_its_example_is_right(tmp_path: P
             assert word in page, word
     blocks = re.findall(r"```(toml|csv)\n(.*?)```", page, re.DOTALL)
     site, tags = blocks[0][1], blocks[1][1]
+    knowledge = "\n".join(text for kind, text in blocks[2:] if kind == "toml")
+    named = '[site]\nenterprise = "acme"\nname = "mill"\n\n'
+    (tmp_path / "more.toml").write_text(named + knowledge, encoding="utf-8")
+    written = load_site(tmp_path / "more.toml")
+    assert sum(len(kind.formulas) for kind in written.asset_types) == 5 and written.calendar.shifts
     (tmp_path / "site.toml").write_text(site, encoding="utf-8")
     (tmp_path / "tags.csv").write_text(tags, encoding="utf-8")
     model = load_site(tmp_path / "site.toml")

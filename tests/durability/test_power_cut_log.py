@@ -107,10 +107,6 @@ class Hub:
 
     async def read(self) -> pl.DataFrame:
         """Every sample, out of the table and the log."""
-        if self.folder.table.is_dir():
-            open_table(
-                self.folder.table, SystemClock()
-            )  # a torn last entry is put aside, as at a start
         async with open_bus(self.address, "test") as bus, open_reader(self.folder, bus) as reader:
             return await asyncio.to_thread(reader.read, tags(), -(2**62), 2**62)
 

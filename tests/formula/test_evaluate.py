@@ -163,7 +163,9 @@ def test_percentiles_and_slopes_are_numpys(rows: list[Row]) -> None:
         window = [r for r in reference.in_window(rows, row.at_us, 12 * SECOND) if not r.bad]
         values = [r.value for r in window]
         assert close(p, float(np.quantile(values, 0.3)) if values else math.nan)
-        if len(window) > 1:
+        if (
+            window and window[-1].at_us - window[0].at_us > 1_000
+        ):  # times of less are rounding alone
             seconds = np.array([r.at_us / SECOND for r in window])
             seconds = seconds - seconds.mean()
             y = np.array(values)

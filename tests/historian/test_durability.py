@@ -136,10 +136,13 @@ def test_an_entry_torn_by_a_power_cut_is_put_aside(
     before = store.table.committed(APP)
     store.commit(wave(2, 10, first=10))
     tear(folder.table, max((folder.table / "_delta_log").glob("*.json")))
+    reader = Reader(folder.table)
+    same(reader.read([1, 2], 0, START_US * 2), wave(2, 10))  # and nothing was repaired by a reader
     again = Store(folder)
     assert again.table.committed(APP) == before, "the log gives again what came after"
     again.commit(wave(2, 10, first=10))
     same(Reader(folder.table).read([1, 2], 0, START_US * 2), wave(2, 20))
+    same(reader.read([1, 2], 0, START_US * 2), wave(2, 20))
 
 
 def test_a_torn_checkpoint_does_not_stop_the_historian(folder: DataFolder) -> None:

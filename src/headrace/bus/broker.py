@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 from headrace.model.errors import Corrupt, Misconfigured, Terminal, Transient
 from headrace.model.folder import DataFolder
@@ -259,20 +259,10 @@ def server_binary() -> str:
     return found
 
 
-def start_broker(
-    folder: DataFolder,
-    address: BrokerAddress,
-    *,
-    sync_interval: str = "always",
-    store_bytes_max: int = 32 << 30,
-    server_name: str = "headrace",
-    domain: str = "",
-    sections: Sequence[str] = (),
-    users: Sequence[str] = (),
-) -> subprocess.Popen[bytes]:
-    """Start nats-server on the data folder and give its process; it is not waited for.
+class BrokerOptions(TypedDict, total=False):
+    """How a broker may differ from a plain one.
 
-    Args:
+    Attributes:
         sync_interval: ``always`` acknowledges after the disk; a duration such as ``2m`` does not.
         store_bytes_max: upper bound of the JetStream store in bytes.
         server_name: unique among servers that know each other.
@@ -280,16 +270,20 @@ def start_broker(
         sections: more top-level sections of its configuration, such as ``leafnodes { ... }``.
         users: more users, such as ``{ user: ..., password: ... }``.
     """
-    config = write_config(
-        folder,
-        address,
-        sync_interval=sync_interval,
-        store_bytes_max=store_bytes_max,
-        server_name=server_name,
-        domain=domain,
-        sections=sections,
-        users=users,
-    )
+
+    sync_interval: str
+    store_bytes_max: int
+    server_name: str
+    domain: str
+    sections: Sequence[str]
+    users: Sequence[str]
+
+
+def start_broker(
+    folder: DataFolder, address: BrokerAddress, **options: Unpack[BrokerOptions]
+) -> subprocess.Popen[bytes]:
+    """Start nats-server on the data folder and give its process; it is not waited for."""
+    config = write_config(folder, address, **options)
     return subprocess.Popen(
         [server_binary(), "-c", str(config)],
         stdin=subprocess.DEVNULL,
@@ -310,7 +304,7 @@ def write_config(
     sections: Sequence[str] = (),
     users: Sequence[str] = (),
 ) -> Path:
-    """Write the broker's configuration, as :func:`start_broker` describes it; gives its path."""
+    """Write the broker's configuration, as :class:`BrokerOptions` describes it; gives its path."""
     store = folder.broker / "jetstream"
     for path in (store, folder.run, folder.logs):
         path.mkdir(parents=True, exist_ok=True)

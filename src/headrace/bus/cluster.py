@@ -28,6 +28,7 @@ from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name
 from headrace.security.cluster_certificates import cluster_certificates
+from headrace.security.files import make_folder
 
 REPLICAS: Final = 3
 NODES_MAX: Final = 9
@@ -74,7 +75,7 @@ def plan_cluster(
             f"{folder} has the files of a cluster already",
             "Give another folder; new credentials would lock the running nodes out.",
         )
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder, 0o700)
     authority, certificates = cluster_certificates(
         cluster, {node.name: node.host for node in nodes}, now_us
     )
@@ -148,7 +149,7 @@ def load_node(path: Path) -> NodePlan:
 def start_node(folder: DataFolder, plan: NodePlan) -> subprocess.Popen[bytes]:
     """Start one node on a data folder and give its process; it is not waited for."""
     node = plan.node
-    folder.broker.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.broker)
     files = {}
     for name, content in (
         ("authority", plan.authority_pem),

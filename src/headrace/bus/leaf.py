@@ -18,14 +18,15 @@ import json
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from headrace.bus.broker import BrokerAddress, write_private
+from headrace.bus.broker import BrokerAddress, BrokerOptions, write_private
 from headrace.bus.subjects import Subjects
 from headrace.model.errors import Corrupt, Transient
 from headrace.model.folder import DataFolder
+from headrace.security.files import make_folder
 
 HUB_DOMAIN: Final = "hub"
 HUB_USER: Final = "hub_system"
@@ -142,7 +143,7 @@ def load(path: Path, kind: type[T]) -> T | None:
 
 def save(path: Path, record: msgspec.Struct) -> None:
     """Write a record that only this user may read, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent, 0o700)
     write_private(path, msgspec.json.encode(record).decode())
 
 
@@ -166,7 +167,7 @@ def joined_edges(folder: DataFolder) -> tuple[JoinedEdge, ...]:
     return tuple(book.edges[name] for name in sorted(book.edges))
 
 
-def broker_options(folder: DataFolder, subjects: Subjects) -> dict[str, Any]:
+def broker_options(folder: DataFolder, subjects: Subjects) -> BrokerOptions:
     """How this folder's broker differs from a plain one: options of ``start_broker``.
 
     Args:

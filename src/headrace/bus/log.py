@@ -26,6 +26,7 @@ PULL_MESSAGES_MAX: Final = 128
 PULL_BYTES_MAX: Final = 24 << 20
 PULL_EXPIRES_S: Final = 20.0
 SILENCE_S: Final = 2.0
+TIME_TOLERANCE_US: Final = 1_000
 
 _PULL_ENDED: Final = ("404", "408")
 """Nothing there, or expired. Any other status (409, 503) says that the consumer is gone."""
@@ -98,6 +99,23 @@ async def stored_at_us(
     except _BUS_ERRORS as error:
         raise Transient("BUS-1030", f"the broker does not tell about the log {stream}") from error
     return to_us(message.time) if message.time else None
+
+
+async def is_restored(bus: Bus, info: LogInfo, sequence: int, at_us: int) -> bool:
+    """Whether the log is not the one that somebody knew: shorter, or with another message in the place of
+    the last one known. New messages may have reached the numbers of those that a restore took away.
+
+    Args:
+        sequence, at_us: of the last message known, and the broker's time of storing it; 0 when that
+            is not known.
+
+    Raises:
+        Transient: BUS-1030 when the broker does not answer.
+    """
+    if sequence > info.last_sequence:
+        return True
+    found_us = await stored_at_us(bus, sequence) if at_us else None
+    return found_us is not None and abs(found_us - at_us) > TIME_TOLERANCE_US
 
 
 async def newest_stored_us(bus: Bus, subject: str, stream: str = subjects.SAMPLES_STREAM) -> int:

@@ -27,6 +27,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "edge",
     "trust",
     "user",
+    "audit",
     "run",
     "cluster",
 )

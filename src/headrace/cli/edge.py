@@ -22,6 +22,7 @@ from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, HubState
 from headrace.model.time import SystemClock, to_datetime
+from headrace.security.files import make_folder
 
 LISTEN_S: Final = 2.5
 _UNITS: Final = {"m": 60, "h": 3_600, "d": 86_400}
@@ -118,7 +119,7 @@ def _register_edge_side(group: typer.Typer) -> None:
             )
         told = read_token(token)
         host, port = _address(hub)
-        folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder.run, 0o700)
         own = join(folder, host, port, told)
         keep_site(folder, own.enterprise, own.site)
         own = _set(folder, own, log_gib, on_full)

@@ -27,9 +27,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Final
 
-from headrace.bus.broker import BrokerAddress, start_broker, write_private
+from headrace.bus.broker import BrokerAddress, BrokerOptions, start_broker, write_private
 from headrace.model.errors import Refused
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder
@@ -110,7 +110,7 @@ class Supervisor:
     address: BrokerAddress
     roles: dict[str, list[str]]
     notify: Callable[[str], None]
-    broker_options: Callable[[], dict[str, Any]] = dict
+    broker_options: Callable[[], BrokerOptions] = BrokerOptions
     children: list[Child] = field(default_factory=list)
 
     def start(self) -> None:

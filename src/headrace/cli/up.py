@@ -16,7 +16,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 
-from headrace.bus.broker import free_port, prepare_address, server_binary, write_private
+from headrace.bus.broker import (
+    BrokerOptions,
+    free_port,
+    prepare_address,
+    server_binary,
+    write_private,
+)
 from headrace.bus.leaf import Joined, broker_options, joined
 from headrace.cli.run import site_subjects
 from headrace.cli.sharing import share
@@ -122,8 +128,10 @@ def _up(
 
     start_s = time.monotonic()
     server_binary()
+    address = prepare_address(
+        folder
+    )  # first: a new port of the console is then none of the broker's
     port = _console_port(folder, host, port, notify)
-    address = prepare_address(folder)
     if not demo and not folder.site_file.exists():
         write_whole(folder.site_file, _EMPTY_SITE.encode(), mode=0o644)
         out.print(f"Wrote an empty site file: {folder.site_file}")
@@ -194,7 +202,7 @@ def _stop(out: Console, supervisor: Supervisor) -> None:
     )
 
 
-def _options(folder: DataFolder) -> Callable[[], dict[str, Any]]:
+def _options(folder: DataFolder) -> Callable[[], BrokerOptions]:
     return lambda: broker_options(folder, site_subjects(folder))
 
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from headrace.cli.audit import person
 from headrace.model.folder import DataFolder
 from headrace.model.time import to_datetime
 from headrace.security.identity import Identity
@@ -39,31 +40,34 @@ def register(app: typer.Typer) -> None:
     def add(name: str = NAME, role: str = "viewer", data: Path = DATA) -> None:
         """Add a user and print the one-time password."""
         with _identity(data) as identity:
-            _show(f"One-time password of {name}", identity.add_user(name, cast(Role, role)))
+            _show(
+                f"One-time password of {name}",
+                identity.add_user(name, cast(Role, role), by=person()),
+            )
 
     @group.command("reset")
     def reset(name: str = NAME, data: Path = DATA) -> None:
         """Give a user a new one-time password; all sessions of the user end."""
         with _identity(data) as identity:
-            _show(f"One-time password of {name}", identity.reset_password(name))
+            _show(f"One-time password of {name}", identity.reset_password(name, by=person()))
 
     @group.command("role")
     def role(name: str = NAME, role: str = typer.Argument(), data: Path = DATA) -> None:
         """Give a user another role: viewer, operator, engineer or admin."""
         with _identity(data) as identity:
-            identity.set_role(name, cast(Role, role))
+            identity.set_role(name, cast(Role, role), by=person())
 
     @group.command("close")
     def close(name: str = NAME, data: Path = DATA) -> None:
         """Close an account; its sessions and tokens stop at once."""
         with _identity(data) as identity:
-            identity.set_disabled(name, True)
+            identity.set_disabled(name, True, by=person())
 
     @group.command("reopen")
     def reopen(name: str = NAME, data: Path = DATA) -> None:
         """Open a closed account again."""
         with _identity(data) as identity:
-            identity.set_disabled(name, False)
+            identity.set_disabled(name, False, by=person())
 
     _register_tokens(group)
     app.add_typer(group, name="user")
@@ -80,7 +84,7 @@ def _register_tokens(group: typer.Typer) -> None:
     ) -> None:
         """Make a bearer token for the REST API and print it once."""
         with _identity(data) as identity:
-            secret = identity.add_token(name, title, days=days, role=cast(Role, role))
+            secret = identity.add_token(name, title, days=days, role=cast(Role, role), by=person())
             _show(f"Token {title!r} of {name}", secret)
 
     @group.command("tokens")
@@ -97,7 +101,7 @@ def _register_tokens(group: typer.Typer) -> None:
     def revoke(token_id: int = typer.Argument(), data: Path = DATA) -> None:
         """Make a token worthless at once."""
         with _identity(data) as identity:
-            identity.revoke_token(token_id)
+            identity.revoke_token(token_id, by=person())
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
 from headrace.console.api import alarms as alarms_api
-from headrace.console.api import errors, gate, ledger, live, rest, screen, site_file, why
+from headrace.console.api import audit, errors, gate, ledger, live, rest, screen, site_file, why
 from headrace.console.api import formula as formula_api
 from headrace.console.pages import (
     add_connection,
@@ -60,6 +60,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     ledger.make_router,
     site_file.make_router,
     why.make_router,
+    audit.make_router,
 )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from headrace.historian.scan import without_retracted
 from headrace.model.sample import Float64Array, Int64Array
 from headrace.model.time import US_PER_S, to_us
 
@@ -106,7 +107,11 @@ class LiveValues:
         self._sorted_slots = order.astype(np.int64)
 
     def update(self, batch: pl.DataFrame) -> None:
-        """Take a batch; an older source timestamp never replaces a newer one."""
+        """Take a batch; an older source timestamp never replaces a newer one.
+
+        What a repair took back is passed over: until the next sample the screen has what it had.
+        """
+        batch = without_retracted(batch)
         if not batch.height:
             return
         self.samples_total += batch.height

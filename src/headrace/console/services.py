@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -10,12 +12,37 @@ from starlette.requests import HTTPConnection
 from headrace.console.sources import Sources
 from headrace.console.texts import Texts
 from headrace.model.errors import Refused
+from headrace.model.time import Clock, SystemClock
+from headrace.security.audit import Outcome
 from headrace.security.identity import Identity
-from headrace.security.policy import Action, Actor, require
+from headrace.security.policy import Action, Actor, decide, require
 
 COOKIE = "headrace_session"
 LANGUAGE_COOKIE = "headrace_language"
 THEME_COOKIE = "headrace_theme"
+UNTOLD: Final = frozenset({"read", "change_own"})
+DENIAL_S: Final = 10.0
+DENIALS_MAX: Final = 10_000
+
+
+class Denials:
+    """Which denials are told: of one actor and action one in ten seconds, so that nobody can flood the
+    audit chain with what is refused."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told_s: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def is_new(self, what: tuple[str, str]) -> bool:
+        """Whether to tell it; then it was told."""
+        now_s = self._clock.monotonic_s()
+        if now_s - self._told_s.get(what, float("-inf")) < DENIAL_S:
+            return False
+        self._told_s[what] = now_s
+        self._told_s.move_to_end(what)
+        while len(self._told_s) > DENIALS_MAX:
+            self._told_s.popitem(last=False)
+        return True
 
 
 @dataclass(frozen=True)
@@ -24,6 +51,7 @@ class Services:
 
     sources: Sources
     identity: Identity
+    denials: Denials = field(default_factory=lambda: Denials(SystemClock()))
 
     def actor(self, connection: HTTPConnection) -> Actor | None:
         """Who asks: the holder of the session cookie, or of the bearer token."""
@@ -39,10 +67,25 @@ class Services:
             Refused: SEC-1003, SEC-1004 or SEC-1007 as the policy says; CONS-1001 when a browser
                 sends a change from another site's page.
         """
-        actor = require(self.actor(connection), action, resource)
+        actor = self.decide(self.actor(connection), action, resource)
         if action != "read" and "authorization" not in connection.headers:
             check_origin(connection)
         return actor
+
+    def decide(self, actor: Actor | None, action: Action, resource: str) -> Actor:
+        """The actor when the policy says yes; a decision on more than reading stands in the audit chain.
+
+        Raises:
+            Refused: SEC-1003, SEC-1004 or SEC-1007 as the policy says.
+        """
+        if action in UNTOLD:
+            return require(actor, action, resource)
+        decision = decide(actor, action, resource)
+        name = actor.name if actor is not None else "nobody"
+        if decision.allowed or self.denials.is_new((name, action)):
+            outcome: Outcome = "allowed" if decision.allowed else "denied"
+            self.identity.audit.record(name, action, resource, outcome, why=decision.reason)
+        return require(actor, action, resource)
 
     def texts(self, connection: HTTPConnection, actor: Actor | None = None) -> Texts:
         """Texts in the user's language; before the sign-in in the browser's."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from headrace.console.services import Services
 from headrace.console.site_view import TagView
-from headrace.console.sources import Sources
 from headrace.model.errors import Misconfigured, Refused
 from headrace.security.policy import Actor, require
 
 WRITE_TIMEOUT_S = 15.0
 
 
-async def write_value(sources: Sources, actor: Actor, view: TagView, text: str) -> float | str:
+async def write_value(services: Services, actor: Actor, view: TagView, text: str) -> float | str:
     """Ask the edge to write ``text`` as a value of ``view``; gives what was read back.
 
     Args:
-        actor: who writes; recorded by the edge.
+        actor: who writes; recorded by the edge and in the audit chain, before and after.
         text: the value in engineering units, a number where it is one.
 
     Raises:
@@ -33,8 +33,13 @@ async def write_value(sources: Sources, actor: Actor, view: TagView, text: str) 
         )
     value = _value_of(text, view)
     message = {"tag_id": view.tag_id, "value": value, "actor": actor.name}
-    answer: Any = await sources.ask_edge(view.edge, "write", message, timeout_s=WRITE_TIMEOUT_S)
-    read_back = answer.get("value", value) if isinstance(answer, dict) else answer
+    about = (actor.name, "write", f"tag/{view.tag_id}")
+    async with services.identity.audit.doing(*about, path=view.path, value=value) as told:
+        answer: Any = await services.sources.ask_edge(
+            view.edge, "write", message, timeout_s=WRITE_TIMEOUT_S
+        )
+        read_back = answer.get("value", value) if isinstance(answer, dict) else answer
+        told["read_back"] = value if read_back is None else read_back
     return value if read_back is None else read_back
 
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from headrace.formula.spectrum import band_mean_square
 from headrace.formula.steps import (
     BAD_FROM,
     UNCERTAIN_FROM,
@@ -40,23 +41,23 @@ class View:
         ranges: which samples lie in each window.
         start, end: keys of each window's edges.
         grid: of the keys.
+        usable: bool, shape (n,): samples that count.
         options: numbers that the function was given by name or place.
     """
 
     x: Steps
     y: Floats
-    y_status: Statuses
     ranges: Ranges
     start: Keys
     end: Keys
     grid: Grid
+    usable: Bools
     options: tuple[float, ...] = ()
 
     @property
     def good(self) -> Floats:
         """1 for samples that count."""
-        usable = (self.x.status < BAD_FROM) & (self.y_status < BAD_FROM)
-        return usable.astype(np.float64)
+        return self.usable.astype(np.float64)
 
 
 Aggregate = Callable[[View], tuple[Floats, Statuses]]
@@ -71,13 +72,16 @@ def view(
     *options: float,
 ) -> View:
     """Windows on one quantity or two."""
-    value, status = (x.value, x.status) if y is None else sample(y, x.keys, grid)
-    return View(x, value, status, ranges, *edges, grid, options)
+    usable = x.status < BAD_FROM
+    if y is None:
+        return View(x, x.value, ranges, *edges, grid, usable, options)
+    value, status = sample(y, x.keys, grid)
+    return View(x, value, ranges, *edges, grid, usable & (status < BAD_FROM), options)
 
 
 def _status(view: View, used: Floats, all_of_it: Floats) -> Statuses:
     """From how much of each window counts."""
-    doubtful = view.ranges.sum((view.x.status >= UNCERTAIN_FROM).astype(np.float64))
+    doubtful = view.ranges.count_of(view.x.status >= UNCERTAIN_FROM)
     status = np.where(
         (used < all_of_it) | (doubtful > 0), np.uint32(st.UNCERTAIN_DATA_SUB_NORMAL), np.uint32(0)
     )
@@ -85,17 +89,17 @@ def _status(view: View, used: Floats, all_of_it: Floats) -> Statuses:
 
 
 def _by_samples(view: View, value: Floats, least: int = 1) -> tuple[Floats, Statuses]:
-    used = view.ranges.sum(view.good)
+    used = view.ranges.count_of(view.usable)
     status = _status(view, used, view.ranges.count.astype(np.float64))
     return value, np.where(used >= least, status, np.uint32(st.BAD_NO_DATA))
 
 
 def _usable(view: View, empty: float) -> Floats:
-    return np.where(view.good > 0, view.x.value, empty)
+    return view.x.value if view.usable.all() else np.where(view.usable, view.x.value, empty)
 
 
 def count(view: View) -> tuple[Floats, Statuses]:
-    used = view.ranges.sum(view.good)
+    used = view.ranges.count_of(view.usable)
     return used, np.zeros(len(used), np.uint32)
 
 
@@ -104,7 +108,7 @@ def total(view: View) -> tuple[Floats, Statuses]:
 
 
 def mean(view: View) -> tuple[Floats, Statuses]:
-    used = view.ranges.sum(view.good)
+    used = view.ranges.count_of(view.usable)
     return _by_samples(view, view.ranges.sum(_usable(view, 0.0)) / np.maximum(used, 1.0))
 
 
@@ -118,11 +122,11 @@ def most(view: View) -> tuple[Floats, Statuses]:
 
 def first(view: View) -> tuple[Floats, Statuses]:
     """The first sample that counts."""
-    return _pick(view, next_usable(view.good > 0), view.ranges.low)
+    return _pick(view, next_usable(view.usable), view.ranges.low)
 
 
 def last(view: View) -> tuple[Floats, Statuses]:
-    return _pick(view, last_usable(view.good > 0), view.ranges.high - 1)
+    return _pick(view, last_usable(view.usable), view.ranges.high - 1)
 
 
 def _pick(view: View, usable: Keys, at: Keys) -> tuple[Floats, Statuses]:
@@ -179,7 +183,7 @@ def _moments(view: View, x: Floats, y: Floats) -> Moments:
 def percentile(view: View) -> tuple[Floats, Statuses]:
     """With linear interpolation between order statistics (Hyndman and Fan 1996, type 7)."""
     share = view.options[0] / 100.0
-    usable = np.flatnonzero(view.good > 0)
+    usable = np.flatnonzero(view.usable)
     values = view.x.value[usable]
     low = np.searchsorted(usable, view.ranges.low, "left")
     high = np.searchsorted(usable, view.ranges.high, "left")
@@ -187,6 +191,18 @@ def percentile(view: View) -> tuple[Floats, Statuses]:
     for at in np.flatnonzero(high > low):
         result[at] = np.quantile(values[low[at] : high[at]], share)
     return _by_samples(view, result)
+
+
+def band_energy(view: View) -> tuple[Floats, Statuses]:
+    """Mean square in a band of frequencies; see :mod:`headrace.formula.spectrum`."""
+    ranges, at_us = view.ranges, view.grid.at_us(view.x.keys)
+    length_us = view.end - view.start
+    whole = ranges.sum(view.good) == ranges.count
+    value = band_mean_square(
+        view.x.value, at_us, (ranges.low, ranges.high), np.where(whole, length_us, 0), view.options
+    )
+    status = _by_samples(view, value)[1]
+    return value, np.where(np.isnan(value), np.uint32(st.BAD_NO_DATA), status)
 
 
 def integral(view: View) -> tuple[Floats, Statuses]:
@@ -210,7 +226,7 @@ def _by_time(view: View, value: Floats) -> tuple[Floats, Statuses]:
     length_s = (view.end - view.start) * _US
     whole = used_s >= length_s - 0.5e-6
     status = np.where(whole, np.uint32(0), np.uint32(st.UNCERTAIN_DATA_SUB_NORMAL))
-    doubtful = view.ranges.sum((view.x.status >= UNCERTAIN_FROM).astype(np.float64))
+    doubtful = view.ranges.count_of(view.x.status >= UNCERTAIN_FROM)
     status = np.where(doubtful > 0, np.uint32(st.UNCERTAIN_DATA_SUB_NORMAL), status)
     return value, np.where(used_s > 0, status, np.uint32(st.BAD_NO_DATA))
 
@@ -297,6 +313,7 @@ AGGREGATES: Final[dict[str, Aggregate]] = {
     "slope": slope,
     "correlation": correlation,
     "percentile": percentile,
+    "band_energy": band_energy,
     "integral": integral,
     "duration": duration,
     "transitions": transitions,

@@ -4,10 +4,14 @@
 
     time zone Europe/Berlin
     shift night 22:00 to 06:00
+    shift early 06:00 to 14:00 on mon tue wed thu fri
+    holiday 2026-04-03 Good Friday
     start 2026-03-28T20:00:00Z
 
     quantity flow in m3/h
     quantity state is text
+    quantity upstream.flow in m3/h
+    attribute rated_power = 7.5 kW
 
     load flow every 1 min: 1 2 3 _ bad uncertain:5 7x3 1..4
     load state at 90 s: "RUN"
@@ -25,7 +29,9 @@ Times count from ``start``. ``_`` is a gap, ``bad`` a sample without a usable va
 7, ``1..4`` counts up. Rows of an ``eval`` are all samples that the formula has until its end (one step
 after the last sample when it is not said); each is a time, a value (``none`` for none, ``true``,
 ``"text"``) and, where it is not Good, its status: ``uncertain``, ``bad`` or a standard name such as
-``GoodClamped``. ``at`` asks for what holds at a time.
+``GoodClamped``. ``at`` asks for what holds at a time. ``late x at 90 s: 5`` is a sample that comes, or
+comes once more with another value, after all that was loaded: what follows expects what history means
+with it.
 """
 
 from __future__ import annotations
@@ -37,6 +43,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -45,8 +52,9 @@ from headrace.formula.evaluate import History, evaluate
 from headrace.formula.grammar import parse_statement, split_statements
 from headrace.formula.plan import Plan
 from headrace.formula.problems import FormulaProblem
+from headrace.formula.steps import Constant
 from headrace.model import status as st
-from headrace.model.calendar import PlantCalendar, Shift
+from headrace.model.calendar import WEEKDAYS, PlantCalendar, Shift
 from headrace.model.errors import Misconfigured
 from headrace.model.time import US_PER_S, to_us
 
@@ -54,16 +62,20 @@ TOLERANCE: Final = 1e-9
 _UNITS_US: Final = {"ms": 1_000, "s": US_PER_S, "min": 60 * US_PER_S, "h": 3_600 * US_PER_S,
                     "d": 86_400 * US_PER_S}  # fmt: skip
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\b\s*")
-_QUANTITY: Final = re.compile(r"quantity ([^\W\d]\w*)(?: in (\S+)| is (text|condition))?")
-_SHIFT: Final = re.compile(r"shift (\w+) (\d\d:\d\d) to (\d\d:\d\d)")
-_LOAD: Final = re.compile(r"load (\w+) (every|at) ([^:]+): (.+)", re.DOTALL)
+_NAME: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)?"
+_QUANTITY: Final = re.compile(rf"quantity ({_NAME})(?: in (\S+)| is (text|condition))?")
+_ATTRIBUTE: Final = re.compile(rf'attribute ({_NAME}) = (?:"([^"]*)"|([-+\d.eE]+)(?: (\S+))?)')
+_SHIFT: Final = re.compile(r"shift (\w+) (\d\d:\d\d) to (\d\d:\d\d)(?: on ([a-z ]+))?")
+_HOLIDAY: Final = re.compile(r"holiday (\d{4}-\d\d-\d\d)(?: (.+))?")
+_LOAD: Final = re.compile(rf"(load|late) ({_NAME}) (every|at) ([^:]+): (.+)", re.DOTALL)
 _EVAL: Final = re.compile(
     r"eval (?P<formula>.+?)"
     r"(?: at (?P<at>[\d. a-z]+?) = (?P<value>.+)| fails (?P<code>FORM-\d{4})"
     r"|(?: until (?P<until>[\d. a-z]+))?)"
 )
 _ITEM: Final = re.compile(
-    r'(?:(bad|uncertain)(?::)?)?("[^"]*"|[-+\d.eE]+|_|true|false)?(?:x(\d+))?'
+    r"(?:(bad|uncertain|(?:Good|Uncertain|Bad)[A-Za-z]*)(?::)?)?"
+    r'("[^"]*"|[-+\d.eE]+|_|true|false)?(?:x(\d+))?'
 )
 _SEVERITIES: Final = {"good": 0, "uncertain": 1, "bad": 2}
 _NAMED: Final = {name.lower(): code for code, name in st.NAMES.items()}
@@ -85,13 +97,16 @@ class _Series:
     status: list[int] = field(default_factory=list)
 
     def history(self) -> History:
+        """What was loaded; of two samples of one time the later loaded one."""
+        newest = {at_us: place for place, at_us in enumerate(self.at_us)}
+        places = list(newest.values())
         is_text = self.quantity.kind == "text"
         return History(
-            np.zeros(len(self.at_us), np.int64),
-            np.array(self.at_us, np.int64),
-            np.array(self.value, np.float64),
-            np.array(self.status, np.uint32),
-            pl.Series(self.text, dtype=pl.String) if is_text else None,
+            np.zeros(len(places), np.int64),
+            np.array(list(newest), np.int64),
+            np.array(self.value, np.float64)[places],
+            np.array(self.status, np.uint32)[places],
+            pl.Series([self.text[place] for place in places], dtype=pl.String) if is_text else None,
         )
 
 
@@ -100,13 +115,15 @@ class _Case:
     start_us: int = 1_767_225_600 * US_PER_S  # 2026-01-01T00:00:00Z
     zone: str = "UTC"
     shifts: list[Shift] = field(default_factory=list)
+    holidays: dict[str, str] = field(default_factory=dict)
+    attributes: dict[str, tuple[Quantity, Constant]] = field(default_factory=dict)
     series: dict[str, _Series] = field(default_factory=dict)
     derived: dict[str, Plan] = field(default_factory=dict)
     evaluations: int = 0
 
     @property
     def calendar(self) -> PlantCalendar:
-        return PlantCalendar(time_zone=self.zone, shifts=tuple(self.shifts))
+        return PlantCalendar(time_zone=self.zone, shifts=tuple(self.shifts), holidays=self.holidays)
 
     @property
     def end_us(self) -> int:
@@ -116,6 +133,7 @@ class _Case:
     @property
     def names(self) -> dict[str, Quantity]:
         named = {name: each.quantity for name, each in self.series.items()}
+        named |= {name: quantity for name, (quantity, _) in self.attributes.items()}
         return named | {n: Quantity(plan.kind, plan.unit) for n, plan in self.derived.items()}
 
     def run(self, plan: Plan, end_us: int) -> pl.DataFrame:
@@ -123,10 +141,14 @@ class _Case:
         for name in plan.inputs:
             if name in self.series:
                 histories[name] = self.series[name].history()
-            else:
+            elif name in self.derived:
                 rows = self.run(self.derived[name], end_us)
                 histories[name] = _as_history(rows, self.derived[name])
-        return evaluate(plan, histories, self.start_us, end_us, assets=1, calendar=self.calendar)
+        attributes = {name: constant for name, (_, constant) in self.attributes.items()}
+        return evaluate(
+            plan, histories, self.start_us, end_us,
+            assets=1, attributes=attributes, calendar=self.calendar,
+        )  # fmt: skip
 
 
 def _as_history(rows: pl.DataFrame, plan: Plan) -> History:
@@ -162,25 +184,47 @@ def _step(case: _Case, line: int, source: str) -> Iterator[str]:
         case.evaluations += 1
         rows = [each.strip() for each in source.split("\n")[1:] if each.strip()]
         yield from _evaluate(case, line, statement, rows)
-    elif statement.startswith("load "):
-        _load(case, line, " ".join(source.split()))
-    elif statement.startswith("quantity "):
-        match = _matched(_QUANTITY, statement, line)
-        case.series[match[1]] = _Series(Quantity(match[3] or "number", match[2] or "1"))  # type: ignore[arg-type] # one of the two
-    elif statement.startswith("time zone "):
-        case.zone = statement.removeprefix("time zone ").strip()
-    elif statement.startswith("start "):
-        case.start_us = to_us(datetime.fromisoformat(statement.removeprefix("start ").strip()))
-    elif statement.startswith("shift "):
-        match = _matched(_SHIFT, statement, line)
-        case.shifts.append(Shift(name=match[1], start=match[2], end=match[3]))
-    else:
+    elif statement.startswith(("load ", "late ")):
+        _load(case, line, " ".join(re.sub(r"\s+#.*", "", source).split()))
+    elif not _declare(case, line, statement):
         parsed = parse_statement(source, line=line)
         calendar = case.calendar
         case.derived[parsed.name] = check(
             parsed.expression, source, case.names, line=line,
             calendar=calendar, calendar_names=calendar.names(),
         )  # fmt: skip
+
+
+def _declare(case: _Case, line: int, statement: str) -> bool:
+    """Take what is said about the site; False when it says nothing of that kind."""
+    if statement.startswith("quantity "):
+        match = _matched(_QUANTITY, statement, line)
+        case.series[match[1]] = _Series(Quantity(match[3] or "number", match[2] or "1"))  # type: ignore[arg-type] # one of the two
+    elif statement.startswith("attribute "):
+        match = _matched(_ATTRIBUTE, statement, line)
+        case.attributes[match[1]] = _attribute(match)
+    elif statement.startswith("time zone "):
+        case.zone = statement.removeprefix("time zone ").strip()
+    elif statement.startswith("start "):
+        case.start_us = to_us(datetime.fromisoformat(statement.removeprefix("start ").strip()))
+    elif statement.startswith("shift "):
+        match = _matched(_SHIFT, statement, line)
+        days = tuple(match[4].split()) if match[4] else WEEKDAYS
+        shift = {"name": match[1], "start": match[2], "end": match[3], "days": days}
+        case.shifts.append(msgspec.convert(shift, Shift))
+    elif statement.startswith("holiday "):
+        match = _matched(_HOLIDAY, statement, line)
+        case.holidays[match[1]] = match[2] or ""
+    else:
+        return False
+    return True
+
+
+def _attribute(match: re.Match[str]) -> tuple[Quantity, Constant]:
+    if match[2] is not None:
+        return Quantity("text", constant=True), Constant(np.zeros(1), (match[2],))
+    value = Constant(np.array([float(match[3])]))
+    return Quantity("number", match[4] or "1", constant=True), value
 
 
 def _matched(pattern: re.Pattern[str], text: str, line: int) -> re.Match[str]:
@@ -207,7 +251,7 @@ def _span_us(text: str, line: int) -> int:
 
 def _load(case: _Case, line: int, statement: str) -> None:
     match = _matched(_LOAD, statement, line)
-    name, how, when, items = match.groups()
+    _, name, how, when, items = match.groups()
     series = case.series.get(name)
     if series is None:
         raise Misconfigured(
@@ -235,7 +279,13 @@ def _items(text: str, line: int) -> Iterator[tuple[float, str | None, int, bool]
             continue
         match = _matched(_ITEM, word, line)
         quality, value, times = match[1], match[2] or "", int(match[3] or 1)
-        status = {"bad": st.BAD, "uncertain": st.UNCERTAIN}.get(quality or "", st.GOOD)
+        status = _NAMED.get((quality or "good").lower())
+        if status is None:
+            raise Misconfigured(
+                "FORM-1101",
+                f"line {line}: {quality!r} is no status",
+                "Write bad, uncertain, or a name of OPC UA such as GoodClamped.",
+            )
         words = value[1:-1] if value.startswith('"') else None
         number = {"true": 1.0, "false": 0.0}.get(value, math.nan)
         if words is None and value not in ("", "_", "true", "false"):

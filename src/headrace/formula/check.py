@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, Literal
 
+import numpy as np
+
 from headrace.formula import pointwise
-from headrace.formula.functions import FUNCTIONS, Function
+from headrace.formula.functions import FUNCTIONS, Function, Option
 from headrace.formula.grammar import parse_expression
 from headrace.formula.measure import (
     PLAIN,
@@ -20,28 +22,20 @@ from headrace.formula.measure import (
     dimension_text,
     measure_of,
 )
+from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag, NoData
 from headrace.formula.plan import (
     US_PER_S,
     Calendar,
-    Derivative,
-    Ewma,
-    Held,
-    Hold,
-    Increments,
     Input,
-    Lag,
     Literal_,
-    NoData,
     Node,
-    PerCalendar,
-    PerCycle,
     Plan,
     Pointwise,
     Recode,
     SharedWords,
-    Sliding,
 )
 from headrace.formula.problems import FormulaProblem
+from headrace.formula.spans import Fold, PerCalendar, PerCycle, Sliding
 from headrace.formula.tree import (
     Binary,
     Call,
@@ -65,6 +59,8 @@ from headrace.model.units import near_units
 Kind = Literal["number", "condition", "text"]
 WINDOW_MIN_US: Final = 1_000
 WINDOW_MAX_US: Final = 400 * 86_400 * US_PER_S
+# Of these a value that grew old is one more step; other windows count samples, and it is none.
+_STEPWISE: Final = frozenset({"time_mean", "integral", "duration", "transitions", "lag"})
 _COMPARISONS: Final = frozenset({"<", "<=", ">", ">=", "=", "<>"})
 
 
@@ -76,11 +72,13 @@ class Quantity:
         kind: number, condition or text.
         unit: of a number, as the site file writes it; ``""`` and ``1`` are bare numbers.
         constant: an attribute of the asset, the same at all times.
+        max_age_us: a value that got no successor for so long is Uncertain; 0: it never grows old.
     """
 
     kind: Kind = "number"
     unit: str = "1"
     constant: bool = False
+    max_age_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +103,8 @@ class _Checker:
     calendar: Calendar | None
     calendar_names: tuple[str, ...]
     used: dict[str, None] = field(default_factory=dict)
+    samples: bool = False
+    ages_us: list[int] = field(default_factory=list)
 
     def problem(self, code: str, place: Place, **values: object) -> FormulaProblem:
         return FormulaProblem(code, self.source, place, self.line, **values)
@@ -238,7 +238,12 @@ def _check_name(c: _Checker, tree: Name) -> _Part:
     measure = PLAIN
     if quantity.kind == "number":
         measure = c.unit(quantity.unit or "1", tree.place)
-    return _Part(Input(tree.name), quantity.kind, measure, tree.place, quantity.constant)
+    node: Node = Input(tree.name)
+    if quantity.max_age_us and c.samples:
+        c.ages_us.append(quantity.max_age_us)
+    elif quantity.max_age_us:
+        node = Hold(node, quantity.max_age_us)
+    return _Part(node, quantity.kind, measure, tree.place, quantity.constant)
 
 
 def _near(name: str, known: Mapping[str, object]) -> dict[str, str]:
@@ -270,18 +275,33 @@ def _check_binary(c: _Checker, tree: Binary) -> _Part:
     if tree.operator in _COMPARISONS:
         return _check_comparison(c, tree)
     left, right = c.number(tree.left), c.number(tree.right)
-    steady = left.steady and right.steady
-    kernel = pointwise.arithmetic(tree.operator)
+    if left.bare is not None and right.bare is not None:
+        return _folded(tree, left.bare, right.bare)
     if tree.operator in ("*", "/"):
-        measure = c.no_offset(left).measure.times(
-            c.no_offset(right).measure, 1 if tree.operator == "*" else -1
-        )
-        return _Part(
-            Pointwise(kernel, (left.node, right.node)), "number", measure, tree.place, steady
-        )
+        return _check_product(c, tree, left, right)
     if tree.operator == "^":
         return _check_power(c, tree, left, right)
     return _check_sum(c, tree, left, right)
+
+
+def _folded(tree: Binary, left: float, right: float) -> _Part:
+    """Two numbers as one: 1/3 is as bare as 3."""
+    kernel = pointwise.arithmetic(tree.operator)
+    good = np.zeros(1, np.uint32)
+    value = float(kernel((np.array([left]), good), (np.array([right]), good))[0][0])
+    return _Part(Literal_(value), "number", PLAIN, tree.place, True, value)
+
+
+def _check_product(c: _Checker, tree: Binary, left: _Part, right: _Part) -> _Part:
+    one, other = c.no_offset(left).measure, c.no_offset(right).measure
+    if other.is_plain:  # twice a flow in m3/h is in m3/h
+        measure = one
+    elif one.is_plain and tree.operator == "*":
+        measure = other
+    else:
+        measure = one.times(other, 1 if tree.operator == "*" else -1)
+    node = Pointwise(pointwise.arithmetic(tree.operator), (left.node, right.node))
+    return _Part(node, "number", measure, tree.place, left.steady and right.steady)
 
 
 def _check_comparison(c: _Checker, tree: Binary) -> _Part:
@@ -311,7 +331,7 @@ def _same_words(left: _Part, right: _Part) -> tuple[Node, Node]:
 
 def _check_power(c: _Checker, tree: Binary, left: _Part, right: _Part) -> _Part:
     if right.bare is None:
-        if not right.steady or right.measure != PLAIN or not left.measure.is_plain:
+        if not right.measure.is_plain or not left.measure.is_plain:
             raise c.problem("FORM-1016", tree.right.place)
         measure = PLAIN
     else:
@@ -503,13 +523,18 @@ class _WindowCall:
     def part(self) -> _Part:
         c, tree, function = self.c, self.tree, self.function
         operands, options, duration = self._arguments()
+        before, c.samples, c.ages_us = (c.samples, c.ages_us), tree.function not in _STEPWISE, []
         x = _not_steady(c, c.part(operands[0]))
         if function.wants != "any":
             c.want(x, function.wants)  # type: ignore[arg-type] # a kind
         y = c.number(operands[1]).node if len(operands) > 1 else None
+        ages_us, (c.samples, c.ages_us) = c.ages_us, before
         kind: Kind = x.kind if function.wants == "any" and function.unit == "same" else "number"
         measure = self._measure(x)
         node = self._node(x.node, y, options, duration)
+        if ages_us and tree.per is None and tree.function != "hold":
+            # Its samples stop when those of the operand do: then the result grows old as they do.
+            node = Hold(node, min(ages_us))
         return _Part(node, kind, measure, tree.place)
 
     def _arguments(self) -> tuple[list[Tree], tuple[float, ...], int | None]:
@@ -536,23 +561,22 @@ class _WindowCall:
             if function.shape == "duration":
                 raise _usage(c, tree, function, c.text(tree.place))
             if function.shape == "window" and tree.function != "delta":
-                raise c.problem("FORM-1023", tree.place, function=tree.function)
+                usage = function.usage
+                raise c.problem(
+                    "FORM-1023", tree.place,
+                    function=tree.function, usage=usage, per_usage=usage.replace(", 15 min", ""),
+                )  # fmt: skip
 
     def _options(self, given: list[Tree]) -> tuple[float, ...]:
         c, tree, function = self.c, self.tree, self.function
         found = []
-        for (name, low, high), argument in zip(function.options, given, strict=True):
-            if not isinstance(argument, Number) or argument.unit is not None:
+        for option, argument in zip(function.options, given, strict=True):
+            if not isinstance(argument, Number) or (argument.unit is None) != (not option.unit):
                 raise _usage(c, tree, function, c.text(tree.place))
-            if not low <= argument.value <= high:
-                raise c.problem(
-                    "FORM-1030",
-                    argument.place,
-                    value=c.text(argument.place),
-                    name=name,
-                    range=f"{low:g} … {high:g}",
-                )
-            found.append(argument.value)
+            found.append(self._option(option, argument))
+        if tree.function == "band_energy" and found[0] >= found[1]:
+            place = given[0].place.to(given[1].place)
+            raise c.problem("FORM-1080", place, band=c.text(place))
         known = dict(function.named)
         for name, number in tree.named:
             if name not in known:
@@ -570,12 +594,32 @@ class _WindowCall:
             known[name] = number.value
         return (*found, *known.values())
 
+    def _option(self, option: Option, argument: Number) -> float:
+        c, value = self.c, argument.value
+        if argument.unit is not None:
+            written, wanted = c.unit(argument.unit, argument.place), measure_of(option.unit)
+            assert wanted is not None, "ours are known"
+            if written.dimension != wanted.dimension:
+                raise _usage(c, self.tree, self.function, c.text(self.tree.place))
+            value *= conversion(written, wanted)[0]
+        if not option.least <= value <= option.most:
+            raise c.problem(
+                "FORM-1030",
+                argument.place,
+                value=c.text(argument.place),
+                name=option.name,
+                range=f"{option.least:g} … {option.most:g} {option.unit}".rstrip(),
+            )
+        return value
+
     def _measure(self, x: _Part) -> Measure:
         rule, measure = self.function.unit, x.measure
         if rule == "plain" or (x.kind != "number" and rule == "same"):
             return PLAIN
         if rule == "second":
             return SECOND
+        if rule == "square":
+            return measure.difference().power(Fraction(2))
         if rule == "times_second":
             return self.c.no_offset(x).measure.times(SECOND)
         if self.tree.function == "sum":
@@ -588,30 +632,29 @@ class _WindowCall:
         self, x: Node, y: Node | None, options: tuple[float, ...], duration: int | None
     ) -> Node:
         name, per = self.tree.function, self.tree.per
+        fold = Fold(name, x, y, options)
         if isinstance(per, CalendarWindow):
-            return self._per_calendar(per, x, y, options)
+            return self._per_calendar(per, fold)
         if isinstance(per, Cycle):
             of = self.c.condition(per.of) if per.kind == "cycle" else self.c.part(per.of)
-            return PerCycle(name, x, y, _not_steady(self.c, of).node, per.kind, options)
+            return PerCycle(fold, _not_steady(self.c, of).node, per.kind)
         if duration is None:
             return Derivative(x) if name == "derivative" else Increments(x, options[0])
         if self.function.shape == "duration":
             made: dict[str, Callable[[Node, int], Node]] = {"lag": Lag, "hold": Hold, "ewma": Ewma}
             return made[name](x, duration)
-        return Sliding(name, x, y, duration, options)
+        return Sliding(fold, duration)
 
-    def _per_calendar(
-        self, per: CalendarWindow, x: Node, y: Node | None, options: tuple[float, ...]
-    ) -> Node:
+    def _per_calendar(self, per: CalendarWindow, fold: Fold) -> Node:
         c = self.c
         if per.duration is not None:
             length_us = c.duration_us(per.duration)
-            return PerCalendar(self.tree.function, x, y, f"{length_us}us", length_us, options)
+            return PerCalendar(fold, f"{length_us}us", length_us)
         if c.calendar is None or per.name not in c.calendar_names:
             known = ", ".join(c.calendar_names) or "—"
             raise c.problem("FORM-1028", per.place, name=per.name, known=known)
         longest = c.calendar.longest_us(per.name)
-        return PerCalendar(self.tree.function, x, y, per.name, longest, options)
+        return PerCalendar(fold, per.name, longest)
 
 
 _CHECKS: Final[dict[type, Callable[..., _Part]]] = {

@@ -12,6 +12,7 @@ import polars as pl
 from headrace.formula.plan import Calendar, Context, Plan
 from headrace.formula.steps import Constant, Grid, Keys, Series, Steps, clip
 from headrace.model import status as st
+from headrace.model.calendar import PlantCalendar
 
 SCHEMA: Final = {
     "asset": pl.Int64(),
@@ -20,6 +21,9 @@ SCHEMA: Final = {
     "text": pl.String(),
     "status": pl.UInt32(),
 }
+
+
+_NOTHING: Final = pl.Series("text", [None], pl.String)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ def evaluate(
             to the end.
         assets: how many assets there are.
         attributes: the plan's attributes of assets by name.
+        calendar: of the site; without one, windows of a length lie on UTC.
 
     Returns:
         A frame of ``asset, at_us, value, text, status``, sorted by asset and time.
@@ -78,13 +83,14 @@ def evaluate(
         name: _steps(each, grid, end_us) for name, each in histories.items()
     }
     inputs |= attributes or {}
-    context = Context(grid, inputs, first_us, end_us, calendar)
+    context = Context(grid, inputs, first_us, end_us, calendar or PlantCalendar())
     result = context.steps(plan.root)
     return _frame(clip(result, start_us, end_us, grid), grid, plan)
 
 
 def _steps(history: History, grid: Grid, end_us: int) -> Steps:
-    known = history.at_us < end_us
+    in_time = history.at_us < end_us
+    known = slice(None) if in_time.all() else in_time
     keys = grid.keys(history.asset[known], history.at_us[known])
     value, status = history.value[known], history.status[known]
     words: tuple[str, ...] | None = None
@@ -98,13 +104,15 @@ def _steps(history: History, grid: Grid, end_us: int) -> Steps:
     if np.any(keys[1:] <= keys[:-1]):
         order = np.argsort(keys, kind="stable")
         keys, value, status = keys[order], value[order], status[order]
-    missing = np.isnan(value) & (status < np.uint32(st.BAD))
-    status = np.where(missing, np.uint32(st.BAD_NO_DATA), status)
-    return Steps(keys, np.where(status >= np.uint32(st.BAD), np.nan, value), status, words)
+    bad, nothing = status >= np.uint32(st.BAD), np.isnan(value)
+    if nothing.any() or bad.any():
+        status = np.where(nothing & ~bad, np.uint32(st.BAD_NO_DATA), status)
+        value = np.where(bad, np.nan, value)
+    return Steps(keys, value, status, words)
 
 
 def _frame(steps: Steps, grid: Grid, plan: Plan) -> pl.DataFrame:
-    text: pl.Series = pl.Series("text", [None] * len(steps.keys), pl.String)
+    text: pl.Series = _NOTHING.new_from_index(0, len(steps.keys))
     value = pl.Series("value", steps.value).fill_nan(None)
     if plan.kind == "text":
         table = pl.Series(steps.words or (), dtype=pl.String)

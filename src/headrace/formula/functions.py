@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 Shape = Literal["value", "window", "duration", "clock"]
-UnitRule = Literal["same", "difference", "root", "plain", "per_second", "times_second", "second"]
+UnitRule = Literal[
+    "same", "difference", "root", "square", "plain", "per_second", "times_second", "second"
+]
+
+
+class Option(NamedTuple):
+    """A number in a function's brackets: its name, what it may be, and in which unit; "" for a bare one."""
+
+    name: str
+    least: float
+    most: float
+    unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +43,7 @@ class Function:
     operands: tuple[int, int] = (1, 1)
     unit: UnitRule = "same"
     wants: Literal["number", "condition", "any", "same"] = "number"
-    options: tuple[tuple[str, float, float], ...] = ()
+    options: tuple[Option, ...] = ()
     named: tuple[tuple[str, float], ...] = ()
 
 
@@ -103,7 +114,15 @@ FUNCTIONS: Final[dict[str, Function]] = {
         "window",
         "the value that so many percent do not exceed",
         "百分位数",
-        options=(("percentage", 0.0, 100.0),),
+        options=(Option("percentage", 0.0, 100.0),),
+    ),
+    "band_energy": Function(
+        "band_energy(x, 10 Hz, 1 kHz, 1 s)",
+        "window",
+        "mean square of what vibrates in a band of frequencies, by FFT",
+        "某频带内振动的均方值（FFT）",
+        unit="square",
+        options=(Option("low", 0.0, 1e9, "Hz"), Option("high", 1e-9, 1e9, "Hz")),
     ),
     "delta": Function(
         "delta(counter, rollover 65536, 15 min)",

@@ -42,7 +42,7 @@ KEYWORDS: Final = (
 TEXT_MAX: Final = 10_000
 _RESERVED: Final = frozenset(KEYWORDS) - {"cycle", "value"}
 
-_FACTOR: Final = r"[A-Za-zµμ°Ω℃℉%‰]+(?:\^?-?\d+)?"
+_FACTOR: Final = r"(?:(?:mm|m|in)H2O|[A-Za-zµμ°Ω℃℉%‰]+(?:\^?-?\d+|⁻?[¹²³])?)"
 _UNIT: Final = rf"{_FACTOR}(?:[\/·.]{_FACTOR})*"
 _NUMBER: Final = r"(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?"
 _NO_UNIT: Final = rf"(?!(?:{'|'.join(KEYWORDS)})\b)"
@@ -54,12 +54,12 @@ start: convert
     | "if" choice "then" choice "else" choice -> if_
 ?or: and
     | or "or" and -> binary_or
-?and: not
-    | and "and" not -> binary_and
-?not: held
+?and: held
+    | and "and" held -> binary_and
+?held: not
+    | not "for" quantity -> for_
+?not: comparison
     | NOT not -> not_
-?held: comparison
-    | comparison "for" quantity -> for_
 ?comparison: sum
     | sum COMPARE sum -> binary
     | sum "in" "(" literals ")" -> in_
@@ -69,6 +69,7 @@ start: convert
     | NO_DATA path "for" quantity -> no_data
 literals: literal ("," literal)*
 ?literal: quantity
+    | MINUS quantity -> minus
     | STRING -> text
 ?sum: product
     | sum PLUS product -> binary
@@ -461,9 +462,11 @@ def _beyond(source: str, part: Part, line: int, condition: Node) -> Node:
     return Binary(part.place, sign, condition.left, limit)
 
 
-def _name_place(source: str, name: str) -> Place:
-    start = source.index(name, len("alarm") if clauses.is_alarm(source) else 0)
-    return Place(start, start + len(name))
+def name_place(statement: Statement | AlarmStatement) -> Place:
+    """Where a statement's name stands in its source."""
+    begin = len("alarm") if isinstance(statement, AlarmStatement) else 0
+    start = statement.source.index(statement.name, begin)
+    return Place(start, start + len(statement.name))
 
 
 def _first_end(source: str) -> int:
@@ -484,7 +487,7 @@ def parse_file(text: str) -> list[Statement | AlarmStatement]:
             raise FormulaProblem(
                 "FORM-1004",
                 source,
-                _name_place(source, statement.name),
+                name_place(statement),
                 line,
                 name=statement.name,
                 first=found[statement.name].line,

@@ -43,10 +43,11 @@ class FormulaProblem(Misconfigured):
         self.text_line = source[before.rfind("\n") + 1 : _line_end(source, place.start)]
         self.values = values
         self._code = code
-        what, remedy = self._said("en")
+        what, remedy = self.said("en")
         super().__init__(code, what, remedy, where=f"line {self.line}, column {self.column}")
 
-    def _said(self, language: str) -> tuple[str, str]:
+    def said(self, language: str) -> tuple[str, str]:
+        """What is wrong, and the remedy."""
         texts = _texts()[self._code]
         suffix = "" if language == "en" else f"_{language}"
         values = {key: _worded(value, language) for key, value in self.values.items()}
@@ -61,7 +62,7 @@ class FormulaProblem(Misconfigured):
         Args:
             language: ``en`` or ``zh``.
         """
-        what, remedy = self._said(language)
+        what, remedy = self.said(language)
         head = (
             f"line {self.line}, column {self.column}"
             if language == "en"
@@ -75,7 +76,7 @@ class FormulaProblem(Misconfigured):
         return self.text_line[: self.column - 1]
 
     def as_dict(self) -> dict[str, Any]:
-        what, remedy = self._said("zh")
+        what, remedy = self.said("zh")
         return {
             **super().as_dict(),
             "line": self.line,

@@ -31,25 +31,28 @@ class Grid:
     Attributes:
         assets: how many there are; they are numbered from 0.
         base_us: a time before every time of the evaluation, in UTC microseconds.
-        span_us: longer than the whole evaluation.
+        span_us: longer than the whole evaluation; a power of two, so that a key is taken apart with masks.
     """
 
     assets: int
     base_us: int
     span_us: int
 
+    def __post_init__(self) -> None:
+        assert self.span_us & (self.span_us - 1) == 0, "a power of two"
+
     def keys(self, asset: Keys | int, at_us: Keys | int) -> Keys:
         return np.asarray(asset * self.span_us + (at_us - self.base_us), np.int64)
 
     def at_us(self, keys: Keys) -> Keys:
-        return keys % self.span_us + self.base_us
+        return (keys & (self.span_us - 1)) + self.base_us
 
     def asset(self, keys: Keys) -> Keys:
-        return keys // self.span_us
+        return keys >> (self.span_us.bit_length() - 1)
 
     def first_of_asset(self, keys: Keys) -> Keys:
         """The lowest key of each key's asset."""
-        return keys - keys % self.span_us
+        return keys & -self.span_us
 
 
 class Steps(NamedTuple):

@@ -12,15 +12,18 @@ Other windows (shifts, cycles) do not overlap and are summed one by one.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import polars as pl
 
-from headrace.formula.steps import Floats, Grid, Keys
+from headrace.formula.steps import Bools, Floats, Grid, Keys
 
 Combine = Literal["sum", "min", "max"]
+LONG_PANES: Final = 64
+GUESS_STRIDE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class Ranges:
             windows do not overlap.
         pane: int64, shape (n,): number of the pane of each sample, ascending.
         length_us: of a pane, and so of a window.
+        ends_at_each: window i ends with sample i.
     """
 
     low: Keys
@@ -40,10 +44,22 @@ class Ranges:
     middle: Keys | None = None
     pane: Keys | None = None
     length_us: int = 0
+    ends_at_each: bool = False
 
     @property
     def count(self) -> Keys:
         return np.asarray(np.maximum(self.high - self.low, 0), np.int64)
+
+    def count_of(self, marked: Bools) -> Floats:
+        """How many of the samples in each window are marked; whole numbers, so any order of adding does."""
+        if not marked.any():
+            return np.zeros(len(self.low))
+        if marked.all():
+            return self.count.astype(np.float64)
+        before = np.zeros(len(marked) + 1, np.int64)
+        np.cumsum(marked, out=before[1:])
+        found = before[np.maximum(self.high, self.low)] - before[self.low]
+        return np.asarray(found, np.float64)
 
     def sum(self, values: Floats) -> Floats:
         return self._combined(values, "sum", 0.0)
@@ -61,10 +77,12 @@ class Ranges:
             return _reduced(join, values, self.low, self.high, empty)
         left = _running(values, self.pane, how, reverse=True)
         right = _running(values, self.pane, how, reverse=False)
-        has_left, has_right = self.low < self.middle, self.high > self.middle
-        first = np.where(has_left, left[np.minimum(self.low, len(left) - 1)], empty)
-        last = np.where(has_right, right[np.maximum(self.high - 1, 0)], empty)
-        return np.asarray(join(first, last), np.float64)
+        first = left[np.minimum(self.low, max(len(left) - 1, 0))] if len(left) else left
+        first[self.low >= self.middle] = empty
+        last = right
+        if not self.ends_at_each:
+            last = np.where(self.high > self.middle, right[np.maximum(self.high - 1, 0)], empty)
+        return np.asarray(join(first, last, out=first), np.float64)
 
     def moments(self, x: Floats, y: Floats, good: Floats) -> Moments:
         """Numbers, means and sums of products of deviations of the samples where ``good`` is 1."""
@@ -222,6 +240,10 @@ def _running(values: Floats, pane: Keys, how: Combine, *, reverse: bool) -> Floa
     """Running sums, minima or maxima that begin anew with each pane."""
     if not len(values):
         return values
+    values = values + 0.0  # there is one zero: which of the two came first must not show
+    begins = np.flatnonzero(pane[1:] != pane[:-1]) + 1
+    if len(values) >= LONG_PANES * (len(begins) + 1):
+        return _running_in_slices(values, begins.tolist(), how, reverse=reverse)
     column = pl.col("value")
     running = {"sum": column.cum_sum, "min": column.cum_min, "max": column.cum_max}[how](
         reverse=reverse
@@ -230,20 +252,47 @@ def _running(values: Floats, pane: Keys, how: Combine, *, reverse: bool) -> Floa
     return frame.select(running.over("pane"))["value"].to_numpy()
 
 
+def _running_in_slices(values: Floats, begins: list[int], how: Combine, *, reverse: bool) -> Floats:
+    """The same for panes of many samples: one call for each is less work than to group them."""
+    join = {"sum": np.add, "min": np.fmin, "max": np.fmax}[how]
+    running = np.empty(len(values))
+    step = -1 if reverse else 1
+    for begin, end in itertools.pairwise([0, *begins, len(values)]):
+        join.accumulate(values[begin:end][::step], out=running[begin:end][::step])
+    return running
+
+
 def sliding(keys: Keys, length_us: int, grid: Grid) -> Ranges:
     """The windows ``(t - length, t]`` that end at each key.
 
     Args:
         keys: of samples, ascending.
     """
-    pane_in_asset = grid.at_us(keys) // length_us
+    asset, at_us = grid.asset(keys), grid.at_us(keys)
     per_asset = grid.span_us // length_us + 2
-    pane = grid.asset(keys) * per_asset + pane_in_asset - grid.base_us // length_us
-    first = grid.first_of_asset(keys)
-    low = np.searchsorted(keys, np.maximum(keys - length_us + 1, first), "left")
-    boundary = np.maximum(grid.keys(grid.asset(keys), pane_in_asset * length_us), first)
-    middle = np.maximum(np.searchsorted(keys, boundary, "left"), low)
-    return Ranges(low, np.arange(1, len(keys) + 1), middle, pane, length_us)
+    pane = asset * per_asset + (at_us // length_us - grid.base_us // length_us)
+    low = _places(keys, np.maximum(keys - (length_us - 1), grid.first_of_asset(keys)))
+    begins = np.append(0, np.flatnonzero(pane[1:] != pane[:-1]) + 1)[: len(keys)]
+    middle = np.repeat(begins, np.diff(np.append(begins, len(keys))))
+    middle = np.maximum(middle, low)
+    return Ranges(low, np.arange(1, len(keys) + 1), middle, pane, length_us, ends_at_each=True)
+
+
+def _places(keys: Keys, wanted: Keys) -> Keys:
+    """``np.searchsorted(keys, wanted)`` for wanted keys that ascend in steps like the keys themselves.
+
+    Most samples come at an even pace, so that windows begin one sample later each: every so many are
+    searched, those between are guessed, and looked up where the guess is wrong.
+    """
+    if len(keys) < GUESS_STRIDE:
+        return np.searchsorted(keys, wanted)
+    searched = np.searchsorted(keys, wanted[::GUESS_STRIDE])
+    guess = (searched[:, None] + np.arange(GUESS_STRIDE)).ravel()[: len(wanted)]
+    np.minimum(guess, len(keys) - 1, out=guess)
+    right = (keys[guess] >= wanted) & ((guess == 0) | (keys[guess - 1] < wanted))
+    wrong = np.flatnonzero(~right)
+    guess[wrong] = np.searchsorted(keys, wanted[wrong])
+    return guess
 
 
 def between(keys: Keys, start: Keys, end: Keys) -> Ranges:

@@ -8,11 +8,10 @@ from typing import Final, NamedTuple
 import numpy as np
 import polars as pl
 
-from headrace.formula.evaluate import History, evaluate
+from headrace.formula.evaluate import evaluate
 from headrace.formula.plan import Calendar, Plan
+from headrace.historian.inputs import read_inputs
 from headrace.historian.reader import Reader
-from headrace.model.errors import Refused
-from headrace.model.sample import empty_batch
 from headrace.model.time import US_PER_S
 
 PART_US: Final = 86_400 * US_PER_S
@@ -62,60 +61,14 @@ def evaluate_history(
     Raises:
         Refused: HIST-2001 when a part needs more than 5 million samples.
     """
+    tags = {
+        name: np.array([asset.tags[name] for asset in assets], np.int64) for name in plan.inputs
+    }
     length_us = max(PART_US, PART_LOOKBACKS * plan.back_us)
     edges = [*range(start_us, end_us, length_us), end_us]
     for count, start in enumerate(edges[:-1]):
         end = edges[count + 1]
-        histories = _read(reader, plan, assets, start, end)
+        histories = read_inputs(reader, plan, tags, start, end, rows_max=ROWS_MAX)
         yield evaluate(plan, histories, start, end, assets=len(assets), calendar=calendar)
         if progress is not None:
             progress(count + 1, len(edges) - 1)
-
-
-def _read(
-    reader: Reader, plan: Plan, assets: Sequence[AssetTags], start_us: int, end_us: int
-) -> dict[str, History]:
-    ids = sorted({asset.tags[name] for asset in assets for name in plan.inputs})
-    rows = _samples(reader, ids, start_us - plan.back_us, end_us, plan.back_us)
-    return {name: _history(rows, name, assets) for name in plan.inputs}
-
-
-def _samples(
-    reader: Reader, ids: list[int], start_us: int, end_us: int, back_us: int
-) -> pl.DataFrame:
-    """All that an evaluation from ``start + back`` may need; see :func:`evaluate`."""
-    held = reader.before(ids, start_us + 1)
-    held_us = dict(
-        zip(held["tag_id"], held["source_timestamp"].to_physical().to_list(), strict=True)
-    )
-    begin_us = {tag_id: held_us.get(tag_id, start_us) - back_us for tag_id in ids}
-    # A tag that was silent for long is read by itself, so that the others need not be read from there.
-    near = [tag_id for tag_id in ids if begin_us[tag_id] >= start_us - 2 * back_us - PART_US]
-    groups = [near] if near else []
-    groups += [[tag_id] for tag_id in ids if tag_id not in set(near)]
-    parts = [empty_batch()]
-    for group in groups:
-        begin = min(begin_us[tag_id] for tag_id in group)
-        part = reader.read(group, begin, end_us, ROWS_MAX + 1)
-        if part.height > ROWS_MAX:
-            raise Refused(
-                "HIST-2001",
-                f"one part of the time needs more than {ROWS_MAX:,} samples",
-                "Ask for fewer assets at once, or use a shorter window.",
-            )
-        parts += [reader.before(group, begin), part]
-    return pl.concat(parts).sort("tag_id", "source_timestamp")
-
-
-def _history(rows: pl.DataFrame, name: str, assets: Sequence[AssetTags]) -> History:
-    tag_ids = np.array([asset.tags[name] for asset in assets], np.int64)
-    table = pl.DataFrame({"tag_id": tag_ids, "asset": np.arange(len(assets))})
-    mine = rows.join(table, on="tag_id", how="inner", maintain_order="left")
-    text = mine["text"] if mine["value"].null_count() and mine["text"].count() else None
-    return History(
-        mine["asset"].to_numpy(),
-        mine["source_timestamp"].to_physical().to_numpy(),
-        mine["value"].fill_null(float("nan")).to_numpy(),
-        mine["status"].to_numpy(),
-        text,
-    )

@@ -20,7 +20,15 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from headrace.historian.layout import DataFile, slot_app
 from headrace.historian.partition import SLOTS, WHOLE, Partition
-from headrace.historian.storage import LOG_FOLDER, Place, Storage, answering, storage_of
+from headrace.historian.repair import whole_version
+from headrace.historian.storage import (
+    LOG_FOLDER,
+    LocalStorage,
+    Place,
+    Storage,
+    answering,
+    storage_of,
+)
 from headrace.model.errors import Corrupt
 from headrace.model.time import Clock, SystemClock
 
@@ -187,13 +195,13 @@ def _files(actions: pl.DataFrame) -> tuple[DataFile, ...]:
     return tuple(sorted(files, key=lambda file: (file.ordinal, file.path)))
 
 
-def open_delta(storage: Storage) -> DeltaTable:
-    """The Delta handle of a table.
+def open_delta(storage: Storage, version: int | None = None) -> DeltaTable:
+    """The Delta handle of a table, at its newest version when none is named.
 
     Raises:
         TableNotFoundError, DeltaError: as delta-rs does.
     """
-    return DeltaTable(storage.uri, storage_options=storage.options)
+    return DeltaTable(storage.uri, version=version, storage_options=storage.options)
 
 
 def _log_time(name: str, app: str) -> str:
@@ -214,6 +222,7 @@ class TableIndex:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._table: DeltaTable | None = None
+        self._is_held_back = False
         self._looked_s = 0.0
         self._watched_s = float("-inf")
         self.snapshot = Snapshot()
@@ -249,8 +258,8 @@ class TableIndex:
     def _follow_log(self) -> None:
         self._looked_s = self._clock.monotonic_s()
         try:
-            if self._table is None:
-                self._table = open_delta(self._storage)
+            if self._table is None or self._is_held_back:
+                self._table = self._open()
             else:
                 self._table.update_incremental()
         except TableNotFoundError:
@@ -260,11 +269,20 @@ class TableIndex:
         if self._table is not None and self._table.version() != self.snapshot.version:
             self.snapshot = make_snapshot(self._table, self._storage, self.snapshot)
 
+    def _open(self) -> DeltaTable:
+        """The newest version that a power cut did not tear. The historian's start puts the rest aside;
+        until then every look begins here."""
+        whole = None
+        if isinstance(self._storage, LocalStorage):
+            whole = whole_version(self._storage.path)
+        self._is_held_back = whole is not None
+        return open_delta(self._storage, whole)
+
     def _open_again(self) -> None:
         """The log was cleaned up past our version, or is broken."""
         self._table = None
         try:
-            self._table = open_delta(self._storage)
+            self._table = self._open()
         except TableNotFoundError:
             return
         except DeltaError as error:

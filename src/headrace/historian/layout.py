@@ -15,6 +15,9 @@ Delta has no unsigned integers: ``status`` is stored as ``long`` with the same n
 any engine reads the StatusCode as it is; a 32-bit pattern in ``integer`` would show Bad as negative. After
 compression both cost the same.
 
+A row of status BadNoEntryExists takes an earlier sample of its identity back; readers leave it out after they
+de-duplicated. Compaction keeps it: an older row of that identity may lie in another file or still come.
+
 The table is not partitioned. A commit of late or replayed samples may span years, and a date partition
 would cut it into hundreds of files; the files carry minima and maxima of id and time instead, by which
 we and foreign engines prune.

@@ -1,6 +1,8 @@
 """Reads: the table at its committed sequence plus the tail after it, sorted, each sample once.
 
-All calls are synchronous and thread-safe; in an event loop call them with ``asyncio.to_thread``.
+What was taken back (:data:`headrace.model.status.RETRACTED`) is left out, after of each identity the last
+received was chosen. All calls are synchronous and thread-safe; in an event loop call them with
+``asyncio.to_thread``.
 """
 
 from __future__ import annotations
@@ -24,15 +26,27 @@ from headrace.historian.index import Snapshot, TableIndex
 from headrace.historian.intervals import AggregateConfiguration, Raw, interval_edges
 from headrace.historian.last import LastValues, edge, load
 from headrace.historian.layout import DataFile, sort_unique
-from headrace.historian.scan import US_MAX, US_MIN, matching, read_files, scan_files
+from headrace.historian.scan import (
+    US_MAX,
+    US_MIN,
+    matching,
+    read_files,
+    scan_files,
+    without_retracted,
+)
 from headrace.historian.storage import Place, Storage, answering, open_storage, storage_of
-from headrace.historian.tail import Report, Segment, Tail
+from headrace.historian.tail import FrozenTail, Report, Segment, Tail
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.sample import TIMESTAMP, empty_batch
+from headrace.model.status import RETRACTED
+from headrace.model.time import US_PER_S
 
 ROWS_MAX: Final = 20_000_000
 LOOK_FILES: Final = 8
+LOOK_US: Final = 3_600 * US_PER_S
+LOOK_GROWTH: Final = 4
+LOOK_ROWS: Final = 1_000_000
 FRESH_FILES_MAX: Final = 256
 TRIES: Final = 5
 AGGREGATE_SCHEMA: Final = {
@@ -47,16 +61,21 @@ _NUMBERS: Final = (
     pl.col("value"),
     pl.col("status").cast(pl.UInt32),
 )
+_ANY: Final = pl.lit(True)
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class View:
-    """One consistent state of the history: files of one table version, and the tail after it."""
+    """One consistent state of the history: files of one table version, and the tail after it.
+
+    Attributes:
+        generation: another one for each log that the tail began with.
+    """
 
     snapshot: Snapshot
     segments: tuple[Segment, ...]
-    app: str = ""
+    generation: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,13 +107,21 @@ class Reader:
     """
 
     def __init__(
-        self, table: Place, tail: Tail | None = None, index: TableIndex | None = None
+        self,
+        table: Place,
+        tail: Tail | FrozenTail | None = None,
+        index: TableIndex | None = None,
     ) -> None:
         self._table = storage_of(table)
         self._index = index or TableIndex(table)
         self._tail = tail
         self._last = _Known()
         self._last_lock = threading.Lock()
+
+    @property
+    def table(self) -> Storage:
+        """Where the table lies."""
+        return self._table
 
     async def catch_up(self, timeout_s: float) -> None:
         """Wait until reads have everything that the log has now; nothing to wait for without a tail.
@@ -123,11 +150,11 @@ class Reader:
         snapshot = self._index.refresh()
         if self._tail is None or not self._tail.app:
             return View(snapshot, ())
-        app = self._tail.app
+        generation = self._tail.generation
         for _ in range(TRIES):
-            segments = self._tail.segments(snapshot.committed(app))
+            segments = self._tail.segments(snapshot)
             if segments is not None:
-                return View(snapshot, tuple(segments), app)
+                return View(snapshot, tuple(segments), generation)
             snapshot = self._index.refresh(force=True)  # the tail knew a newer commit
         raise Transient(
             "HIST-1045",
@@ -246,7 +273,7 @@ class Reader:
         usable = (pl.col("status") < limit) & pl.col("value").is_finite()
         parts = []
         before = None
-        for only in (None, usable):
+        for only in (_ANY, usable):
             before = self._nearest(view, ids, US_MIN, start_us, newest=True, only=only)
             after = self._nearest(view, ids, end_us, US_MAX, newest=False, only=only)
             parts += [before, after]
@@ -280,11 +307,12 @@ class Reader:
         rows = pl.concat(parts)
         at_us = rows["source_timestamp"].to_physical().to_numpy()
         if bool(np.all(at_us[1:] > at_us[:-1])):
-            return rows
+            return without_retracted(rows)
         return self._read(view, [tag_id], start_us, end_us)
 
     def bounds(self) -> tuple[int, int] | None:
-        """(oldest, newest) source timestamp of all samples; None when there are none."""
+        """(oldest, newest) source timestamp of all samples, also of retracted ones; None when there
+        are none."""
         view = self.view()
         starts = [f.start_us for f in view.snapshot.files] + [s.start_us for s in view.segments]
         ends = [f.end_us for f in view.snapshot.files] + [s.end_us for s in view.segments]
@@ -305,6 +333,10 @@ class Reader:
         )
 
     def _read(self, view: View, ids: list[int], start_us: int, end_us: int) -> pl.DataFrame:
+        return without_retracted(self._stored(view, ids, start_us, end_us))
+
+    def _stored(self, view: View, ids: list[int], start_us: int, end_us: int) -> pl.DataFrame:
+        """Of each identity the last received, also what says that there is no sample any more."""
         files = view.snapshot.select(ids[0], ids[-1], start_us, end_us)
         parts = [read_files(self._table, files, ids, start_us, end_us)] if files else []
         for segment in view.segments:
@@ -324,22 +356,45 @@ class Reader:
         end_us: int,
         *,
         newest: bool,
-        only: pl.Expr | None = None,
+        only: pl.Expr = _ANY,
     ) -> pl.DataFrame:
-        """One sample a tag, nearest to the end (or start) of the range; looks at few files first.
+        """One sample a tag, nearest to the end (or start) of the range.
 
         Args:
             only: samples that count; the newest correction decides whether one does.
         """
+        found = self._outermost(view, ids, start_us, end_us, newest)
+        done, width_us = [empty_batch()], LOOK_US
+        while found.height:
+            done.append(without_retracted(found).filter(only))
+            found = found.join(done[-1], on="tag_id", how="anti", maintain_order="left")
+            if not found.height:
+                break
+            # The outermost ones of these do not count: all of a stretch from there inwards is read.
+            at = found["source_timestamp"].to_physical().to_numpy()
+            low = max(int(at.max()) + 1 - width_us, start_us) if newest else int(at.min())
+            high = int(at.max()) + 1 if newest else min(int(at.min()) + width_us, end_us)
+            rows = self._stored(view, found["tag_id"].to_list(), low, high)
+            done.append(edge(without_retracted(rows).filter(only), newest=newest))
+            width_us *= LOOK_GROWTH if rows.height < LOOK_ROWS else 1
+            left = sorted(set(found["tag_id"]).difference(done[-1]["tag_id"]))
+            rest = (start_us, low) if newest else (high, end_us)
+            found = self._outermost(view, left, *rest, newest)
+        return pl.concat(done).sort("tag_id")
+
+    def _outermost(
+        self, view: View, ids: list[int], start_us: int, end_us: int, newest: bool
+    ) -> pl.DataFrame:
+        """The outermost row a tag, also a retracted one; looks at few files first."""
         if not ids or end_us <= start_us:
             return empty_batch()
-        fresh = self._read(View(Snapshot(), view.segments), ids, start_us, end_us)
-        if only is not None:
-            fresh = fresh.filter(only)
-        found = edge(fresh, newest=newest)
+        fresh = edge(
+            self._stored(View(Snapshot(), view.segments), ids, start_us, end_us), newest=newest
+        )
+        found, open_ids = fresh, set(ids)
         files = view.snapshot.select(ids[0], ids[-1], start_us, end_us)
         files.sort(key=lambda f: f.end_us if newest else f.start_us, reverse=newest)
-        open_ids = set(ids)
+        edges: list[tuple[DataFile, pl.DataFrame]] = []
         begin, size = 0, 1
         while begin < len(files):
             group = files[begin : begin + size]
@@ -348,21 +403,15 @@ class Reader:
             open_ids = _undecided(found, open_ids, border, newest)
             if not open_ids:
                 break
-            parts = []
-            for file in _by_age(group):
+            for file in group:
                 here = [t for t in sorted(open_ids) if file.tag_id_min <= t <= file.tag_id_max]
                 if here:
                     rows = read_files(self._table, [file], here, start_us, end_us)
-                    # a file has each identity once, so its own edge is enough, unless a
-                    # correction in another file may take away what `only` asks for
-                    parts.append(edge(rows, newest=newest) if only is None else rows)
-            if not parts:
-                continue
-            rows = pl.concat(parts)
-            if only is not None:
-                rows = sort_unique(rows).filter(only)
-            # found may hold a sample of the tail with the same identity: the tail is newer
-            found = edge(sort_unique(pl.concat([rows, found])), newest=newest)
+                    # a file has each identity once, so its own edge is enough
+                    edges.append((file, edge(rows, newest=newest)))
+            # what the tail has of an identity is newer than what a file has
+            by_age = [rows for _, rows in sorted(edges, key=lambda each: _age(each[0]))]
+            found = edge(sort_unique(pl.concat([*by_age, fresh])), newest=newest)
         return found
 
     def _last_of(self, view: View, wanted: list[int]) -> pl.DataFrame:
@@ -372,9 +421,15 @@ class Reader:
         if unknown:
             known.take(self._first_last(view, unknown), unknown)
         known.take_segments(view)
-        return known.values.rows.filter(
+        rows = known.values.rows.filter(
             pl.col("tag_id").is_in(pl.Series(np.asarray(wanted, np.int64)).implode())
         )
+        gone = rows.filter(pl.col("status") == RETRACTED)["tag_id"].to_list()
+        if not gone:
+            return rows
+        # What lies before a retracted one is not kept: that is looked for.
+        before = self._nearest(view, gone, US_MIN, US_MAX, newest=True)
+        return pl.concat([without_retracted(rows), before]).sort("tag_id")
 
     def _first_last(self, view: View, tag_ids: list[int]) -> pl.DataFrame:
         """The newest samples of tags that nobody asked for yet: as kept beside the table, and what the
@@ -396,7 +451,7 @@ class _Known:
         self.tags: set[int] = set()
         self.values = LastValues()
         self._sequence = -1
-        self._app = ""
+        self._generation = 0
 
     def take_files(self, table: Storage, snapshot: Snapshot) -> None:
         self.values.take_files(table, self.values.fresh(snapshot), sorted(self.tags))
@@ -407,8 +462,8 @@ class _Known:
         self._sequence = -1  # segments that were taken before had not these tags
 
     def take_segments(self, view: View) -> None:
-        if view.app != self._app:
-            self._app, self._sequence = view.app, -1
+        if view.generation != self._generation:
+            self._generation, self._sequence = view.generation, -1
         for segment in view.segments:
             if segment.last > self._sequence:
                 self.values.fold(segment.read(sorted(self.tags), US_MIN, US_MAX))
@@ -452,8 +507,8 @@ def _undecided(found: pl.DataFrame, ids: set[int], border_us: int, newest: bool)
     return ids.difference(decided)
 
 
-def _by_age(files: list[DataFile]) -> list[DataFile]:
-    return sorted(files, key=lambda file: (file.ordinal, file.path))
+def _age(file: DataFile) -> tuple[int, str]:
+    return file.ordinal, file.path
 
 
 @asynccontextmanager

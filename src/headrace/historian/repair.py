@@ -9,10 +9,34 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any, Final
 
 from headrace.historian.storage import sync_path
 
+LOOK_BACK: Final = 16
 _log = logging.getLogger(__name__)
+
+
+def whole_version(path: Path) -> int | None:
+    """The version before the first torn one of the newest log entries; None when all of them are whole, or
+    when more is broken than a power cut can break.
+
+    Somebody who only reads goes by this: he repairs nothing.
+    """
+    whole: int | None = None
+    is_torn = False
+    removed: set[str] = set()  # by later entries: their files may be gone already
+    for entry in reversed(sorted((path / "_delta_log").glob("[0-9]*.json"))[-LOOK_BACK:]):
+        try:
+            actions = _actions(entry)
+        except FileNotFoundError:
+            break  # cleaned up at this moment, with all before it
+        if not _is_there(path, actions, removed):
+            is_torn, whole = True, None
+        elif is_torn and whole is None:
+            whole = int(entry.stem)
+        removed |= {action["remove"]["path"] for action in actions if "remove" in action}
+    return whole
 
 
 def put_aside_torn_entries(path: Path, unsynced_max: int = 0) -> list[Path]:
@@ -41,12 +65,23 @@ def put_aside_torn_entries(path: Path, unsynced_max: int = 0) -> list[Path]:
 
 
 def _is_whole(path: Path, entry: Path) -> bool:
+    return _is_there(path, _actions(entry), set())
+
+
+def _actions(entry: Path) -> list[dict[str, Any]]:
+    """What an entry of the log says; nothing when it is no JSON."""
     try:
         actions = [json.loads(line) for line in entry.read_text().splitlines() if line.strip()]
     except (ValueError, UnicodeDecodeError):
-        return False
-    added = [action["add"] for action in actions if isinstance(action, dict) and "add" in action]
-    return bool(actions) and all(_has_size(path / add["path"], add["size"]) for add in added)
+        return []
+    return [action for action in actions if isinstance(action, dict)]
+
+
+def _is_there(path: Path, actions: list[dict[str, Any]], removed: set[str]) -> bool:
+    added = [action["add"] for action in actions if "add" in action]
+    return bool(actions) and all(
+        _has_size(path / add["path"], add["size"]) for add in added if add["path"] not in removed
+    )
 
 
 def _has_size(path: Path, size: int) -> bool:

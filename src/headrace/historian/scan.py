@@ -11,6 +11,7 @@ import polars as pl
 from headrace.historian.layout import DataFile, from_stored
 from headrace.historian.storage import Place, storage_of
 from headrace.model.sample import TIMESTAMP, empty_batch
+from headrace.model.status import RETRACTED
 from headrace.model.time import to_datetime
 
 US_MIN: Final = -62_135_596_800_000_000  # year 1
@@ -68,3 +69,15 @@ def read_files(
         return empty_batch()
     rows = scan_files(table, files).filter(matching(tag_ids, start_us, end_us)).collect()
     return from_stored(rows)
+
+
+def without_retracted(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows that are samples; those that only say that there is none any more are left out.
+
+    Only of de-duplicated rows: what a retraction takes back must have gone before.
+
+    Args:
+        rows: with a column ``status``.
+    """
+    gone = rows["status"].to_numpy() == RETRACTED
+    return rows.filter(pl.Series(~gone)) if gone.any() else rows

@@ -27,6 +27,7 @@ from headrace.bus.log import (
     LogInfo,
     LogMessage,
     LogReader,
+    is_restored,
     log_info,
     log_subjects,
     purge_log,
@@ -50,7 +51,6 @@ RETRY_S: Final = 1.0
 LOOK_S: Final = 1.0
 WAIT_S: Final = 0.2
 TAKE_MAX: Final = 8
-TIME_TOLERANCE_US: Final = 1_000
 PURGE_S: Final = 10.0
 LOG_FILL_MAX: Final = 0.5
 NO_SUBJECT: Final = "v1.-.-.batch.-.-"
@@ -181,7 +181,8 @@ class Writer:
         committed = self._table.committed(self._app)
         if committed is None:
             return max(info.first_sequence - 1, 0)
-        if await self._is_restored(info, committed):
+        known_us = self._table.snapshot.log_time_us(self._app, self._table.partition)
+        if await is_restored(self._bus, info, committed, known_us):
             self._report(
                 "error",
                 "HIST-1020",
@@ -193,15 +194,6 @@ class Writer:
             return self.state.committed_sequence
         self.state.committed_sequence = committed
         return committed
-
-    async def _is_restored(self, info: LogInfo, committed: int) -> bool:
-        """Whether the log is not the one that was stored: shorter, or with another message in the place
-        of the last one. New messages may have reached the numbers of those that a restore took away."""
-        if committed > info.last_sequence:
-            return True
-        known_us = self._table.snapshot.log_time_us(self._app, self._table.partition)
-        found_us = await stored_at_us(self._bus, committed) if known_us else None
-        return found_us is not None and abs(found_us - known_us) > TIME_TOLERANCE_US
 
     async def _step(self, log: LogReader, stop: asyncio.Event) -> bool:
         """Take, and commit what is due; False when the log must be followed anew."""

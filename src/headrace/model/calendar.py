@@ -265,6 +265,11 @@ class PlantCalendar(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         wanted = _clock(clock)
         return _resolve(self.zone, day, timedelta(hours=wanted.hour, minutes=wanted.minute))
 
+    def wall_us(self, wall: datetime) -> int:
+        """A wall-clock time without an offset, in UTC microseconds."""
+        midnight = datetime.combine(wall.date(), time())
+        return _resolve(self.zone, wall.date(), wall - midnight)
+
     def _local(self, at_us: int) -> datetime:
         return to_datetime(at_us).astimezone(self.zone)
 

@@ -18,6 +18,7 @@ class DataFolder:
         ledger.db          the loss ledger (SQLite), written by the historian
         table/             the historian's Delta table of samples
         broker/            the broker's configuration and JetStream store
+        audit/             keys and newest entry of the audit chain, whose entries are in metadata.db
         certificates/      own certificates, and trusted/ and rejected/ of others
         hub/               what a hub needs to take edges in: its certificates, the edges that joined
         edge/              what an edge on its own machine got when it joined its hub
@@ -54,6 +55,10 @@ class DataFolder:
     @property
     def broker(self) -> Path:
         return self.root / "broker"
+
+    @property
+    def audit(self) -> Path:
+        return self.root / "audit"
 
     @property
     def certificates(self) -> Path:

@@ -51,6 +51,7 @@ class AssetTypeConfig(msgspec.Struct, frozen=True, kw_only=True):
             true or false.
         attributes: name -> unit (or ``text``) of what each asset has once, such as ``rated_power``.
         relations: name -> asset type that it leads to, such as ``upstream = "pump"``.
+        max_age_us: quantity -> how long a value counts as new; then it is Uncertain. Of others for ever.
     """
 
     name: str
@@ -59,6 +60,7 @@ class AssetTypeConfig(msgspec.Struct, frozen=True, kw_only=True):
     quantities: dict[str, str] = {}
     attributes: dict[str, str] = {}
     relations: dict[str, str] = {}
+    max_age_us: dict[str, int] = {}
 
 
 class AssetConfig(msgspec.Struct, frozen=True, kw_only=True):

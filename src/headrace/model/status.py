@@ -42,6 +42,12 @@ BAD_DEVICE_FAILURE: Final = 0x808B_0000
 BAD_SENSOR_FAILURE: Final = 0x808C_0000
 BAD_OUT_OF_SERVICE: Final = 0x808D_0000
 BAD_NO_DATA: Final = 0x809B_0000
+BAD_NO_ENTRY_EXISTS: Final = 0x80A0_0000
+
+RETRACTED: Final = BAD_NO_ENTRY_EXISTS
+"""A sample that took back an earlier one of the same tag and source time: there is none any more. It has
+neither value nor text; readers leave it out. Sources do not send it: it answers updates of a history
+(OPC 10000-11, 6.8)."""
 
 # OPC 10000-11 (Historical Access): how an aggregate value was made; the low bits of InfoType 01.
 HISTORIAN_RAW: Final = 0x0400
@@ -82,6 +88,7 @@ NAMES: Final[dict[int, str]] = {
     BAD_SENSOR_FAILURE: "BadSensorFailure",
     BAD_OUT_OF_SERVICE: "BadOutOfService",
     BAD_NO_DATA: "BadNoData",
+    BAD_NO_ENTRY_EXISTS: "BadNoEntryExists",
 }
 
 

@@ -19,6 +19,8 @@ from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.security.settings import load_settings
 
+TABLES: Final = MetaData()
+"""Of users and of the audit chain, which change in one transaction."""
 WRITE_LOCK: Final = 0x48454144
 """Key of the advisory lock: any number that other programs on that database do not use."""
 

@@ -17,9 +17,9 @@ from sqlalchemy import (
     Boolean,
     Column,
     ColumnElement,
+    Executable,
     ForeignKey,
     Integer,
-    MetaData,
     Table,
     delete,
     event,
@@ -35,7 +35,8 @@ from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name
 from headrace.model.time import US_PER_S, Clock, SystemClock
-from headrace.security.database import metadata_url, open_engine, words
+from headrace.security.audit import AuditChain
+from headrace.security.database import TABLES, metadata_url, open_engine, words
 from headrace.security.policy import ROLES, Actor, Role
 from headrace.security.sessions import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.tokens import TOKEN_PREFIX, new_token, one_time_password, token_hash
@@ -46,12 +47,12 @@ PASSWORD_LENGTH_MIN: Final = 10
 PASSWORD_LENGTH_MAX: Final = 256
 SESSIONS_PER_USER_MAX: Final = 50
 LANGUAGES: Final = ("en", "zh")
+SYSTEM: Final = "system"
 THEMES: Final = ("auto", "light", "dark")
 
-_META = MetaData()
 _USER = Table(
     "user",
-    _META,
+    TABLES,
     Column("id", Integer, primary_key=True),
     Column("name", words(64), nullable=False, unique=True),
     Column("password_hash", words(256), nullable=False),
@@ -64,7 +65,7 @@ _USER = Table(
 )
 _SESSION = Table(
     "session",
-    _META,
+    TABLES,
     Column("token_hash", words(64), primary_key=True),
     Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("created_us", BigInteger, nullable=False),
@@ -72,7 +73,7 @@ _SESSION = Table(
 )
 _TOKEN = Table(
     "token",
-    _META,
+    TABLES,
     Column("id", Integer, primary_key=True),
     Column("token_hash", words(64), nullable=False, unique=True),
     Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
@@ -83,7 +84,7 @@ _TOKEN = Table(
 )
 _FAILURE = Table(
     "sign_in_failure",
-    _META,
+    TABLES,
     Column("name", words(64), primary_key=True),
     Column("address", words(64), primary_key=True),
     Column("count", Integer, nullable=False),
@@ -122,7 +123,7 @@ def _open(folder: DataFolder) -> Engine:
     """
     folder.root.mkdir(parents=True, exist_ok=True)
     try:
-        engine = open_engine(metadata_url(folder), _META, PATIENCE_S)
+        engine = open_engine(metadata_url(folder), TABLES, PATIENCE_S)
     except OperationalError as error:
         if folder.metadata_file.exists():
             raise
@@ -154,6 +155,9 @@ class Identity:
         folder: its data folder; the tables are made when they are not there.
         clock: for expiry and for the sign-in brake.
 
+    Attributes:
+        audit: the audit chain, in which each change of a user stands with who asked for it (``by``).
+
     Raises:
         Transient: SEC-1202 when a shared database does not answer; every call may raise it.
     """
@@ -161,6 +165,7 @@ class Identity:
     def __init__(self, folder: DataFolder, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._engine = _open(folder)
+        self.audit = AuditChain(self._engine, folder.audit, self._clock)
         self._hasher = PasswordHasher()
         # Verified for unknown names, so that the answer's time does not tell which names exist.
         self._nobody_hash = self._hasher.hash(new_token())
@@ -172,7 +177,9 @@ class Identity:
 
     # users
 
-    def add_user(self, name: str, role: Role, password: str | None = None) -> str:
+    def add_user(
+        self, name: str, role: Role, password: str | None = None, *, by: str = SYSTEM
+    ) -> str:
         """Add a user; gives the password, a one-time one when none was given.
 
         Raises:
@@ -191,8 +198,7 @@ class Identity:
             "created_us": self._clock.now_us(),
         }
         try:
-            with self._engine.begin() as connection:
-                connection.execute(insert(_USER).values(row))
+            self._tell(insert(_USER).values(row), by, "user.add", name, role=role)
         except IntegrityError as error:
             raise Misconfigured(
                 "SEC-1006", f"there is a user {name!r} already", "Choose another name."
@@ -210,7 +216,7 @@ class Identity:
         with self._engine.connect() as connection:
             return connection.execute(select(func.count()).select_from(_USER)).scalar_one() == 0
 
-    def set_role(self, name: str, role: Role) -> None:
+    def set_role(self, name: str, role: Role, *, by: str = SYSTEM) -> None:
         """Give a user another role.
 
         Raises:
@@ -219,9 +225,9 @@ class Identity:
         _check_role(role)
         if role != "admin":
             self._keep_one_admin(name)
-        self._change(name, role=role)
+        self._change(name, by, "user.role", {"role": role}, role=role)
 
-    def set_disabled(self, name: str, disabled: bool) -> None:
+    def set_disabled(self, name: str, disabled: bool, *, by: str = SYSTEM) -> None:
         """Close or open an account; closing ends its sessions.
 
         Raises:
@@ -229,14 +235,15 @@ class Identity:
         """
         if disabled:
             self._keep_one_admin(name)
-        self._change(name, disabled=disabled)
+        self._change(name, by, "user.close" if disabled else "user.reopen", {"disabled": disabled})
         if disabled:
             self.end_sessions(name)
 
-    def reset_password(self, name: str) -> str:
+    def reset_password(self, name: str, *, by: str = SYSTEM) -> str:
         """A new one-time password for a user, whose sessions end."""
         secret = one_time_password()
-        self._change(name, password_hash=self._hasher.hash(secret), must_change=True)
+        values = {"password_hash": self._hasher.hash(secret), "must_change": True}
+        self._change(name, by, "user.reset_password", values)
         self.end_sessions(name)
         return secret
 
@@ -253,7 +260,8 @@ class Identity:
         _check_password(new, name)
         if new == old:
             raise Misconfigured("SEC-1005", "the new password is the old one", "Choose another.")
-        self._change(name, password_hash=self._hasher.hash(new), must_change=False)
+        values = {"password_hash": self._hasher.hash(new), "must_change": False}
+        self._change(name, name, "user.change_password", values)
         self.end_sessions(name)
 
     def set_preferences(self, name: str, *, language: str = "", theme: str = "") -> None:
@@ -264,7 +272,9 @@ class Identity:
         if theme in THEMES:
             values["theme"] = theme
         if values:
-            self._change(name, **values)
+            self._known(name)
+            with self._engine.begin() as connection:
+                connection.execute(update(_USER).where(_USER.c.name == name).values(**values))
 
     # sessions
 
@@ -283,10 +293,14 @@ class Identity:
         row = self._row(name)
         known = row.password_hash if row is not None else self._nobody_hash
         if not self._verify(known, password) or row is None or row.disabled:
-            self._brake.failed(name, address)
+            count = self._brake.failed(name, address)
+            if count.bit_count() == 1:  # the 1st, 2nd, 4th...: guessing does not flood the chain
+                self.audit.record(
+                    name, "sign_in", f"user/{name}", "denied", address=address, tries=count
+                )
             raise Refused("SEC-1001", "the name or the password is wrong", "Type both again.")
         self._brake.succeeded(name, address)
-        return self._open_session(row.id)
+        return self._open_session(row.id, name, address)
 
     def actor_of_session(self, secret: str) -> Actor | None:
         """Who holds this session; None when it is unknown, over or revoked."""
@@ -305,8 +319,11 @@ class Identity:
 
     def sign_out(self, secret: str) -> None:
         """End one session."""
-        with self._engine.begin() as connection:
-            connection.execute(delete(_SESSION).where(_SESSION.c.token_hash == token_hash(secret)))
+        actor = self.actor_of_session(secret)
+        ended = delete(_SESSION).where(_SESSION.c.token_hash == token_hash(secret))
+        if actor is not None:
+            told = {"session": token_hash(secret)[:12]}
+            self._tell(ended, actor.name, "sign_out", actor.name, **told)
 
     def end_sessions(self, name: str) -> None:
         """End all sessions of a user."""
@@ -316,7 +333,15 @@ class Identity:
 
     # tokens
 
-    def add_token(self, name: str, title: str, *, days: int = 365, role: Role = "viewer") -> str:
+    def add_token(
+        self,
+        name: str,
+        title: str,
+        *,
+        days: int = 365,
+        role: Role = "viewer",
+        by: str = SYSTEM,
+    ) -> str:
         """A bearer token for REST; shown once. It never has more rights than its user.
 
         Raises:
@@ -334,8 +359,8 @@ class Identity:
             "created_us": now_us,
             "expires_us": now_us + days * 86_400 * US_PER_S,
         }
-        with self._engine.begin() as connection:
-            connection.execute(insert(_TOKEN).values(values))
+        told = {"title": values["title"], "token_role": role, "days": days}
+        self._tell(insert(_TOKEN).values(values), by, "token.add", name, **told)
         return secret
 
     def tokens(self, name: str | None = None) -> list[Token]:
@@ -352,14 +377,13 @@ class Identity:
             rows = connection.execute(query).all()
         return [Token(r.id, r.title, r.user, r.role, r.created_us, r.expires_us) for r in rows]
 
-    def revoke_token(self, token_id: int, name: str | None = None) -> None:
+    def revoke_token(self, token_id: int, name: str | None = None, *, by: str = SYSTEM) -> None:
         """Make a token worthless at once; with ``name`` only when it is that user's."""
         query = delete(_TOKEN).where(_TOKEN.c.id == token_id)
         if name is not None:
             owner = select(_USER.c.id).where(_USER.c.name == name).scalar_subquery()
             query = query.where(_TOKEN.c.user_id == owner)
-        with self._engine.begin() as connection:
-            connection.execute(query)
+        self._tell(query, by, "token.revoke", name or "", token=token_id)
 
     def actor_of_token(self, secret: str) -> Actor | None:
         """Who holds this bearer token, with the smaller of the user's and the token's role."""
@@ -392,10 +416,16 @@ class Identity:
             )
         return row
 
-    def _change(self, name: str, **values: Any) -> None:
+    def _change(self, name: str, by: str, action: str, values: dict[str, Any], **told: Any) -> None:
         self._known(name)
-        with self._engine.begin() as connection:
-            connection.execute(update(_USER).where(_USER.c.name == name).values(**values))
+        changed = update(_USER).where(_USER.c.name == name).values(**values)
+        self._tell(changed, by, action, name, **told)
+
+    def _tell(self, change: Executable, by: str, action: str, name: str, **told: Any) -> None:
+        """Make a change and the entry of the audit chain that tells it: both, or neither."""
+        with self.audit.writing() as connection:
+            connection.execute(change)
+            self.audit.append(connection, by, action, f"user/{name}", "done", **told)
 
     def _keep_one_admin(self, name: str) -> None:
         admins = [u.name for u in self.users() if u.role == "admin" and not u.disabled]
@@ -408,7 +438,7 @@ class Identity:
         except (VerificationError, InvalidHashError):
             return False
 
-    def _open_session(self, user_id: int) -> str:
+    def _open_session(self, user_id: int, name: str, address: str) -> str:
         secret = new_token()
         now_us = self._clock.now_us()
         newest = (
@@ -421,15 +451,17 @@ class Identity:
             (_SESSION.c.expires_us <= now_us)
             | ((_SESSION.c.user_id == user_id) & _SESSION.c.token_hash.not_in(newest))
         )
-        row = {
+        row: dict[str, Any] = {
             "token_hash": token_hash(secret),
             "user_id": user_id,
             "created_us": now_us,
             "expires_us": now_us + SESSION_S * US_PER_S,
         }
-        with self._engine.begin() as connection:
+        with self.audit.writing() as connection:
             connection.execute(old)
             connection.execute(insert(_SESSION).values(row))
+            told = {"address": address, "session": row["token_hash"][:12]}
+            self.audit.append(connection, name, "sign_in", f"user/{name}", "done", **told)
         return secret
 
 

@@ -84,10 +84,11 @@ class SignInBrake:
                 retry_after_s=wait_s,
             )
 
-    def failed(self, name: str, address: str) -> None:
-        """Count a failure."""
+    def failed(self, name: str, address: str) -> int:
+        """Count a failure; gives how many there are now."""
         count, _ = self._known(name, address)
         self._failures.put((name, address), min(count + 1, 64), self._clock.now_us())
+        return min(count + 1, 64)
 
     def succeeded(self, name: str, address: str) -> None:
         """Forget this pair's failures."""

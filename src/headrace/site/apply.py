@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from headrace.model.errors import Misconfigured
 from headrace.site import schema
+from headrace.site.knowledge import FormulaVersion, apps_config, next_versions
 from headrace.site.model import SiteModel, Tag, nearest_asset
 
 _TAG_COLUMNS = tuple(column.name for column in schema.TAG.columns)
@@ -72,11 +73,12 @@ def apply_model(connection: Connection, model: SiteModel, now_us: int) -> Change
     if site is not None:
         require_same_site(site["enterprise"], site["name"], model)
     known = _read_known(connection)
-    ids = _identify(model.tags, known)
+    ids = _identify((*model.tags, *model.derived), known)
     changes = _write_tags(connection, model, ids, known, now_us)
     connections = _write_connections(connection, model, now_us)
     other = _write_equipment(connection, model, now_us)
     other |= _write_asset_types(connection, model, now_us)
+    other |= _write_knowledge(connection, model, ids, now_us)
     changes = msgspec.structs.replace(changes, connections=connections, other=other)
     _write_site(connection, model, dict(site) if site else None, now_us, changes)
     return changes
@@ -205,7 +207,7 @@ def _new_id(known: _Known, holders: dict[int, str]) -> int:
 def _tag_rows(model: SiteModel, ids: list[int]) -> list[dict[str, Any]]:
     by_path = {asset.path: asset for asset in model.assets}
     rows = []
-    for tag_id, tag in zip(ids, model.tags, strict=True):
+    for tag_id, tag in zip(ids, (*model.tags, *model.derived), strict=True):
         asset = nearest_asset(tag.path, by_path) if by_path else None
         rows.append(
             {
@@ -340,8 +342,40 @@ def _write_equipment(connection: Connection, model: SiteModel, now_us: int) -> b
 
 
 def _write_asset_types(connection: Connection, model: SiteModel, now_us: int) -> bool:
-    rows = (msgspec.to_builtins(item) for item in model.asset_types)
+    names = [column.name for column in schema.ASSET_TYPE.columns if column.name != "retired_us"]
+    rows = ({name: getattr(item, name) for name in names} for item in model.asset_types)
     return bool(_replace(connection, schema.ASSET_TYPE, "name", rows, now_us))
+
+
+def newest_versions(connection: Connection) -> dict[tuple[str, str], FormulaVersion]:
+    """Of each formula that ever was the newest version."""
+    table = schema.FORMULA_VERSION
+    rows = connection.execute(select(table).order_by(table.c.version)).mappings()
+    return {(row["asset_type"], row["name"]): FormulaVersion(**row) for row in rows}
+
+
+def _write_knowledge(connection: Connection, model: SiteModel, ids: list[int], now_us: int) -> bool:
+    """Versions of formulas, and what the apps role runs; whether that changed."""
+    known = newest_versions(connection)
+    table = schema.FORMULA_VERSION
+    for version in next_versions(known, model, now_us):
+        key = (version.asset_type, version.name)
+        row = version._asdict()
+        if key in known and known[key].version == version.version:
+            which = (table.c[name] == row[name] for name in ("asset_type", "name", "version"))
+            connection.execute(update(table).where(*which).values(row))
+        else:
+            _insert(connection, table, [row])
+        known[key] = version
+    paths = (tag.path for tag in (*model.tags, *model.derived))
+    config = apps_config(model, dict(zip(paths, ids, strict=True)), known)
+    rows = [{"key": "apps", "config": msgspec.json.encode(config, order="sorted").decode()}]
+    before = connection.execute(select(schema.KNOWLEDGE)).mappings().all()
+    if [dict(row) for row in before] == rows:
+        return False
+    connection.execute(delete(schema.KNOWLEDGE))
+    _insert(connection, schema.KNOWLEDGE, rows)
+    return True
 
 
 def _write_site(

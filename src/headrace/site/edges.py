@@ -24,6 +24,7 @@ from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeLink, EdgeLog, EdgeState
 from headrace.model.ids import check_name
 from headrace.security import authority
+from headrace.security.files import make_folder
 from headrace.security.tokens import new_token, token_hash
 
 TOKEN_MARK: Final = "hre_"
@@ -214,7 +215,7 @@ def remove(folder: DataFolder, edge: str, now_us: int) -> None:
 @contextmanager
 def _changed(folder: DataFolder, now_us: int) -> Iterator[Book]:
     """The book, to be changed by one at a time; written when the block ends without an error."""
-    folder.hub.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder.hub, 0o700)
     with (folder.hub / "edges.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         book = leaf.load(folder.hub / "edges.json", Book) or Book()

@@ -249,7 +249,22 @@ class SiteEdit:
             self._rename_tag(paths[before], after)
         if places:
             self._rename_headers(places)
+            self._rename_relations({path: after for (_, path), after in places.items()})
         return moves
+
+    def _rename_relations(self, places: dict[str, str]) -> None:
+        """Relations lead to where equipment is now."""
+
+        def change(data: Any) -> None:
+            for table in data.get("asset", {}).values():
+                for name, path in table.get("relations", {}).items():
+                    if path in places:
+                        table["relations"][name] = places[path]
+
+        expected = copy.deepcopy(self._data)
+        change(expected)
+        if expected != self._data:
+            self._with_tomlkit(change)
 
     def _rename_tag(self, tag: Tag, new: str) -> None:
         file, row = self._find(tag.path)

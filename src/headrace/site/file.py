@@ -19,7 +19,10 @@ from headrace.edge.contract import ConnectorType
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.site import sections
+from headrace.site.asset_sections import read_asset_types, read_assets
+from headrace.site.calendar_section import read_calendar
 from headrace.site.connectors import find_connector
+from headrace.site.knowledge import check_formulas
 from headrace.site.model import (
     Asset,
     Connection,
@@ -156,8 +159,9 @@ def _note_syntax(notes: Notes, name: str, text: str) -> None:
 def _read(notes: Notes, data: dict[str, Any], files: SiteFiles) -> SiteModel:
     site = sections.read_site(notes, data)
     declared = sections.read_declared_equipment(notes, data)
-    types = sections.read_asset_types(notes, data)
-    assets = sections.read_assets(notes, data, types)
+    calendar = read_calendar(notes, data, site.get("time_zone", "UTC"))
+    types = read_asset_types(notes, data, calendar)
+    assets = read_assets(notes, data, types)
     groups = sections.read_groups(notes, data)
     connections = sections.read_connections(notes, data)
     columns = [from_toml(notes, data)] if "tag" in data else []
@@ -170,15 +174,17 @@ def _read(notes: Notes, data: dict[str, Any], files: SiteFiles) -> SiteModel:
     _check_devices(notes, connections, columns)
     tags = tuple(tag for each in columns for tag in each.tags)
     _check_places(notes, declared, assets, tags)
-    return SiteModel(
+    model = SiteModel(
         **site,
         equipment=_equipment(declared, assets, tags),
         asset_types=tuple(types),
-        assets=tuple(assets),
+        assets=tuple(asset for asset in assets if asset.type in {kind.name for kind in types}),
         groups=tuple(groups),
         connections=tuple(connections),
         tags=tags,
+        calendar=calendar,
     )
+    return msgspec.structs.replace(model, derived=check_formulas(notes, model, columns))
 
 
 def _tag_files(notes: Notes, names: tuple[str, ...], files: SiteFiles) -> list[TagColumns]:

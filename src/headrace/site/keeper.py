@@ -2,7 +2,7 @@
 
 ::
 
-    site.toml, tag files ──► check ──► registry ──► bucket `desired`: edge.<edge>, historian, site_state
+    site.toml, tag files ──► check ──► registry ──► bucket `desired`: edge.<edge>, historian, apps, site_state
                                └─ wrong ──► bucket `desired`: site_errors; the old state stays
 
 An edge that does not run what it should within 10 s is said so, once, and once more when it follows.
@@ -33,6 +33,7 @@ from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, Event
 from headrace.model.time import Clock, SystemClock
 from headrace.security.database import is_shared
+from headrace.security.files import make_folder
 from headrace.site.apply import Changes
 from headrace.site.desired import edge_configs, historian_config
 from headrace.site.file import SiteFiles, check_site
@@ -165,6 +166,7 @@ class Keeper:
             self._desire_edge(edge, config, now_us)
         historian = historian_config(model, self.registry)
         self._put("historian", msgspec.json.encode(historian))
+        self._put("apps", msgspec.json.encode(self.registry.apps(), order="sorted"))
         record = self.registry.site()
         assert record is not None  # it was applied a moment ago
         self.state.enterprise, self.state.site = model.enterprise, model.name
@@ -297,7 +299,7 @@ async def run(
 @asynccontextmanager
 async def _turn(folder: DataFolder, stop: asyncio.Event) -> AsyncIterator[None]:
     """Wait until no other keeper works on this folder: two would say everything twice."""
-    folder.site_versions.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.site_versions)
     with (folder.site_versions / "keeper.lock").open("a") as handle:
         while not stop.is_set():
             try:
@@ -347,7 +349,7 @@ def _place(folder: DataFolder) -> str:
     """A name for this folder on this machine that no other has."""
     path = folder.run / "installation.id"
     if not path.exists():
-        folder.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder.run, 0o700)
         write_private(path, secrets.token_hex(8))
     return f"{socket.gethostname()}/{path.read_text()}"
 

@@ -7,7 +7,15 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from headrace.model.calendar import PlantCalendar
 from headrace.model.errors import Misconfigured
+from headrace.model.knowledge import FormulaState
+
+DERIVED: Final = "formula"
+"""What stands for the connection of a derived tag; no connection has this name."""
+
+PLAIN_UNITS: Final = ("text", "condition")
+"""What stands for the unit of a quantity that is no number."""
 
 Level = Literal["site", "area", "work_center", "work_unit", "equipment"]
 LEVELS: Final[tuple[Level, ...]] = ("site", "area", "work_center", "work_unit")
@@ -45,6 +53,9 @@ class Problem(msgspec.Struct, frozen=True):
         code: stable error code.
         what: what is wrong, with the value.
         remedy: what to change.
+        column: of the first wrong character in a formula, from 1; else 0.
+        caret: of a formula the line, and below it what is wrong in it.
+        what_zh, remedy_zh: of a formula the same in Chinese.
     """
 
     file: str
@@ -53,9 +64,14 @@ class Problem(msgspec.Struct, frozen=True):
     code: str
     what: str
     remedy: str
+    column: int = 0
+    caret: str = ""
+    what_zh: str = ""
+    remedy_zh: str = ""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} {self.field}: {self.code} {self.what}. {self.remedy}"
+        place = f"{self.line}:{self.column}" if self.column else f"{self.line}"
+        return f"{self.file}:{place} {self.field}: {self.code} {self.what}. {self.remedy}"
 
 
 class SiteProblems(Misconfigured):
@@ -89,22 +105,48 @@ class Equipment(msgspec.Struct, frozen=True, kw_only=True):
     title_zh: str = ""
 
 
+class Formula(msgspec.Struct, frozen=True, kw_only=True):
+    """A statement of an asset type: a formula or an alarm.
+
+    Attributes:
+        line: of its first character in the type's text, from 1.
+        start_us: from when its text gives results, when the file says so.
+    """
+
+    name: str
+    kind: Literal["formula", "alarm"] = "formula"
+    text: str
+    line: int = 1
+    state: FormulaState = "live"
+    start_us: int | None = None
+
+
 class AssetType(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of asset; ``quantities`` maps the name of each quantity to its unit."""
+    """A kind of asset; see :class:`headrace.model.knowledge.AssetTypeConfig`."""
 
     name: str
     title: str = ""
     title_zh: str = ""
     quantities: dict[str, str] = {}
+    attributes: dict[str, str] = {}
+    relations: dict[str, str] = {}
+    max_age_us: dict[str, int] = {}
+    formulas: tuple[Formula, ...] = ()
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
-    """Equipment of an asset type; tags below it that are named as its quantities are them."""
+    """Equipment of an asset type; tags below it that are named as its quantities are them.
+
+    Attributes:
+        attributes: in the units of its type. relations: name -> path of another asset.
+    """
 
     path: str
     type: str
     title: str = ""
     title_zh: str = ""
+    attributes: dict[str, float | str] = {}
+    relations: dict[str, str] = {}
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +202,7 @@ class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         equipment: every area, work center, work unit and below, by path.
         tag_files: the tag lists that it came from, relative to the site file.
+        derived: the tags that its formulas give; no connection reads them.
     """
 
     enterprise: str
@@ -174,6 +217,8 @@ class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[Group, ...] = ()
     connections: tuple[Connection, ...] = ()
     tags: tuple[Tag, ...] = ()
+    calendar: PlantCalendar = PlantCalendar()
+    derived: tuple[Tag, ...] = ()
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Final
 
+from headrace.formula.problems import FormulaProblem
 from headrace.model.errors import HeadraceError
 from headrace.site.model import Problem
 from headrace.site.toml_lines import Key, key_lines
@@ -51,6 +53,26 @@ class Notes:
         while key and key not in self._lines:
             key = key[:-1]
         return self._lines.get(key, 1)
+
+    def text_line(self, key: Key, line: int) -> int:
+        """Line of the file at which a line (from 1) of a key's multi-line text stands."""
+        first = self.line_of(key)
+        begun = self.text.splitlines()[first - 1 : first]
+        opened = re.search(r"=[ \t]*(\"\"\"|''')[ \t]*$", begun[0]) if begun else None
+        return first + line - (0 if opened else 1)
+
+    def formula(self, line: int, field: str, problem: FormulaProblem) -> None:
+        """Note what is wrong with a formula at a line of the site file, in both languages."""
+        self.count += 1
+        if len(self.problems) < PROBLEMS_MAX:
+            what, remedy = problem.said("en")
+            _, text_line, caret, *_ = problem.show().split("\n")
+            self.problems.append(
+                Problem(
+                    self.file, line, field, problem.code, what, remedy,
+                    problem.column, f"{text_line}\n{caret}", *problem.said("zh"),
+                )
+            )  # fmt: skip
 
     def add(self, file: str, line: int, field: str, code: str, what: str, remedy: str) -> None:
         """Note a problem at a line of a file."""

@@ -19,10 +19,13 @@ from sqlalchemy.exc import DatabaseError
 
 from headrace.model.errors import Corrupt, Misconfigured, Terminal, Transient
 from headrace.model.folder import DataFolder
+from headrace.model.knowledge import AppsConfig
 from headrace.security.database import metadata_url, open_engine, shown
+from headrace.security.files import make_folder
 from headrace.site import schema
 from headrace.site.apply import Changes, apply_model
-from headrace.site.model import Level, SiteModel, parent_of
+from headrace.site.knowledge import FormulaVersion
+from headrace.site.model import DERIVED, Level, SiteModel, parent_of
 
 _WILD: Final = re.compile(r"[*?\[]")
 
@@ -59,6 +62,11 @@ class TagRecord(msgspec.Struct, frozen=True, kw_only=True):
     write_minimum: float | None
     write_maximum: float | None
     retired: bool
+
+    @property
+    def derived(self) -> bool:
+        """A formula gives it; ``address`` says which."""
+        return self.connection == DERIVED
 
 
 class TagVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,7 +173,7 @@ class Registry:
     @classmethod
     def of(cls, folder: DataFolder) -> Registry:
         """The registry of a data folder, made when it is not there."""
-        folder.root.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.root)
         return cls(metadata_url(folder))
 
     def close(self) -> None:
@@ -298,6 +306,21 @@ class Registry:
         with self._connect() as connection:
             rows = connection.execute(query).mappings().all()
         return [AssetTypeRecord(**_without_retired(row)) for row in rows]
+
+    def apps(self) -> AppsConfig | None:
+        """What the apps role runs; None when no site file was applied yet."""
+        with self._connect() as connection:
+            found = connection.execute(select(schema.KNOWLEDGE.c.config)).scalar()
+        return msgspec.json.decode(found, type=AppsConfig) if found else None
+
+    def formula_versions(self, asset_type: str = "", name: str = "") -> list[FormulaVersion]:
+        """Versions of formulas, oldest first; of one formula, of a type's, or of all."""
+        table = schema.FORMULA_VERSION
+        query = select(table).order_by(table.c.asset_type, table.c.name, table.c.version)
+        for column, wanted in ((table.c.asset_type, asset_type), (table.c.name, name)):
+            query = query.where(column == wanted) if wanted else query
+        with self._connect() as connection:
+            return [FormulaVersion(**row) for row in connection.execute(query).mappings()]
 
     def edges(self) -> list[str]:
         """Every edge that ever had a connection, also those that have none any more."""

@@ -6,6 +6,8 @@
                            │ place
     connection ── tag ── tag_version   (path, name, unit, place, source address from valid_from_us on)
 
+    formula_version (each text of a formula, and its start)     knowledge (what the apps role runs)
+
 Nothing is deleted that samples may point to: what leaves the site file is retired.
 """
 
@@ -125,4 +127,24 @@ TAG_VERSION: Final = Table(
     Column("address", Text, nullable=False),
     Column("retired", Boolean, nullable=False),
     Index("tag_version_path", "path"),
+)
+
+FORMULA_VERSION: Final = Table(
+    "formula_version",
+    METADATA,
+    Column("asset_type", words(64), primary_key=True),
+    Column("name", words(64), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("kind", words(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("start_us", BigInteger, nullable=False),
+    Column("accepted_us", BigInteger, nullable=False),
+    Column("retired_us", BigInteger),
+)
+
+KNOWLEDGE: Final = Table(
+    "knowledge",
+    METADATA,
+    Column("key", words(16), primary_key=True),
+    Column("config", Text, nullable=False),
 )

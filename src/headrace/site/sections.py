@@ -1,4 +1,4 @@
-"""The sections of a site file beside its tags: site, titles, asset types, assets, groups, connections."""
+"""Reading sections of a site file, and the plain ones: site, titles, groups, connections."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import zoneinfo
 from typing import Any, Final
 
 from headrace.model.errors import Misconfigured
-from headrace.model.ids import NAME, PATH_DEPTH_MAX
+from headrace.model.ids import NAME
 from headrace.model.units import check_unit
-from headrace.site.model import Asset, AssetType, Connection, Equipment, Group, level_of
+from headrace.site.model import DERIVED, Connection, Equipment, Group, level_of
 from headrace.site.notes import Notes, near
 from headrace.site.toml_lines import Key
 
@@ -18,6 +18,7 @@ SECTIONS: Final = (
     "area",
     "work_center",
     "work_unit",
+    "calendar",
     "asset_type",
     "asset",
     "group",
@@ -148,7 +149,8 @@ def _tag_files(section: Section) -> list[str]:
     return files
 
 
-def _named_tables(notes: Notes, data: dict[str, Any], word: str) -> list[tuple[str, Any]]:
+def named_tables(notes: Notes, data: dict[str, Any], word: str) -> list[tuple[str, Any]]:
+    """(name, table) of each ``[word.NAME]``."""
     tables = data.get(word, {})
     if not isinstance(tables, dict):
         what = f"{word} is {type(tables).__name__}, not a table of names"
@@ -161,7 +163,7 @@ def read_declared_equipment(notes: Notes, data: dict[str, Any]) -> list[Equipmen
     """``[area.X]``, ``[work_center."X/Y"]``, ``[work_unit."X/Y/Z"]``: titles of equipment."""
     found = []
     for depth, level in enumerate(("area", "work_center", "work_unit"), 1):
-        for path, table in _named_tables(notes, data, level):
+        for path, table in named_tables(notes, data, level):
             section = Section(notes, (level, path), table, ("title",))
             title, title_zh = section.title()
             tokens = path.split("/")
@@ -178,28 +180,6 @@ def read_declared_equipment(notes: Notes, data: dict[str, Any]) -> list[Equipmen
     return found
 
 
-def read_asset_types(notes: Notes, data: dict[str, Any]) -> list[AssetType]:
-    """``[asset_type.X]`` with its quantities and their units."""
-    found = []
-    for name, table in _named_tables(notes, data, "asset_type"):
-        key = ("asset_type", name)
-        section = Section(notes, key, table, ("title", "quantities"))
-        _check_name(notes, key, name, "asset type")
-        title, title_zh = section.title()
-        quantities = section.take("quantities", "a table", {})
-        units: dict[str, str] = {}
-        for quantity, unit in quantities.items():
-            place = (*key, "quantities", quantity)
-            _check_name(notes, place, quantity, "quantity")
-            if not isinstance(unit, str):
-                notes.at(place, "SITE-1005", f"its unit is {unit!r}, not a text", 'Write "m3/h".')
-                continue
-            note_unit(notes, notes.file, unit, place)
-            units[quantity] = unit
-        found.append(AssetType(name=name, title=title, title_zh=title_zh, quantities=units))
-    return found
-
-
 def note_unit(notes: Notes, file: str, unit: str, key: Key) -> None:
     """Note a unit of the site file that is not known."""
     try:
@@ -208,37 +188,18 @@ def note_unit(notes: Notes, file: str, unit: str, key: Key) -> None:
         notes.error(file, notes.line_of(key), ".".join(map(str, key)), error)
 
 
-def _check_name(notes: Notes, key: Key, name: str, what: str) -> None:
+def check_name(notes: Notes, key: Key, name: str, what: str) -> None:
+    """Note a name that cannot stand in a path."""
     if not NAME.match(name):
         notes.at(key, "SITE-1006", f"{what} has the name {name!r}", NAME_REMEDY)
-
-
-def read_assets(notes: Notes, data: dict[str, Any], types: list[AssetType]) -> list[Asset]:
-    """``[asset."area/work_center/work_unit"]`` with its asset type."""
-    known = [kind.name for kind in types]
-    found = []
-    for path, table in _named_tables(notes, data, "asset"):
-        key = ("asset", path)
-        section = Section(notes, key, table, ("type", "title"))
-        title, title_zh = section.title()
-        kind = section.take("type", "a text", "", required=True)
-        if kind and kind not in known:
-            remedy = near(kind, known) or f"Declare it: [asset_type.{kind}]"
-            section.wrong("type", f"the asset type {kind!r} is not declared", remedy, "SITE-1009")
-        tokens = path.split("/")
-        if len(tokens) >= PATH_DEPTH_MAX or not all(NAME.match(token) for token in tokens):
-            notes.at(key, "SITE-1006", f"asset has the path {path!r}", PATH_REMEDY)
-            continue
-        found.append(Asset(path=path, type=kind, title=title, title_zh=title_zh))
-    return found
 
 
 def read_groups(notes: Notes, data: dict[str, Any]) -> list[Group]:
     """``[group.X]``; the group ``default`` is always there."""
     found = {"default": Group(name="default")}
-    for name, table in _named_tables(notes, data, "group"):
+    for name, table in named_tables(notes, data, "group"):
         section = Section(notes, ("group", name), table, ("retention_days",))
-        _check_name(notes, ("group", name), name, "group")
+        check_name(notes, ("group", name), name, "group")
         days = section.take("retention_days", "a whole number", 0)
         if days < 0:
             section.wrong(
@@ -252,10 +213,13 @@ def read_connections(notes: Notes, data: dict[str, Any]) -> list[Connection]:
     """``[connection.X]``; options are checked by the connector afterwards."""
     allowed = ("protocol", "endpoint", "edge", "enabled", "title", "options")
     found = []
-    for name, table in _named_tables(notes, data, "connection"):
+    for name, table in named_tables(notes, data, "connection"):
         key = ("connection", name)
         section = Section(notes, key, table, allowed)
-        _check_name(notes, key, name, "connection")
+        check_name(notes, key, name, "connection")
+        if name == DERIVED:
+            what, remedy = f"the name {name} is that of derived tags", "Choose another name."
+            notes.at(key, "SITE-1110", what, remedy)
         title, title_zh = section.title()
         edge = section.take("edge", "a text", "local")
         if not NAME.match(edge):

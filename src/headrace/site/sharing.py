@@ -26,6 +26,7 @@ from headrace.bus.subjects import DESIRED_BUCKET
 from headrace.model.errors import Corrupt
 from headrace.model.folder import DataFolder
 from headrace.model.time import Clock
+from headrace.security.files import make_folder
 from headrace.site.file import SiteFiles, check_site
 from headrace.site.writing import site_lock, write_files
 
@@ -125,7 +126,7 @@ class SharedSite:
 
     def _remember(self, number: int, content_hash: str) -> None:
         if self._known() != (number, content_hash):
-            self._state.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(self._state.parent, 0o700)
             write_private(self._state, json.dumps([number, content_hash]))
 
     def _take(self, agreed: AgreedFiles) -> None:
@@ -137,7 +138,7 @@ class SharedSite:
     def _put_aside(self, files: Mapping[str, bytes]) -> None:
         place = self._folder.site_versions / f"conflict-{self._clock.now_us()}"
         for name, content in files.items():
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            make_folder((place / name).parent)
             (place / name).write_bytes(content)
         self.conflicts.append(place)
 

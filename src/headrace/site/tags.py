@@ -11,7 +11,7 @@ from typing import Any, Final
 from headrace.model.errors import Misconfigured
 from headrace.model.ids import PATH_DEPTH_MAX, TAG_ID_MAX
 from headrace.model.units import check_unit, same_dimension
-from headrace.site.model import Asset, AssetType, Tag, nearest_asset, parent_of
+from headrace.site.model import PLAIN_UNITS, Asset, AssetType, Tag, nearest_asset, parent_of
 from headrace.site.notes import PROBLEMS_MAX, Notes, near
 from headrace.site.sections import PATH_REMEDY, Section, is_kind
 from headrace.site.tag_table import HEADERS, TagTable
@@ -346,9 +346,14 @@ class TagChecks:
                     continue
                 name = tag.path.rpartition("/")[2]
                 declared = by_name.get(asset.type, {}).get(name)
-                if declared is None:
+                if declared is None or (declared in PLAIN_UNITS and not tag.unit):
                     continue
-                if not tag.unit:
+                if declared in PLAIN_UNITS:
+                    what = (
+                        f"{tag.path} has the unit {tag.unit}, {asset.type}.{name} is a {declared}"
+                    )
+                    self._note(columns, line, "unit", "SITE-1014", what, "Remove the unit.")
+                elif not tag.unit:
                     columns.tags[position] = _with_unit(tag, declared)
                 elif not same_dimension(tag.unit, declared) and _unit_error(declared) is None:
                     what = (

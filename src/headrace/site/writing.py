@@ -20,6 +20,7 @@ import msgspec
 
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
+from headrace.security.files import make_folder
 
 VERSIONS_MAX: Final = 100
 _PENDING: Final = "pending.zip"
@@ -36,7 +37,7 @@ class Version(msgspec.Struct, frozen=True):
 @contextmanager
 def site_lock(folder: DataFolder) -> Iterator[None]:
     """Hold the site files: nobody else of ours reads or writes them meanwhile; finishes a journal."""
-    folder.site_versions.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.site_versions)
     with (folder.site_versions / "lock").open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         _finish(folder)
@@ -59,7 +60,7 @@ def _finish(folder: DataFolder) -> None:
         return
     for name, content in _unzip(journal).items():
         target = folder.root / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         _write_atomically(target, content)
     journal.unlink()
     _sync_folder(journal.parent)
@@ -126,7 +127,7 @@ def read_version(version: Version) -> dict[str, bytes]:
 
 def save_version(folder: DataFolder, contents: Mapping[str, bytes], now_us: int) -> Version | None:
     """Keep an accepted version; None when it equals the newest. Older than the last 100 are removed."""
-    folder.site_versions.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.site_versions)
     known = versions(folder)
     if known and _equals(known[-1], contents):
         return None

@@ -198,10 +198,10 @@ def give_up_after_an_outage(patch: pytest.MonkeyPatch) -> None:
 
 
 def trust_a_restored_log(patch: pytest.MonkeyPatch) -> None:
-    async def trusting(self: Writer, info: Any, committed: int) -> bool:
+    async def trusting(*_: Any) -> bool:
         return False
 
-    patch.setattr(Writer, "_is_restored", trusting)
+    patch.setattr("headrace.historian.writer.is_restored", trusting)
 
 
 def number_alone_tells(patch: pytest.MonkeyPatch) -> None:

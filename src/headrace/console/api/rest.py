@@ -240,7 +240,7 @@ def _add_write(router: APIRouter, services: Services) -> None:
             ) from error
         view = tag_list(sources.site, asked.tag, 1)[0]
         actor = services.require(request, "write", f"tag/{view.tag_id}")
-        read_back = await write_value(sources, actor, view, str(asked.value))
+        read_back = await write_value(services, actor, view, str(asked.value))
         return json_answer({"tag": view.path, "value": read_back, "unit": view.unit})
 
 

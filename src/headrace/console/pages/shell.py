@@ -21,7 +21,7 @@ from headrace.console.texts import Texts
 from headrace.console.widgets.icons import icon
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.model.errors import HeadraceError
-from headrace.security.policy import Action, Actor, decide, require
+from headrace.security.policy import Action, Actor, decide
 
 _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("overview", "/", "overview", "read"),
@@ -75,7 +75,7 @@ class Visit:
         Raises:
             Refused: as the policy says.
         """
-        return require(self.services.actor(self.request), action, resource)
+        return self.services.decide(self.services.actor(self.request), action, resource)
 
 
 PageBody = Callable[[Visit], Awaitable[None] | None]

@@ -56,7 +56,7 @@ class _Users:
             role.props("outlined dense options-dense").style("min-width:120px")
             role.on_value_change(
                 lambda event: self._change(
-                    lambda: self._identity.set_role(user.name, cast(Role, event.value))
+                    lambda by: self._identity.set_role(user.name, cast(Role, event.value), by=by)
                 )
             )
             button(texts("users.reset"), lambda: self._reset(user.name), small=True)
@@ -64,24 +64,23 @@ class _Users:
             button(
                 texts(key),
                 lambda: self._change(
-                    lambda: self._identity.set_disabled(user.name, not user.disabled)
+                    lambda by: self._identity.set_disabled(user.name, not user.disabled, by=by)
                 ),
                 "" if user.disabled else "danger",
                 small=True,
             )
 
-    def _change(self, act: Callable[[], None]) -> None:
+    def _change(self, act: Callable[[str], None]) -> None:
         try:
-            self._visit.require("administer", "users")
-            act()
+            act(self._visit.require("administer", "users").name)
         except HeadraceError as error:
             show_error(self._visit, error)
         self.draw()
 
     async def _reset(self, name: str) -> None:
         try:
-            self._visit.require("administer", f"user/{name}")
-            secret = await asyncio.to_thread(self._identity.reset_password, name)
+            by = self._visit.require("administer", f"user/{name}").name
+            secret = await asyncio.to_thread(self._identity.reset_password, name, by=by)
         except HeadraceError as error:
             show_error(self._visit, error)
             return
@@ -105,9 +104,11 @@ class _Users:
 
             async def add() -> None:
                 try:
-                    self._visit.require("administer", "users")
+                    by = self._visit.require("administer", "users").name
                     user = str(name.value or "").strip()
-                    secret = await asyncio.to_thread(self._identity.add_user, user, role.value)
+                    secret = await asyncio.to_thread(
+                        self._identity.add_user, user, role.value, by=by
+                    )
                 except HeadraceError as error:
                     show_error(self._visit, error)
                     return
@@ -202,7 +203,9 @@ class _Tokens:
             def add() -> None:
                 try:
                     actor = self._visit.require("change_own", "token")
-                    secret = self._identity.add_token(actor.name, title.value, role=role.value)
+                    secret = self._identity.add_token(
+                        actor.name, title.value, role=role.value, by=actor.name
+                    )
                 except HeadraceError as error:
                     show_error(self._visit, error)
                     return
@@ -236,5 +239,5 @@ class _Tokens:
         except HeadraceError as error:
             show_error(self._visit, error)
             return
-        self._identity.revoke_token(token_id, actor.name)
+        self._identity.revoke_token(token_id, actor.name, by=actor.name)
         self._draw()

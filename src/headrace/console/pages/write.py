@@ -31,9 +31,7 @@ def open_write_dialog(visit: Visit, view: TagView) -> None:
         async def write() -> None:
             try:
                 actor = visit.require("write", f"tag/{view.tag_id}")
-                read_back = await write_value(
-                    visit.services.sources, actor, view, str(box.value or "")
-                )
+                read_back = await write_value(visit.services, actor, view, str(box.value or ""))
             except HeadraceError as error:
                 show_error(visit, error)
                 return

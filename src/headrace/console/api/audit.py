@@ -1,0 +1,60 @@
+"""REST: the audit chain, for admins: entries, a look at the whole, a checkpoint to keep elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from headrace.console.api.answers import json_answer, parse_time
+from headrace.console.services import Services
+
+LIMIT_MAX = 10_000
+
+
+def make_router(services: Services) -> APIRouter:
+    """Routes below ``/api/v1/audit``."""
+    router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
+    audit = services.identity.audit
+
+    @router.get("")
+    async def entries(
+        request: Request,
+        actor: str = "",
+        action: str = "",
+        resource: str = "",
+        start: str = "-30d",
+        end: str = "now",
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
+    ) -> Response:
+        """The newest entries that match, newest first."""
+        services.require(request, "administer", "audit")
+        now_us = services.sources.clock.now_us()
+        found = await asyncio.to_thread(
+            audit.entries,
+            actor=actor,
+            action=action,
+            resource=resource,
+            start_us=parse_time(start, now_us),
+            end_us=parse_time(end, now_us) + 1,
+            limit=limit,
+        )
+        return json_answer({"entries": msgspec.to_builtins(found)})
+
+    @router.get("/verify")
+    async def verify(request: Request) -> Response:
+        """Look at the whole chain; ``flaws`` is empty when it is whole."""
+        services.require(request, "administer", "audit")
+        verdict = await asyncio.to_thread(audit.verify)
+        return json_answer(msgspec.to_builtins(verdict))
+
+    @router.get("/checkpoint")
+    async def checkpoint(request: Request) -> Response:
+        """The newest entry's number and digest, signed: keep it elsewhere."""
+        services.require(request, "administer", "audit")
+        return json_answer(msgspec.to_builtins(await asyncio.to_thread(audit.checkpoint)))
+
+    return router

@@ -1,0 +1,53 @@
+"""The audit chain behind the doors: what a request leaves in it, and who may read it."""
+
+from __future__ import annotations
+
+import httpx
+import msgspec
+from site_fixture import PASSWORD, RunningSite
+from typer.testing import CliRunner
+
+from headrace.cli.app import build
+from headrace.security.audit import AuditEntry
+from headrace.security.identity import Identity
+
+
+def token(site: RunningSite, role: str) -> dict[str, str]:
+    identity = Identity(site.folder)
+    try:
+        secret = identity.add_token("mia", "test", role=role)  # type: ignore[arg-type] # a role
+        return {"Authorization": f"Bearer {secret}"}
+    finally:
+        identity.close()
+
+
+def test_a_write_a_denial_and_a_sign_in_are_told(running_site: RunningSite) -> None:
+    url = f"{running_site.url}/api/v1"
+    viewer, admin = token(running_site, "viewer"), token(running_site, "admin")
+    tag = "utilities/pumping/pump_1/flow"
+    body = {"tag": tag, "value": 1.5}
+    assert httpx.post(f"{url}/write", json=body, headers=viewer).status_code == 403
+    assert httpx.post(f"{url}/write", json=body, headers=admin).status_code >= 400  # not writable
+    httpx.post(f"{running_site.url}/sign-in", data={"name": "mia", "password": PASSWORD})
+    assert httpx.get(f"{url}/audit", headers=viewer).status_code == 403
+    found = httpx.get(f"{url}/audit", params={"actor": "mia"}, headers=admin).json()["entries"]
+    told = [(e["action"], e["outcome"], e["resource"]) for e in found]
+    resource = f"tag/{running_site.tags[tag]}"
+    assert ("write", "denied", resource) in told and ("write", "allowed", resource) in told
+    assert ("sign_in", "done", "user/mia") in told
+    assert httpx.get(f"{url}/audit/verify", headers=admin).json()["flaws"] == []
+    place = httpx.get(f"{url}/audit/checkpoint", headers=admin).text
+    kept = running_site.folder.root / "kept.txt"
+    kept.write_text(place + "\n")
+    run = CliRunner().invoke(
+        build(("audit",)),
+        ["audit", "verify", "--data", str(running_site.folder.root), "--checkpoint", str(kept)],
+    )
+    assert run.exit_code == 0 and "1 of 1 checkpoints met" in run.output
+    words = ["audit", "list", "--action", "write", "--format", "json"]
+    shown = CliRunner().invoke(build(("audit",)), [*words, "--data", str(running_site.folder.root)])
+    lines = [msgspec.json.decode(line, type=AuditEntry) for line in shown.output.splitlines()]
+    assert [(e.outcome, e.resource) for e in lines if e.resource == resource][:2] == [
+        ("denied", resource),
+        ("allowed", resource),
+    ]
