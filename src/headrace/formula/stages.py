@@ -386,7 +386,7 @@ def _next_due(stage: Stage, who: Keys, to_us: int) -> Keys:
         return never
     source = stage.sources[_name(node.operand)]
     members, track = source.of(who), source.track
-    if isinstance(node, Lag | NoData):
+    if isinstance(node, Lag):
         place = track.locate(members, np.full(len(who), to_us - node.duration_us))
     elif isinstance(node, Hold):
         place = np.maximum(track.end[members] - 1, track.begin[members])
