@@ -18,7 +18,6 @@ from headrace.site.edit import SiteEdit
 from headrace.site.formulas import FormulaLine, formula_lines
 
 FORMULAS_SHOWN_MAX: Final = 500
-HEADING: Final = "font-size:16px;font-weight:620;line-height:1.4;margin:0 0 8px"
 
 
 class SavedFormulas:
@@ -96,7 +95,7 @@ class SavedFormulas:
             )
             for key, line in list(self._lines.items())[:FORMULAS_SHOWN_MAX]
         ]
-        head = tag("h2", texts("formula.saved_list"), style=HEADING)
+        head = tag("h2.hr-h2", texts("formula.saved_list"))
         table = tag("table.hr-table", tag("tbody", rows))
         return join([head, tag(".hr-card", table, style="overflow-x:auto")])
 
@@ -116,7 +115,7 @@ class SavedFormulas:
     def _confirm(self, key: str, line: FormulaLine) -> None:
         texts = self._visit.texts
         with ui.dialog() as dialog, ui.card().classes("hr-dialog"):
-            html(tag("h2", texts("formula.remove_what", name=key), style=HEADING))
+            html(texts("formula.remove_what", name=key), tag_name="h2")
             html(tag("p", texts("formula.remove_stays")))
 
             async def remove() -> None:
