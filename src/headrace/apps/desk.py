@@ -11,7 +11,7 @@ import polars as pl
 
 from headrace.alarms.runtime import AlarmRuntime
 from headrace.alarms.store import AlarmStore
-from headrace.apps.knowledge import OFF, Knowledge
+from headrace.apps.knowledge import Knowledge
 from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
 from headrace.formula.bound import Bound
@@ -61,7 +61,7 @@ class Desk:
             for each in knowledge.config.formulas
             if each.kind == "alarm" and f"{each.asset_type}.{each.name}" not in knowledge.stopped
         ]
-        alarms = [bound for bound in knowledge.bounds if bound.role != "formula"]
+        alarms = alarms_of(knowledge)
         async with self._lock:
             runtime = await asyncio.to_thread(self._open)
             await asyncio.to_thread(runtime.bind, alarms, formulas)
@@ -137,5 +137,3 @@ class Desk:
 def alarms_of(knowledge: Knowledge) -> tuple[Bound, ...]:
     """The bounds of alarms: of their conditions, ends and suppressions."""
     return tuple(bound for bound in knowledge.bounds if bound.role != "formula")
-
-
