@@ -8,6 +8,7 @@ from typing import Final
 
 import uvicorn
 
+from headrace.alarms.store import AlarmStore
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import open_bus
 from headrace.bus.outbox import Outbox
@@ -59,12 +60,15 @@ async def run(
         stack.callback(registry.close)
         identity = Identity(folder, clock)
         stack.callback(identity.close)
+        alarm_store = await asyncio.to_thread(AlarmStore, folder)
+        stack.callback(alarm_store.close)
         sources = Sources(
             folder,
             bus,
             subjects,
             site_source=RegistrySource(registry),
             history=History(reader),
+            alarm_store=alarm_store,
             clock=clock,
         )
         await answer_calls(sources)
@@ -89,14 +93,15 @@ async def _serve(app: object, sources: Sources, stop: asyncio.Event, host: str, 
     keeping: asyncio.Task[object] = asyncio.create_task(
         keeper.run(sources.folder, sources.bus, stop, sources.clock)
     )
+    alarms: asyncio.Task[object] = asyncio.create_task(sources.alarms.follow(stop))
     serving: asyncio.Task[object] = asyncio.create_task(server.serve())
     stopping: asyncio.Task[object] = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait(
-        {following, keeping, serving, stopping}, return_when=asyncio.FIRST_COMPLETED
+        {following, keeping, alarms, serving, stopping}, return_when=asyncio.FIRST_COMPLETED
     )
     stop.set()
     server.should_exit = True
-    _, late = await asyncio.wait({following, keeping, serving}, timeout=STOP_S)
+    _, late = await asyncio.wait({following, keeping, alarms, serving}, timeout=STOP_S)
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)

@@ -63,7 +63,9 @@ _UNITS_US: Final = {"ms": 1_000, "s": US_PER_S, "min": 60 * US_PER_S, "h": 3_600
                     "d": 86_400 * US_PER_S}  # fmt: skip
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\b\s*")
 _NAME: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)?"
-_QUANTITY: Final = re.compile(rf"quantity ({_NAME})(?: in (\S+)| is (text|condition))?")
+_QUANTITY: Final = re.compile(
+    rf"quantity ({_NAME})(?: in (\S+)| is (text|condition))?(?: max_age (.+))?"
+)
 _ATTRIBUTE: Final = re.compile(rf'attribute ({_NAME}) = (?:"([^"]*)"|([-+\d.eE]+)(?: (\S+))?)')
 _SHIFT: Final = re.compile(r"shift (\w+) (\d\d:\d\d) to (\d\d:\d\d)(?: on ([a-z ]+))?")
 _HOLIDAY: Final = re.compile(r"holiday (\d{4}-\d\d-\d\d)(?: (.+))?")
@@ -219,7 +221,9 @@ def _declare(case: _Case, line: int, statement: str) -> bool:
     """Take what is said about the site; False when it says nothing of that kind."""
     if statement.startswith("quantity "):
         match = _matched(_QUANTITY, statement, line)
-        case.series[match[1]] = _Series(Quantity(match[3] or "number", match[2] or "1"))  # type: ignore[arg-type] # one of the two
+        age_us = _span_us(match[4], line) if match[4] else 0
+        kind = match[3] or "number"
+        case.series[match[1]] = _Series(Quantity(kind, match[2] or "1", max_age_us=age_us))  # type: ignore[arg-type] # one of the three
     elif statement.startswith("attribute "):
         match = _matched(_ATTRIBUTE, statement, line)
         case.attributes[match[1]] = _attribute(match)
