@@ -160,25 +160,25 @@ class Session:
             Transient: broker or history is away; begin again.
             Failed: a formula cannot be evaluated; begin again without it.
         """
-        tools, known = self._tools, self.position
+        tools = self._tools
         info = await log_info(tools.bus)
         await tools.reader.catch_up(CATCH_UP_S)
         now_us = tools.clock.now_us() - SETTLE_US
-        same = known is not None and known.log_us == info.created_us
-        after = known.sequence if same and known is not None else max(info.first_sequence - 1, 0)
+        known = self.position or self._first(info, now_us)
+        same = known.log_us == info.created_us
+        after = known.sequence if same else max(info.first_sequence - 1, 0)
         self._log_us = info.created_us
-        done_us = known.done_us if known is not None else now_us
-        self._done_us, end_us = done_us, max(done_us, now_us)
-        self._births = self._born(end_us)
+        self._done_us = done_us = known.done_us
+        end_us = max(done_us, now_us)
+        self._births = self._born(known, end_us)
         self.knowledge = self.knowledge.born(self._births)
         self._feed = Feed(tools.bus, info.last_sequence, self.knowledge.inputs, tools.clock)
-        if known is not None:
-            self._tell_lost(after, info.first_sequence)
-            late = await late_in_log(tools.bus, self._feed, after, info.last_sequence, done_us)
-            self._spans = [*known.spans, *version_spans(self.knowledge, known)]
-            await self._add_touched(late, done_us, "late")
-            await asyncio.to_thread(self._add_edited, known)
-            await self._bring_up(known, done_us, end_us)
+        self._tell_lost(after, info.first_sequence)
+        late = await late_in_log(tools.bus, self._feed, after, info.last_sequence, done_us)
+        self._spans = [*known.spans, *version_spans(self.knowledge, known, end_us)]
+        await self._add_touched(late, done_us, "late")
+        await asyncio.to_thread(self._add_edited, known)
+        await self._bring_up(known, done_us, end_us)
         await self._bring_up_alarms(done_us, end_us)
         await self._open_stream(end_us)
         self._done_us = end_us
@@ -225,13 +225,23 @@ class Session:
             await self._save_when_there(now=True)
             await self._feed.close()
 
-    def _born(self, now_us: int) -> dict[str, int]:
-        """When each formula began that is not told when; one that is new begins now."""
-        known = self.position
-        definitions = known.definitions if known is not None else {}
-        births = known.births if known is not None else {}
+    def _first(self, info: LogInfo, now_us: int) -> Position:
+        """Where the first life begins."""
+        return Position(
+            log_us=info.created_us,
+            sequence=info.last_sequence,
+            done_us=now_us,
+            received_us=0,
+            calendar=self.knowledge.config.calendar,
+        )
+
+    def _born(self, known: Position, now_us: int) -> dict[str, int]:
+        """When each formula began that is not told when: one that is new begins now, another text where
+        the one before it ended."""
         return {
-            key: births[key] if key in births and definitions.get(key) == digest else now_us
+            key: known.births[key]
+            if key in known.births and known.definitions.get(key) == digest
+            else (known.done_us if key in known.definitions else now_us)
             for key, digest in self.knowledge.definitions.items()
         }
 
