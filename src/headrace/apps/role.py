@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from headrace.alarms.notify.service import run_notify
 from headrace.apps.changes import Changes
 from headrace.apps.feed import SETTLE_US
 from headrace.apps.knowledge import Knowledge, Stopped, know, stopped_by
@@ -43,6 +44,7 @@ from headrace.security.files import make_folder
 
 CONFIG_KEY: Final = "apps"
 HEALTH_S: Final = 1.0
+NOTIFY_STOP_S: Final = 3.0
 RETRY_S: Final = 0.5
 PUZZLED_S: Final = 5.0
 BROKER_WAIT_S: Final = 30.0
@@ -99,15 +101,28 @@ class _Role:
             asyncio.create_task(self._outbox.run()),
             asyncio.create_task(_set_when(stop, self._again)),
         ]
+        telling = asyncio.create_task(self._notify(stop))
         books: list[asyncio.Task[None]] = []
         try:
             while not stop.is_set():
                 await self._work(stop, books)
+            await asyncio.wait({telling}, timeout=NOTIFY_STOP_S)
         finally:
-            await end_tasks(*tasks, *books)
+            await end_tasks(*tasks, *books, telling)
             if self._outlet is not None:
                 await self._outlet.end()
             await self._lease.release()
+
+    async def _notify(self, stop: asyncio.Event) -> None:
+        """Tell people of alarms."""
+        await run_notify(
+            self._folder,
+            self._bus,
+            self._clock,
+            stop,
+            report=self._outbox.put,
+            may_work=lambda: self._lease.is_held,
+        )
 
     async def _watch(self) -> None:
         """Take over each changed desired state; a broken one is reported and the old one stays."""
