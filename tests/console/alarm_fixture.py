@@ -1,4 +1,4 @@
-"""Alarms of the site of ``site_fixture``: the desired state, a store, and an apps role that does commands."""
+"""Alarms of the site of ``site_fixture``: their store, and an apps role that does commands."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Any, get_args
 
 import msgspec
+from alarm_site import CNCS, PUMPS, TEXTS
 from site_fixture import CLOCK, SUBJECTS, RunningSite
 
 from headrace.alarms.definition import definition_of
 from headrace.alarms.machine import Facts, step
 from headrace.alarms.store import AlarmStore
-from headrace.bus.client import Bus, open_bus
-from headrace.bus.subjects import DESIRED_BUCKET
+from headrace.bus.client import open_bus
 from headrace.model.alarm import (
     AlarmState,
     Command,
@@ -26,57 +26,8 @@ from headrace.model.alarm import (
     Verb,
 )
 from headrace.model.errors import HeadraceError, Refused
-from headrace.model.knowledge import AppsConfig, AssetConfig, AssetTypeConfig, FormulaConfig
+from headrace.model.knowledge import FormulaConfig
 from headrace.model.time import US_PER_S
-
-PUMPS = ("utilities/pumping/pump_1", "utilities/pumping/pump_2")
-CNCS = ("machining/milling/cnc_1", "machining/milling/cnc_2")
-TEXTS = {
-    "pump.low_flow": (
-        'alarm low_flow: flow < 20 m3/h for 30 s, off above 24 m3/h for 10 s, priority high, '
-        'message "Flow too low" zh "流量过低", cause "Strainer blocked, or the suction valve is not open" '
-        'zh "过滤器堵塞，或吸入阀未打开", consequence "The pump runs dry within 10 minutes" '
-        'zh "泵将在 10 分钟内干转", action "Open the suction valve; then clean strainer S-12" '
-        'zh "打开吸入阀，然后清洗过滤器 S-12", response 10 min, group "pump trip"'
-    ),
-    "pump.overload": (
-        'alarm overload: power > 45 kW for 5 s, off below 42 kW, priority urgent, '
-        'message "Motor overloaded" zh "电机过载", '
-        'cause "Pump blocked or bearing seized" zh "泵堵转或轴承卡死", '
-        'action "Stop the pump and start its neighbour" zh "停泵并启动备用泵", latched, group "pump trip"'
-    ),
-    "cnc.spindle_load": (
-        'alarm spindle_load: spindle_load > 90 % for 10 s, priority medium, '
-        'message "Spindle load high" zh "主轴负载高", action "Check the tool for wear" zh "检查刀具磨损"'
-    ),
-    "cnc.idle": 'alarm idle: spindle_load < 2 % for 15 min, priority low, message "Spindle idle" zh "主轴空闲"',
-}  # fmt: skip
-
-
-def apps_config(tags: dict[str, int]) -> AppsConfig:
-    """Pumps and milling machines with their alarms."""
-    quantities = {
-        "pump": {"flow": "m3/h", "head": "m", "power": "kW"},
-        "cnc": {"spindle_load": "%", "spindle_speed": "1/min", "power": "kW"},
-    }
-    return AppsConfig(
-        enterprise="acme",
-        site="mill",
-        types=tuple(AssetTypeConfig(name=n, quantities=q) for n, q in quantities.items()),
-        assets=tuple(
-            AssetConfig(
-                path=path, type=kind, tags={q: tags[f"{path}/{q}"] for q in quantities[kind]}
-            )
-            for kind, paths in (("pump", PUMPS), ("cnc", CNCS))
-            for path in paths
-        ),
-        formulas=tuple(
-            FormulaConfig(
-                asset_type=key.split(".")[0], name=key.split(".")[1], kind="alarm", text=text
-            )
-            for key, text in TEXTS.items()
-        ),
-    )
 
 
 class Alarms:
@@ -92,13 +43,8 @@ class Alarms:
         self._number = 0
 
     def begin(self) -> None:
-        """Write the desired state, and every alarm as normal."""
-        body = msgspec.json.encode(apps_config(self.site.tags))
-
-        async def put(bus: Bus) -> None:
-            await bus.put(DESIRED_BUCKET, "apps", body)
-
-        self.site.with_bus(put)
+        """Every alarm is normal, and the journal says that it is defined anew."""
+        told = []
         for key, text in TEXTS.items():
             kind, name = key.split(".")
             found = definition_of(
@@ -110,7 +56,14 @@ class Alarms:
                     message=found.message, priority=found.priority,
                 )  # fmt: skip
                 self._states[state.alarm] = state
-        self.store.write([], self._states.values())
+                told.append(
+                    Transition(
+                        id=f"begin-{CLOCK.now_us()}-{len(told)}", alarm=state.alarm, key=key,
+                        asset=asset, event="configure", before="NORM", after="NORM",
+                        at_us=CLOCK.now_us(), priority=state.priority, message=state.message,
+                    )
+                )  # fmt: skip
+        self.store.write(told, self._states.values())
 
     def do(
         self, alarm: str, event: EventName, *, at_us: int = 0, actor: str = "", **more: Any
@@ -212,11 +165,11 @@ def some_alarms(alarms: Alarms) -> None:
     alarms.do(f"{pump_2}/overload", "alarm", at_us=ago(190))
     alarms.do(f"{pump_2}/overload", "acknowledge", at_us=ago(188), actor="mia")
     alarms.do(f"{pump_2}/overload", "return_to_normal", at_us=ago(150))
-    alarms.do(f"{cnc_1}/spindle_load", "alarm", at_us=ago(20))
-    alarms.do(f"{cnc_1}/spindle_load", "return_to_normal", at_us=ago(12))
-    alarms.do(f"{cnc_2}/spindle_load", "alarm", at_us=ago(45))
+    alarms.do(f"{cnc_1}/spindle_high", "alarm", at_us=ago(20))
+    alarms.do(f"{cnc_1}/spindle_high", "return_to_normal", at_us=ago(12))
+    alarms.do(f"{cnc_2}/spindle_high", "alarm", at_us=ago(45))
     alarms.do(
-        f"{cnc_2}/spindle_load", "shelve", at_us=ago(40), actor="leo",
+        f"{cnc_2}/spindle_high", "shelve", at_us=ago(40), actor="leo",
         comment="Worn tool is being replaced", until_us=now_us + 3_600 * US_PER_S,
     )  # fmt: skip
     alarms.do(

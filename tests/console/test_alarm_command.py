@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import polars as pl
 import pytest
-from alarm_fixture import CNCS, PUMPS, Alarms, serve_alarms
+from alarm_fixture import Alarms, serve_alarms
+from alarm_site import CNCS, PUMPS
 from site_fixture import RunningSite
 from test_rest import token
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from headrace.model.errors import Misconfigured, Refused
 
 FLOW = f"{PUMPS[1]}/low_flow"
 OVERLOAD = f"{PUMPS[1]}/overload"
-LOAD = f"{CNCS[1]}/spindle_load"
+LOAD = f"{CNCS[1]}/spindle_high"
 
 
 @pytest.fixture

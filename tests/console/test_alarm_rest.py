@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
-from alarm_fixture import CNCS, PUMPS, Alarms, serve_alarms
+from alarm_fixture import Alarms, serve_alarms
+from alarm_site import CNCS, PUMPS
 from site_fixture import CLOCK, RunningSite
 from test_rest import token
 from websockets.sync.client import connect as connect_socket
@@ -20,7 +21,7 @@ from headrace.security.policy import Role
 
 FLOW = f"{PUMPS[0]}/low_flow"
 OVERLOAD = f"{PUMPS[0]}/overload"
-LOAD = f"{CNCS[0]}/spindle_load"
+LOAD = f"{CNCS[0]}/spindle_high"
 
 
 @pytest.fixture

@@ -303,7 +303,11 @@ def _register_plain(group: typer.Typer) -> None:
 
 def _act(data: Path, user: str, act: Act, language: str) -> None:
     folder, texts, out = DataFolder(data.resolve()), _texts(language), Console(highlight=False)
-    answer = asyncio.run(_send(folder, _actor(folder, user), act))
+    identity = Identity(folder)
+    try:
+        answer = asyncio.run(_send(folder, identity, _actor(identity, user), act))
+    finally:
+        identity.close()
     for outcome in answer.outcomes:
         if outcome.code:
             words = f"{outcome.code} {outcome.what}. {outcome.remedy}"
@@ -315,7 +319,7 @@ def _act(data: Path, user: str, act: Act, language: str) -> None:
         raise typer.Exit(REFUSED)
 
 
-def _actor(folder: DataFolder, name: str) -> Actor:
+def _actor(identity: Identity, name: str) -> Actor:
     """The user who acts; the policy asks for the role that the account has now.
 
     Raises:
@@ -325,17 +329,13 @@ def _actor(folder: DataFolder, name: str) -> Actor:
         raise Refused(
             "CLI-1213", "it is not said who does this", "Give --as USER, or set HEADRACE_USER."
         )
-    identity = Identity(folder)
-    try:
-        user = next((u for u in identity.users() if u.name == name and not u.disabled), None)
-    finally:
-        identity.close()
+    user = next((u for u in identity.users() if u.name == name and not u.disabled), None)
     if user is None:
         raise Refused("CLI-1214", f"there is no open account {name!r}", "See: headrace user list")
     return Actor(user.name, user.role, user.must_change)
 
 
-async def _send(folder: DataFolder, actor: Actor, act: Act) -> CommandAnswer:
+async def _send(folder: DataFolder, identity: Identity, actor: Actor, act: Act) -> CommandAnswer:
     subjects, clock = site_subjects(folder), SystemClock()
     async with AsyncExitStack() as stack:
         address = load_address(folder)
@@ -350,7 +350,7 @@ async def _send(folder: DataFolder, actor: Actor, act: Act) -> CommandAnswer:
         async def config() -> bytes | None:
             return await read_desired(bus, APPS_KEY)
 
-        return await AlarmBoard(store, ask, config, clock).act(actor, act)
+        return await AlarmBoard(store, ask, config, clock).act(actor, act, identity.audit)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from headrace.model.alarm import (
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured
 from headrace.model.knowledge import AppsConfig
 from headrace.model.time import US_PER_S, Clock
+from headrace.security.audit import AuditChain
 from headrace.security.policy import Action, Actor, require
 
 RIGHTS: Final[dict[Verb, Action]] = {
@@ -43,6 +44,7 @@ RIGHTS: Final[dict[Verb, Action]] = {
 }
 """What the policy is asked for, for each verb: operators work alarms, engineers take them out of service."""
 REFRESH_S: Final = 1.0
+TOLD_MAX: Final = 50
 JOURNAL_MAX: Final = 10_000
 FLOOD_US: Final = 600 * US_PER_S
 FLOOD_BEGINS: Final = 10
@@ -223,8 +225,11 @@ class AlarmBoard:
         """How many wait for changes now."""
         return len(self._watchers)
 
-    async def act(self, actor: Actor, act: Act) -> CommandAnswer:
+    async def act(self, actor: Actor, act: Act, audit: AuditChain) -> CommandAnswer:
         """Do what a person wants, once: the request has an id of its own.
+
+        Args:
+            audit: where it is told, before and after.
 
         Raises:
             Refused: SEC-1004 when the role is not enough.
@@ -242,7 +247,11 @@ class AlarmBoard:
             until_us=act.until_us,
             assignee=act.assignee,
         )
-        answer = msgspec.convert(await self._ask(act.verb, command), CommandAnswer)
+        named = command.alarms[:TOLD_MAX]
+        about = (actor.name, f"alarm.{act.verb}", f"alarm/{named[0]}")
+        async with audit.doing(*about, alarms=named, count=len(command.alarms)) as told:
+            answer = msgspec.convert(await self._ask(act.verb, command), CommandAnswer)
+            told["refused"] = len(answer.refused)
         await self.refresh()
         return answer
 

@@ -183,7 +183,9 @@ def _add_commands(router: APIRouter, services: Services) -> None:
             raise Misconfigured(
                 "CONS-1003", f"the body does not fit: {error}", 'Send {"alarms": [paths], ...}.'
             ) from error
-        answer = await sources.alarms.act(actor, act_of(name, asked, sources.clock.now_us()))
+        answer = await sources.alarms.act(
+            actor, act_of(name, asked, sources.clock.now_us()), services.identity.audit
+        )
         refused = len(answer.refused)
         done = len(answer.outcomes) - refused
         return json_answer({"done": done, "refused": refused, **msgspec.to_builtins(answer)})

@@ -94,7 +94,9 @@ class Actions:
         visit, texts = self._visit, self._texts
         try:
             actor = visit.require(RIGHTS[act.verb], "alarms")
-            answer = await visit.services.sources.alarms.act(actor, act)
+            answer = await visit.services.sources.alarms.act(
+                actor, act, visit.services.identity.audit
+            )
         except HeadraceError as error:
             show_error(visit, error)
             return False
