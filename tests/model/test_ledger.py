@@ -13,10 +13,12 @@ from headrace.model import ledger_causes
 from headrace.model.errors import Corrupt
 from headrace.model.ledger import (
     COUNTS,
+    DERIVED_GROUP,
     DROPPED,
     FOREIGN,
     MINUTE_US,
     MISSED,
+    RECOMPUTED_GROUP,
     CellKey,
     EdgeCounts,
     Run,
@@ -30,6 +32,7 @@ from headrace.model.ledger import (
     waiting_in_log,
     writer_frame,
 )
+from headrace.model.ledger_view import summed, total, ways
 
 KEY = CellKey("local", "plc_1", "1000ms", 3 * MINUTE_US, 7)
 few = some.integers(0, 30)
@@ -220,12 +223,27 @@ def test_a_header_that_is_none_says_which(text: str) -> None:
 
 
 def test_every_way_out_has_a_name_and_both_languages() -> None:
-    ways = {*MISSED, *DROPPED, "dropped_edge_killed", "filtered", "buffered", "in_log", "lost"}
-    ways |= {"skipped", "duplicate", "rejected"}
-    assert {cause.name for cause in ledger_causes.CAUSES} == ways <= set(COUNTS)
+    out = {*MISSED, *DROPPED, "dropped_edge_killed", "filtered", "buffered", "in_log", "lost"}
+    out |= {"skipped", "duplicate", "rejected"}
+    assert {cause.name for cause in ledger_causes.CAUSES} == {*out, RECOMPUTED_GROUP}
+    assert out <= set(COUNTS)
     for cause in ledger_causes.BY_NAME.values():
         assert all(cause.title) and all(cause.text), cause.name
         assert bool(cause.remedy[0]) == bool(cause.remedy[1]) == (cause.weight == "loss"), cause
+
+
+def test_results_that_replace_earlier_ones_are_not_called_copies() -> None:
+    key = CellKey("apps", "pump", RECOMPUTED_GROUP, 0, 5)
+    other = key._replace(group=DERIVED_GROUP)
+    counts = EdgeCounts(expected=5, read=5, published=5, final=True)
+    edge = edge_frame({key: counts, other: counts})
+    writer = writer_frame(
+        {key: WriterCounts(stored=1, duplicate=4), other: WriterCounts(stored=3, duplicate=2)}
+    )
+    rows = summed(explain(edge, writer))
+    told = [{way.cause.name: way.samples for way in ways(row)} for row in rows.to_dicts()]
+    assert told == [{"duplicate": 2}, {"recomputed": 4}]
+    assert {w.cause.name: w.samples for w in ways(total(rows))} == {"duplicate": 2, "recomputed": 4}
 
 
 def test_the_page_of_the_ledger_names_every_way() -> None:

@@ -22,6 +22,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "query",
     "formula",
     "alarm",
+    "notify",
     "sim",
     "replay",
     "edge",

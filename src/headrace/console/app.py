@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
 from headrace.console.api import alarms as alarms_api
+from headrace.console.api import apps as apps_api
 from headrace.console.api import audit, errors, gate, ledger, live, rest, screen, site_file, why
 from headrace.console.api import formula as formula_api
 from headrace.console.pages import (
@@ -56,6 +57,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     screen.make_router,
     rest.make_router,
     formula_api.make_router,
+    apps_api.make_router,
     alarms_api.make_router,
     ledger.make_router,
     site_file.make_router,

@@ -55,6 +55,7 @@ class RegistrySource:
             "title": site.title,
             "title_zh": site.title_zh,
             "time_zone": site.time_zone,
+            "apps": self._registry.apps(),
             "quantities": {kind.name: list(kind.quantities) for kind in types},
         }
         return about, titles

@@ -24,6 +24,7 @@ from headrace.console.alarms import AlarmBoard
 from headrace.console.history import History
 from headrace.console.live import LiveValues
 from headrace.console.site_view import SiteView, TagView, build_view
+from headrace.model.apps import AppsState
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import (
@@ -85,6 +86,7 @@ class Health:
         self._edges: dict[str, tuple[EdgeState, int]] = {}
         self._historians: dict[str, tuple[HistorianState, int]] = {}
         self._hub: tuple[HubState, int] | None = None
+        self._apps: tuple[AppsState, int] | None = None
         self.version = 0
 
     def take(self, subject: str, body: bytes) -> None:
@@ -100,12 +102,19 @@ class Health:
                     self._historians[historian.partition] = (historian, now_us)
             elif subject.endswith(".health.hub"):
                 self._hub = (msgspec.json.decode(body, type=HubState), now_us)
+            elif subject.endswith(".health.apps"):
+                self._apps = (msgspec.json.decode(body, type=AppsState), now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
         except msgspec.DecodeError:
             return
         self.version += 1
+
+    @property
+    def apps(self) -> AppsState | None:
+        """The newest state of the apps role; None before the first or when it has been silent for 5 s."""
+        return None if self._apps is None or self._silent(self._apps[1]) else self._apps[0]
 
     @property
     def joined(self) -> dict[str, EdgeLink]:

@@ -39,17 +39,28 @@ class Held:
 
     def evaluate(self, context: Context) -> Series:
         x, grid = context.steps(self.condition), context.grid
-        true = x.value == 1.0
-        began = _run_starts(x.keys, true, grid)
-        due = np.unique(began[true]) + self.duration_us
-        due = due[grid.at_us(due) < context.end_us] if len(due) else due
-        keys = np.union1d(x.keys, due)
+        true, began = x.value == 1.0, self.began(x, grid)
+        keys = np.union1d(x.keys, self._due(x.keys, true, began, context))
         at = np.searchsorted(x.keys, keys, "right") - 1
         known = (at >= 0) & (x.keys[at] >= grid.first_of_asset(keys))
         keys, at = keys[known], at[known]
         long_enough = true[at] & (keys - began[at] >= self.duration_us)
         value = np.where(np.isnan(x.value[at]), np.nan, long_enough.astype(np.float64))
         return Steps(keys, value, x.status[at])
+
+    def began(self, x: Steps, grid: Grid) -> Keys:
+        """For each key the key at which it last became true; its own where it is not."""
+        return _run_starts(x.keys, x.value == 1.0, grid)
+
+    def _due(self, keys: Keys, true: Bools, began: Keys, context: Context) -> Keys:
+        """When it has been true for long enough, where it still is."""
+        if not true.any():
+            return keys[:0]
+        due = np.unique(began[true]) + self.duration_us
+        due = due[context.grid.at_us(due) < context.end_us]
+        at = np.searchsorted(keys, due, "right") - 1
+        still = true[at] & (began[at] + self.duration_us == due)
+        return np.asarray(due[still], np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -174,6 +174,7 @@ class Plan:
         back_us: how far before a time inputs matter; see :func:`headrace.formula.evaluate.evaluate`.
         kind: ``number``, ``condition`` or ``text``.
         unit: of a number; ``1`` for a bare one.
+        texts: those of the inputs that are texts.
     """
 
     root: Node
@@ -181,3 +182,4 @@ class Plan:
     back_us: int
     kind: Literal["number", "condition", "text"]
     unit: str
+    texts: frozenset[str] = frozenset()

@@ -38,6 +38,11 @@ MARKS: Final = "marks"
 FOREIGN: Final = "foreign"
 """The group of frames that name no cells: made by something that keeps no books."""
 
+DERIVED_GROUP: Final = "derived"
+"""The group of results of formulas; the connection is their asset type."""
+RECOMPUTED_GROUP: Final = "recomputed"
+"""The group of results that were worked out again; most take the place of an earlier one."""
+
 
 class CellKey(NamedTuple):
     """Name of a cell.

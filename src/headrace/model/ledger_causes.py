@@ -200,6 +200,16 @@ CAUSES: Final = (
         ),
     ),
     Cause(
+        "recomputed", "historian", "fine",
+        ("recomputed", "重新计算"),
+        (
+            "Results of formulas that took the place of earlier ones: a sample came late or was "
+            "corrected, a calendar or a formula was edited; headrace formula changes says which.",
+            "公式结果替换了先前的结果：样本迟到或被更正，日历或公式被修改；"
+            "明细见 headrace formula changes。",
+        ),
+    ),
+    Cause(
         "rejected", "historian", "loss",
         ("in quarantine", "已隔离"),
         (

@@ -167,6 +167,7 @@ class Keeper:
         historian = historian_config(model, self.registry)
         self._put("historian", msgspec.json.encode(historian))
         self._put("apps", msgspec.json.encode(self.registry.apps(), order="sorted"))
+        self._put("notify", msgspec.json.encode(model.notify))
         record = self.registry.site()
         assert record is not None  # it was applied a moment ago
         self.state.enterprise, self.state.site = model.enterprise, model.name

@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from headrace.console.api.answers import json_answer, parse_time
+from headrace.console.history import Place
 from headrace.console.services import Services
 from headrace.formula.functions import FUNCTIONS
 from headrace.model.errors import Misconfigured, Refused
@@ -16,10 +17,11 @@ ROWS_MAX: Final = 200_000
 
 
 class Preview(msgspec.Struct, forbid_unknown_fields=True):
-    """A formula, the equipment it is for (path or glob), and the time."""
+    """A formula, the equipment it is for (path or glob) or an asset type, and the time."""
 
     formula: str
-    equipment: str
+    equipment: str = ""
+    asset_type: str = ""
     start: str = "-1h"
     end: str = "now"
 
@@ -31,8 +33,8 @@ def make_router(services: Services) -> APIRouter:
 
     @router.post("/preview")
     async def preview(request: Request) -> Response:
-        """Evaluate ``{"formula", "equipment", "start", "end"}``; what is wrong with a formula is told
-        with line, column, reason and remedy, also in Chinese (``what_zh``, ``remedy_zh``)."""
+        """Evaluate ``{"formula", "equipment" or "asset_type", "start", "end"}``; what is wrong with a
+        formula is told with line, column, reason and remedy, also in Chinese (``what_zh``, ``remedy_zh``)."""
         services.require(request, "read", "samples")
         try:
             asked = msgspec.json.decode(await request.body(), type=Preview)
@@ -47,8 +49,9 @@ def make_router(services: Services) -> APIRouter:
         if span[1] <= span[0]:
             raise Misconfigured("CONS-1004", "the time is empty", "Give an end after the start.")
         tags = [(view.path, view.tag_id, view.unit) for view in sources.site.tags]
-        plan, assets, rows = await sources.history.formula(
-            asked.formula, asked.equipment, tags, span, sources.site.time_zone
+        place = Place(asked.equipment, asked.asset_type)
+        plan, laid, rows = await sources.history.formula(
+            asked.formula, place, tags, span, sources.site.apps
         )
         if rows.height > ROWS_MAX:
             raise Refused(
@@ -62,7 +65,8 @@ def make_router(services: Services) -> APIRouter:
                 "kind": plan.kind,
                 "inputs": plan.inputs,
                 "looks_back_us": plan.back_us,
-                "equipment": [asset.path for asset in assets],
+                "equipment": list(laid.bound.assets),
+                "lacking": laid.lacking,
                 "columns": {name: rows[name].to_list() for name in rows.columns},
             }
         )

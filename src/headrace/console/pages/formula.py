@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from nicegui import ui
 
+from headrace.console.history import Place
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, empty_state, frame, html
 from headrace.console.widgets.markup import Markup, join, tag
@@ -129,8 +130,8 @@ class _Formulas:
         tags = [(view.path, view.tag_id, view.unit) for view in visit.site.tags]
         try:
             visit.require("read", "samples")
-            plan, assets, rows = await sources.history.formula(
-                text, str(self.equipment.value), tags, span, visit.site.time_zone
+            plan, laid, rows = await sources.history.formula(
+                text, Place(str(self.equipment.value)), tags, span, visit.site.apps
             )
         except HeadraceError as error:
             self.answer.clear()
@@ -139,7 +140,7 @@ class _Formulas:
             return
         self.answer.clear()
         with self.answer:
-            self._show(plan, assets, rows)
+            self._show(plan, laid.assets, rows)
 
     def _show(self, plan: Plan, assets: list[AssetTags], rows: pl.DataFrame) -> None:
         texts = self._visit.texts

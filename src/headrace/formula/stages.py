@@ -1,0 +1,401 @@
+"""A plan cut into stages, each of which keeps what it gave and goes on from there.
+
+A stage is one node that remembers (a window, ``for``, ``lag`` ...) or an expression on the values of one
+time. Its sources are tags and other stages. To go on from a time it reads what its node looks back to
+before that time, evaluates the node itself on these rows (the very code of :mod:`.evaluate`), and puts
+what comes out behind what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag
+from headrace.formula.plan import Calendar, Context, Input, Literal_, Node
+from headrace.formula.spans import CYCLE_MAX_US, Fold, PerCalendar, PerCycle, Sliding
+from headrace.formula.steps import BAD_FROM, Constant, Grid, Keys, Series, Steps
+from headrace.formula.track import ALWAYS, NEVER, Rows, Track
+from headrace.formula.words import Words
+from headrace.model import status as st
+
+_REMEMBERS: Final = (
+    Held, Lag, Hold, Derivative, Increments, Ewma, Sliding, PerCalendar, PerCycle,
+)  # fmt: skip
+_FOLDED: Final = (Sliding, PerCalendar, PerCycle)
+_WANTS_USABLE: Final = frozenset({"delta", "transitions"})
+
+
+class Source(NamedTuple):
+    """Where a stage reads: a track, and which of its members the assets are (None: the same ones)."""
+
+    track: Track
+    members: Keys | None = None
+    is_text: bool = False
+
+    def of(self, who: Keys) -> Keys:
+        return who if self.members is None else self.members[who]
+
+    def changed_us(self) -> Keys:
+        changed = self.track.changed_us
+        return changed if self.members is None else changed[self.members]
+
+
+class Surroundings(NamedTuple):
+    """What all stages of a stream share."""
+
+    words: Words
+    calendar: Calendar | None
+
+
+class Changed(NamedTuple):
+    """Rows that are new or other than before; those that are no more have the status RETRACTED."""
+
+    asset: Keys
+    at_us: Keys
+    value: np.ndarray
+    status: np.ndarray
+
+
+@dataclass(slots=True, eq=False)
+class Stage:
+    """See the module.
+
+    Attributes:
+        node: its operands are :class:`Input` by the names of ``sources`` and ``attributes``.
+        floor_us: of each asset the time from which its rows can be made again.
+        due_us: of each asset when something happens by itself.
+        ends_us: of windows of the calendar, those that may matter.
+    """
+
+    node: Node
+    sources: dict[str, Source]
+    attributes: Mapping[str, Constant]
+    track: Track
+    floor_us: Keys
+    due_us: Keys
+    ends_us: Keys = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def back_us(self) -> int:
+        """How far before a time its sources matter to what it gives then."""
+        node = self.node
+        if isinstance(node, PerCalendar):
+            return node.longest_us
+        if isinstance(node, PerCycle):
+            return CYCLE_MAX_US
+        return 0 if isinstance(node, Ewma) else node.back_us
+
+    @property
+    def wants_usable(self) -> bool:
+        """Whether the last usable value matters, however old it is."""
+        node = self.node
+        if isinstance(node, _FOLDED):
+            return node.fold.function in _WANTS_USABLE
+        return isinstance(node, Derivative | Increments)
+
+    def forget(self, needed_us: Keys) -> None:
+        """Let go of all rows before the one that holds at a time."""
+        assets, track = np.arange(len(needed_us)), self.track
+        held = np.maximum(track.locate(assets, needed_us + 1) - 1, track.begin)
+        some = held < track.end
+        at_us = needed_us.copy()
+        at_us[some] = np.minimum(needed_us[some], track.at_us[held[some]])
+        self.floor_us = np.maximum(self.floor_us, at_us)
+        track.forget(assets, self.floor_us)
+
+    def advance(self, to_us: int, around: Surroundings) -> Changed | None:
+        """Take in what changed in the sources, up to a time."""
+        changed = np.full(len(self.due_us), NEVER)
+        for source in self.sources.values():
+            np.minimum(changed, source.changed_us(), out=changed)
+        touched = np.flatnonzero((changed < NEVER) | (self.due_us < to_us))
+        if not len(touched):
+            return None
+        due = np.where(self.due_us[touched] < to_us, self.due_us[touched], NEVER)
+        begin = np.minimum(_first_touched(self, touched, changed[touched], to_us, around), due)
+        begin = np.maximum(begin, self.floor_us[touched])
+        active = begin < to_us
+        who = touched[active]
+        result = self._go_on(who, begin[active], to_us, around) if len(who) else None
+        if not isinstance(self.node, Held):
+            self.due_us[touched] = _next_due(self, touched, to_us)
+        return result
+
+    def _go_on(self, who: Keys, from_us: Keys, to_us: int, around: Surroundings) -> Changed | None:
+        grid, inputs = self._read(who, from_us, to_us, around.words)
+        context = Context(grid, inputs, int(from_us.min()), to_us, around.calendar)
+        steps = context.steps(self.node)
+        if isinstance(self.node, Held):
+            self.due_us[who] = _held_due(self.node, context, len(who), to_us)
+        slot, at_us = grid.asset(steps.keys), grid.at_us(steps.keys)
+        keep = (at_us >= from_us[slot]) & (at_us < to_us)
+        value = steps.value
+        if steps.words is not None:
+            self.track.is_text, value = True, around.words.kept(value, steps.words)
+        self.track.hold_us = steps.hold_us
+        counts = np.bincount(slot[keep], minlength=len(who))
+        rows = Rows(counts, at_us[keep], value[keep], steps.status[keep].astype(np.uint32))
+        return put_rows(self.track, who, from_us, rows)
+
+    def _read(
+        self, who: Keys, from_us: Keys, to_us: int, words: Words
+    ) -> tuple[Grid, dict[str, Series]]:
+        found = {name: self._rows(each, who, from_us) for name, each in self.sources.items()}
+        times = [each.at_us for each in found.values() if len(each.at_us)]
+        first_us = min([int(from_us.min()), *(int(each.min()) for each in times)])
+        base_us = first_us - self.back_us - 1
+        grid = Grid(len(who), base_us, 1 << int(to_us - base_us + self.back_us + 2).bit_length())
+        assert len(who) < (1 << 62) // grid.span_us, "assets and time fit into 63 bits"
+        inputs: dict[str, Series] = {
+            name: each if len(each.value) == 1 else each._replace(value=each.value[who])
+            for name, each in self.attributes.items()
+        }
+        for name, rows in found.items():
+            inputs[name] = _steps(self.sources[name], rows, grid, words)
+        return grid, inputs
+
+    def _rows(self, source: Source, who: Keys, from_us: Keys) -> Rows:
+        members = source.of(who)
+        end = source.track.end[members]
+        if isinstance(self.node, Ewma):
+            return self._with_own(source, who, from_us)
+        low = source.track.reach_back(members, from_us - self.back_us, usable=self.wants_usable)
+        return source.track.take(low, end)
+
+    def _with_own(self, source: Source, who: Keys, from_us: Keys) -> Rows:
+        """What a fading memory was, and the samples since."""
+        members = source.of(who)
+        low = source.track.locate(members, from_us)
+        rows = source.track.take(low, source.track.end[members])
+        at = self.track.reach_back(who, from_us, usable=True)
+        known = at < self.track.locate(who, from_us)
+        mine = self.track.take(at[known], at[known] + 1)
+        slots = np.r_[np.flatnonzero(known), rows.slot]
+        order = np.argsort(slots, kind="stable")
+        return Rows(
+            rows.counts + known,
+            np.r_[mine.at_us, rows.at_us][order],
+            np.r_[mine.value, rows.value][order],
+            np.r_[mine.status, rows.status][order],
+        )
+
+
+def _steps(source: Source, rows: Rows, grid: Grid, words: Words) -> Steps:
+    is_text = source.is_text or source.track.is_text
+    value, table = words.local(rows.value) if is_text else (rows.value, None)
+    keys = grid.keys(rows.slot, rows.at_us)
+    return Steps(keys, value, rows.status, table, source.track.hold_us)
+
+
+def put_rows(
+    track: Track, who: Keys, from_us: Keys, rows: Rows, received_us: Keys | None = None
+) -> Changed | None:
+    """Let a track have these rows from a time on; what that changed is noted in the track."""
+    place, end = track.locate(who, from_us), track.end[who]
+    changed = Changed(who[rows.slot], rows.at_us, rows.value, rows.status)
+    if (place < end).any():
+        changed = _difference(track, who, track.take(place, end), rows)
+        track.cut(who, place)
+    track.append(who, rows, received_us)
+    if not len(changed.asset):
+        return None
+    first = np.flatnonzero(np.r_[True, changed.asset[1:] != changed.asset[:-1]])
+    track.changed_us[changed.asset[first]] = changed.at_us[first]
+    return changed
+
+
+def _difference(track: Track, who: Keys, old: Rows, new: Rows) -> Changed:
+    slot = np.r_[old.slot, new.slot]
+    at_us = np.r_[old.at_us, new.at_us]
+    value = np.r_[old.value, new.value]
+    status = np.r_[old.status, new.status]
+    is_new = np.arange(len(slot)) >= len(old.at_us)
+    order = np.lexsort((is_new, at_us, slot))
+    slot, at_us, value, status = slot[order], at_us[order], value[order], status[order]
+    is_new = is_new[order]
+    pair = np.zeros(len(slot), np.bool_)  # the second of the same time
+    pair[1:] = (slot[1:] == slot[:-1]) & (at_us[1:] == at_us[:-1])
+    same = pair.copy()
+    bits = value.view(np.int64)
+    same[1:] &= (bits[1:] == bits[:-1]) & (status[1:] == status[:-1])
+    replaced = np.r_[pair[1:], False]
+    gone = ~is_new & ~replaced
+    value, status = np.where(gone, np.nan, value), np.where(gone, np.uint32(st.RETRACTED), status)
+    keep = (is_new & ~same) | gone
+    return Changed(who[slot[keep]], at_us[keep], value[keep], status[keep])
+
+
+def _first_touched(
+    stage: Stage, who: Keys, changed: Keys, to_us: int, around: Surroundings
+) -> Keys:
+    """The first time at which a change in the sources may matter."""
+    node = stage.node
+    if isinstance(node, Lag):
+        late = np.minimum(changed, NEVER - node.duration_us) + node.duration_us
+        return np.where(changed == NEVER, NEVER, late)
+    if isinstance(node, PerCalendar):
+        _know_windows(stage, node, to_us, changed, around)
+        at = np.searchsorted(stage.ends_us, changed, "right")
+        return np.append(stage.ends_us, NEVER)[at]
+    if isinstance(node, PerCycle):
+        return _first_cycle(stage, node, who, changed)
+    return changed
+
+
+def _first_cycle(stage: Stage, node: PerCycle, who: Keys, changed: Keys) -> Keys:
+    """A cycle's result changes with what begins and ends it, or with samples before its end."""
+    of = stage.sources[_name(node.of)].changed_us()[who]
+    place = np.minimum(stage.track.locate(who, changed), np.maximum(stage.track.end[who] - 1, 0))
+    some = stage.track.last_us(who) >= changed
+    at_us = np.append(stage.track.at_us, NEVER)[place]
+    return np.minimum(of, np.where(some, at_us, NEVER))
+
+
+def _name(node: Node) -> str:
+    assert isinstance(node, Input), "operands are named"
+    return node.name
+
+
+def _know_windows(
+    stage: Stage, node: PerCalendar, to_us: int, changed: Keys, around: Surroundings
+) -> None:
+    """Ends of windows from the earliest change to the first one to come."""
+    ends = stage.ends_us
+    first_us = min(int(changed.min()), to_us)
+    if len(ends) and ends[0] <= first_us and ends[-1] >= to_us:
+        return
+    assert around.calendar is not None, "the check asks for one"
+    begin_us = first_us - node.longest_us
+    known = around.calendar.windows(node.name, begin_us, to_us + 2 * node.longest_us)
+    # Without a window for so long: look again by then.
+    found = [begin_us, *(end for _, end in known)]
+    if found[-1] < to_us:
+        found.append(to_us + node.longest_us)
+    stage.ends_us = np.array(found, np.int64)
+
+
+def _next_due(stage: Stage, who: Keys, to_us: int) -> Keys:
+    """When each asset's result changes by itself, at ``to_us`` or later."""
+    node = stage.node
+    never = np.full(len(who), NEVER)
+    if isinstance(node, PerCalendar):
+        (at,) = np.searchsorted(stage.ends_us, [to_us], "left")
+        some = np.zeros(len(who), np.bool_)
+        for source in stage.sources.values():
+            some |= source.track.last_us(source.of(who)) > ALWAYS
+        return np.where(some, np.append(stage.ends_us, NEVER)[at], never)
+    if not isinstance(node, Lag | Hold):
+        return never
+    source = stage.sources[_name(node.operand)]
+    members, track = source.of(who), source.track
+    if isinstance(node, Lag):
+        place = track.locate(members, np.full(len(who), to_us - node.duration_us))
+        some = place < track.end[members]
+    else:
+        place = np.maximum(track.end[members] - 1, 0)
+        some = track.end[members] > track.begin[members]
+        some[some] = track.status[place[some]] < BAD_FROM
+    never[some] = track.at_us[place[some]] + node.duration_us
+    return np.where(never >= to_us, never, NEVER)
+
+
+def _held_due(node: Held, context: Context, slots: int, to_us: int) -> Keys:
+    x, grid = context.steps(node.condition), context.grid
+    due = np.full(slots, NEVER)
+    if not len(x.keys):
+        return due
+    slot, began = grid.asset(x.keys), grid.at_us(node.began(x, grid))
+    last = np.flatnonzero(np.r_[slot[1:] != slot[:-1], True])
+    ripe = began[last] + node.duration_us
+    waits = (x.value[last] == 1.0) & (ripe >= to_us)
+    due[slot[last[waits]]] = ripe[waits]
+    return due
+
+
+class _Builder:
+    """From the tree of nodes to stages, what is read before what reads it."""
+
+    def __init__(
+        self, assets: int, tags: Mapping[str, Source], attributes: Mapping[str, Constant]
+    ) -> None:
+        self.assets, self.tags, self.attributes = assets, tags, attributes
+        self.stages: list[Stage] = []
+        self._made: dict[int, str] = {}
+
+    def stage(self, node: Node) -> str:
+        """The name of the stage that a node becomes."""
+        name = self._made.get(id(node))
+        if name is None:
+            sources: dict[str, Source] = {}
+            attributes: dict[str, Constant] = {}
+            within = isinstance(node, _REMEMBERS)
+            rewritten = self._rewrite(node, sources, attributes, within)
+            name = self._made[id(node)] = f"#{len(self.stages)}"
+            floor, due = np.full(self.assets, ALWAYS), np.full(self.assets, NEVER)
+            track = Track(self.assets)
+            self.stages.append(Stage(rewritten, sources, attributes, track, floor, due))
+        return name
+
+    def _rewrite(
+        self, node: Any, sources: dict[str, Source], attributes: dict[str, Constant], within: bool
+    ) -> Any:
+        """The same node with operands that are read."""
+        changes = {}
+        for each in fields(node):
+            value = getattr(node, each.name)
+            if isinstance(value, Fold):
+                changes[each.name] = self._rewrite(value, sources, attributes, within)
+            elif isinstance(value, tuple) and value and hasattr(value[0], "evaluate"):
+                changes[each.name] = tuple(
+                    self._operand(part, sources, attributes, within) for part in value
+                )
+            elif hasattr(value, "evaluate"):
+                changes[each.name] = self._operand(value, sources, attributes, within)
+        return replace(node, **changes) if changes else node
+
+    def _operand(
+        self, node: Any, sources: dict[str, Source], attributes: dict[str, Constant], within: bool
+    ) -> Any:
+        if isinstance(node, Input):
+            if node.name in self.attributes:
+                attributes[node.name] = self.attributes[node.name]
+            else:
+                sources[node.name] = self.tags[node.name]
+            return node
+        if isinstance(node, Literal_):
+            return node
+        if isinstance(node, _REMEMBERS) or (within and not self._is_constant(node)):
+            name = self.stage(node)
+            sources[name] = Source(self.stages[int(name[1:])].track)
+            return Input(name)
+        return self._rewrite(node, sources, attributes, within)
+
+    def _is_constant(self, node: Any) -> bool:
+        if isinstance(node, Input):
+            return node.name in self.attributes
+        parts = [getattr(node, each.name) for each in fields(node)]
+        nodes = [p for part in parts for p in (part if isinstance(part, tuple) else (part,))]
+        return all(self._is_constant(p) for p in nodes if hasattr(p, "evaluate"))
+
+
+def stages_of(
+    node: Node, assets: int, tags: Mapping[str, Source], attributes: Mapping[str, Constant]
+) -> list[Stage]:
+    """The stages of a plan, each after those that it reads; the last gives the result."""
+    builder = _Builder(assets, tags, attributes)
+    if isinstance(node, Input):
+        builder.stages.append(_copy_of(node, builder))
+    else:
+        builder.stage(node)
+    return builder.stages
+
+
+def _copy_of(node: Input, builder: _Builder) -> Stage:
+    assets = builder.assets
+    source = {node.name: builder.tags[node.name]}
+    floor, due = np.full(assets, ALWAYS), np.full(assets, NEVER)
+    return Stage(node, source, {}, Track(assets), floor, due)

@@ -1,0 +1,264 @@
+"""Formulas as samples come: the same results as :func:`headrace.formula.evaluate.evaluate` has on all of
+them, whatever their order and however time is cut. Pure: no I/O, no clock.
+
+::
+
+    put ──► waiting ──advance──► tags ──► stages of each bound, in order ──► what is new, other or gone
+                                   ▲                                  │
+                                   └──────── outputs that are read ───┘
+
+What a plan looks back to is kept, and a while more (``lateness_us``): a late or corrected sample is put in
+its place, and what follows it is worked out again; only what differs comes out. A sample that is too late
+for that comes back as :class:`Behind`: the caller evaluates it on history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import polars as pl
+
+from headrace.formula.bound import Bound
+from headrace.formula.evaluate import SCHEMA
+from headrace.formula.plan import Calendar
+from headrace.formula.stages import Changed, Source, Stage, Surroundings, stages_of
+from headrace.formula.tags import Tags
+from headrace.formula.track import NEVER
+from headrace.model.calendar import PlantCalendar
+from headrace.model.time import US_PER_S
+
+LATENESS_US: Final = 900 * US_PER_S
+_FORGET_PARTS: Final = 8
+
+
+class Behind(NamedTuple):
+    """Results that a sample touched which came too late for the stream to know what is around it.
+
+    Attributes:
+        start_us, end_us: the results of this asset in ``[start, end)`` are to be evaluated on history.
+        needs: (tag_id, time from which its samples must be handed in with :meth:`Stream.fill`), so that
+            the stream's own results after ``end_us`` are right; empty when they are.
+    """
+
+    bound: Bound
+    asset: int
+    start_us: int
+    end_us: int
+    needs: tuple[tuple[int, int], ...] = ()
+
+
+class Advance(NamedTuple):
+    """What came out.
+
+    Attributes:
+        results: frames of :data:`headrace.formula.evaluate.SCHEMA`, sorted by asset and time; a row whose
+            status is RETRACTED took place before and is no more.
+        behind: what the caller must evaluate on history.
+    """
+
+    results: list[tuple[Bound, pl.DataFrame]]
+    behind: list[Behind]
+
+
+class Need(NamedTuple):
+    """What of a tag must be put before a stream can start: its samples from ``back_us`` before its last one
+    at or before ``from_us``, and the one before those; see :func:`headrace.formula.evaluate.evaluate`."""
+
+    from_us: int
+    back_us: int
+
+
+class _Runner:
+    """One bound with its stages."""
+
+    def __init__(self, bound: Bound, tags: Tags, *, feeds: bool) -> None:
+        self.bound = bound
+        self._assets = np.arange(len(bound.assets))
+        sources = {}
+        for name in bound.plan.inputs:
+            if name not in bound.attributes:
+                members = tags.members(bound.inputs[name])
+                sources[name] = Source(tags.track, members, name in bound.plan.texts)
+        self.inputs = sources
+        self.stages = stages_of(bound.plan.root, len(bound.assets), sources, bound.attributes)
+        self.feeds = tags.find(bound.outputs) if feeds else np.full(len(bound.assets), -1)
+        tags.own(self.feeds[self.feeds >= 0], bound.start_us)
+
+    @property
+    def root(self) -> Stage:
+        return self.stages[-1]
+
+    def advance(self, to_us: int, around: Surroundings, tags: Tags) -> Changed | None:
+        changed = None
+        for stage in self.stages:
+            stage.track.changed_us.fill(NEVER)
+            changed = stage.advance(to_us, around)
+        if changed is not None and (self.feeds >= 0).any():
+            self._feed(tags)
+        return changed
+
+    def _feed(self, tags: Tags) -> None:
+        """Hand on what changed to those that read this formula's tag."""
+        track = self.root.track
+        who = np.flatnonzero((track.changed_us < NEVER) & (self.feeds >= 0))
+        from_us = np.maximum(track.changed_us[who], self.bound.start_us)
+        place = track.locate(who, from_us)
+        rows = track.take(place, track.end[who])
+        tags.replace(self.feeds[who], from_us, rows)
+
+    def behind(self, tags: Tags) -> list[Behind]:
+        """What was touched before the time from which the results are known here."""
+        first = np.full(len(self.bound.assets), NEVER)
+        for source in self.inputs.values():
+            np.minimum(first, source.changed_us(), out=first)
+            np.minimum(first, tags.late_us[source.of(self._assets)], out=first)
+        first = np.maximum(first, self.bound.start_us)
+        floor = self.root.floor_us
+        who = np.flatnonzero(first < floor)
+        fed = who[self.feeds[who] >= 0]
+        tags.late_us[self.feeds[fed]] = np.minimum(tags.late_us[self.feeds[fed]], first[fed])
+        return [Behind(self.bound, int(at), int(first[at]), int(floor[at])) for at in who]
+
+    def forget(self, floor_us: int, tags: Tags) -> None:
+        """Let go of what no result from a time on needs; what is needed of tags is noted in them."""
+        needed = {id(stage.track): np.full(len(self._assets), NEVER) for stage in self.stages}
+        root_us = np.full(len(self._assets), floor_us)
+        fed = self.feeds >= 0
+        root_us[fed] = np.minimum(floor_us, tags.wanted_us[self.feeds[fed]])
+        needed[id(self.root.track)] = root_us
+        for stage in reversed(self.stages):
+            stage.forget(needed[id(stage.track)])
+            wanted = stage.floor_us - stage.back_us
+            for source in stage.sources.values():
+                if source.members is None:
+                    np.minimum(needed[id(source.track)], wanted, out=needed[id(source.track)])
+                else:
+                    np.minimum.at(tags.wanted_us, source.members, wanted)
+
+
+class Stream:
+    """Formulas on assets, evaluated as their samples come.
+
+    Args:
+        bounds: in order of evaluation: what reads another's output comes after it.
+        calendar: of the site; without one, windows of a length lie on UTC.
+        lateness_us: how old a sample may be, at ``advance``, and still be repaired here.
+        start_us: where another stream stopped. First put what :meth:`needs` asks for at this time and
+            ``advance(start_us)``, which gives nothing; then go on. None: a beginning without a past.
+
+    Example:
+        >>> Stream(()).advance(0)
+        Advance(results=[], behind=[])
+    """
+
+    def __init__(
+        self,
+        bounds: Sequence[Bound],
+        calendar: Calendar | None = None,
+        *,
+        lateness_us: int = LATENESS_US,
+        start_us: int | None = None,
+    ) -> None:
+        self._lateness_us = lateness_us
+        self._tags = Tags(bounds, lateness_us)
+        self._around = Surroundings(self._tags.words, calendar or PlantCalendar())
+        feeders = _feeders(bounds)
+        self._runners = [
+            _Runner(bound, self._tags, feeds=at in feeders) for at, bound in enumerate(bounds)
+        ]
+        self._start_us = start_us
+        self._to_us: int | None = None
+        self._forgot_us: int | None = None
+
+    def put(self, batch: pl.DataFrame) -> None:
+        """Samples of any tags in any order; of the same tag and source time the later received wins, then
+        the later put. They count from the next advance on.
+
+        Args:
+            batch: of :data:`headrace.model.sample.SCHEMA`.
+        """
+        self._tags.put(batch)
+
+    def advance(self, to_us: int) -> Advance:
+        """Results of the time up to ``to_us``, and of what late samples touched.
+
+        Args:
+            to_us: inputs are known up to here, exclusive; not before that of the last advance.
+        """
+        assert self._to_us is None or to_us >= self._to_us, "time goes on"
+        if self._start_us is not None and (self._to_us is None or self._to_us < self._start_us):
+            self._run(min(to_us, self._start_us))
+            if to_us <= self._start_us:
+                return Advance([], [])
+        return self._run(to_us)
+
+    def _run(self, to_us: int) -> Advance:
+        first = self._to_us is None
+        self._tags.take(to_us)
+        results, behind = [], []
+        for runner in self._runners:
+            if not first:
+                behind += runner.behind(self._tags)
+            changed = runner.advance(to_us, self._around, self._tags)
+            if changed is not None and len(frame := self._frame(runner, changed)):
+                results.append((runner.bound, frame))
+        self._to_us = to_us
+        self._forget(to_us - self._lateness_us)
+        return Advance(results, behind)
+
+    def _frame(self, runner: _Runner, changed: Changed) -> pl.DataFrame:
+        keep = changed.at_us >= runner.bound.start_us
+        asset, at_us = changed.asset[keep], changed.at_us[keep]
+        value, status = changed.value[keep], changed.status[keep]
+        text = pl.Series("text", [None], pl.String).new_from_index(0, len(asset))
+        number = pl.Series("value", value).fill_nan(None)
+        if runner.bound.plan.kind == "text":
+            text = self._around.words.texts(value)
+            number = pl.Series("value", [None], pl.Float64).new_from_index(0, len(asset))
+        columns = {"asset": asset, "at_us": at_us, "value": number, "text": text, "status": status}
+        return pl.DataFrame(columns, schema=SCHEMA)
+
+    def _forget(self, floor_us: int) -> None:
+        """Now and then, so that it costs little."""
+        step_us = max(self._lateness_us // _FORGET_PARTS, 1)
+        if self._forgot_us is not None and floor_us < self._forgot_us + step_us:
+            return
+        self._forgot_us = floor_us
+        self._tags.wanted_us.fill(NEVER)
+        for runner in reversed(self._runners):
+            runner.forget(floor_us, self._tags)
+        self._tags.forget()
+
+    def needs(self, at_us: int) -> dict[int, Need]:
+        """What must be put so that a stream that starts at a time goes on as one that was there.
+
+        Returns:
+            tag_id -> what is needed of it; of formulas' own tags what is from before their version.
+        """
+        found: dict[int, Need] = {}
+        back = np.zeros(len(self._tags.ids), np.int64)
+        for runner in reversed(self._runners):
+            fed = runner.feeds >= 0
+            extra = np.zeros(len(fed), np.int64)
+            extra[fed] = back[runner.feeds[fed]]
+            for source in runner.inputs.values():
+                assert source.members is not None, "of tags"
+                np.maximum.at(back, source.members, extra + runner.bound.plan.back_us)
+        for place, tag_id in enumerate(self._tags.ids.tolist()):
+            back_us = int(back[place])
+            from_us = at_us - self._lateness_us - back_us
+            if from_us < self._tags.owned_us[place]:
+                found[tag_id] = Need(from_us, back_us)
+        return found
+
+
+def _feeders(bounds: Sequence[Bound]) -> set[int]:
+    """Places of the bounds that write their tags for others to read: live ones before shadows."""
+    chosen: dict[bytes, int] = {}
+    for at, bound in enumerate(bounds):
+        tags = bound.outputs.tobytes()
+        if bound.role == "formula" and (tags not in chosen or bound.state == "live"):
+            chosen[tags] = at
+    return set(chosen.values())
