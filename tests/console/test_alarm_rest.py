@@ -111,10 +111,10 @@ def test_each_role_may_what_the_policy_says(
 @pytest.mark.parametrize(
     ("verb", "body", "code"),
     [
-        ("acknowledge", {"alarms": []}, "CONS-1301"),
-        ("comment", {"alarms": [FLOW], "comment": "  "}, "CONS-1302"),
-        ("shelve", {"alarms": [FLOW], "comment": "why"}, "CONS-1303"),
-        ("shelve", {"alarms": [FLOW], "comment": "why", "for": "30d"}, "CONS-1303"),
+        ("acknowledge", {"alarms": []}, "ALARM-1011"),
+        ("comment", {"alarms": [FLOW], "comment": "  "}, "ALARM-1012"),
+        ("shelve", {"alarms": [FLOW], "comment": "why"}, "ALARM-1014"),
+        ("shelve", {"alarms": [FLOW], "comment": "why", "for": "30d"}, "ALARM-1014"),
         ("shelve", {"alarms": [FLOW], "comment": "why", "for": "soon"}, "CONS-1004"),
         ("snooze", {"alarms": [FLOW]}, "CONS-1306"),
         ("acknowledge", {"alarm": FLOW}, "CONS-1003"),
