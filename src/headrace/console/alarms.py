@@ -32,7 +32,7 @@ from headrace.model.alarm import (
     CommandAnswer,
     Verb,
 )
-from headrace.model.errors import Corrupt, HeadraceError
+from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.knowledge import AppsConfig
 from headrace.model.time import Clock
 from headrace.security.audit import AuditChain
@@ -79,6 +79,7 @@ class AlarmBoard:
 
     Attributes:
         states: all alarms. version: counts up when they changed.
+        badge: how many wait to be acknowledged, and the highest priority of them.
         problem: why the store cannot be read, else "".
         recent: how many came up in the last 10 minutes; flood_since_us: 0 when there is no flood
             (ISA-18.2: more than 10 in 10 minutes, until fewer than 5).
@@ -102,15 +103,11 @@ class AlarmBoard:
         self._refreshing = asyncio.Lock()
         self._watchers: set[asyncio.Event] = set()
         self.states: tuple[AlarmState, ...] = ()
+        self.badge: tuple[int, str] = (0, "")
         self.version = 0
         self.problem = ""
         self.recent = 0
         self.flood_since_us = 0
-
-    @property
-    def badge(self) -> tuple[int, str]:
-        """How many alarms wait to be acknowledged, and their highest priority."""
-        return badge(self.states)
 
     @property
     def defined(self) -> bool:
@@ -126,7 +123,10 @@ class AlarmBoard:
         return next((one for one in self.states if one.alarm == path), None)
 
     async def _read_config(self) -> None:
-        body = await self._config()
+        try:
+            body = await self._config()
+        except Transient:
+            return  # the texts known last stay while the broker is away; states do not come from it
         if body == self._config_body:
             return
         self._config_body = body
@@ -171,7 +171,7 @@ class AlarmBoard:
             states = tuple(await asyncio.to_thread(self._store.states))
             self._revision = revision
             if states != self.states:
-                self.states = states
+                self.states, self.badge = states, badge(states)
                 self._changed()
         now_us = self._clock.now_us()
         lately = JournalFilter(start_us=now_us - PERIOD_US, events=("alarm",), limit=JOURNAL_MAX)

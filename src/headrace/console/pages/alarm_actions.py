@@ -13,6 +13,7 @@ from headrace.console.alarms import RIGHTS, Act
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_done, show_error
 from headrace.console.texts import Texts
+from headrace.console.widgets.markup import join
 from headrace.console.widgets.spans import moment
 from headrace.model.alarm import SUPPRESSED, AlarmState, Outcome, Verb
 from headrace.model.errors import HeadraceError
@@ -124,7 +125,7 @@ class Actions:
             show_done(said)
             return
         self._undo = back
-        self.said.set_content(said)
+        self.said.set_content(join(said))
         self.bar.classes(remove="hr-hide")
         self.timer.deactivate()
         self.timer.activate()
