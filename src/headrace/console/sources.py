@@ -39,6 +39,7 @@ from headrace.model.historians import together
 from headrace.model.time import US_PER_S, Clock
 from headrace.model.why_facts import WhyTag
 from headrace.site.keeper import ERRORS_KEY
+from headrace.site.knowledge import FormulaVersion
 from headrace.site.model import Problem
 
 EVENTS_KEPT: Final = 2_000
@@ -62,6 +63,10 @@ class SiteSource(Protocol):
 
     def find_tag(self, name: str) -> WhyTag:
         """One tag, in use or not."""
+        ...
+
+    def formula_versions(self, asset_type: str, name: str) -> list[FormulaVersion]:
+        """Versions of a formula, oldest first."""
         ...
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
@@ -241,6 +246,10 @@ class Sources:
         """
         return await asyncio.to_thread(self._site_source.find_tag, name)
 
+    async def formula_versions(self, asset_type: str, name: str) -> list[FormulaVersion]:
+        """Every text that a formula of the site had, oldest first."""
+        return await asyncio.to_thread(self._site_source.formula_versions, asset_type, name)
+
     async def refresh_site(self) -> None:
         """Take over the site's tags when they changed."""
         mark = await asyncio.to_thread(self._site_source.fingerprint)
@@ -285,7 +294,11 @@ class Sources:
         return await self.request(self.subjects.apps_call(verb), message)
 
     async def _apps_config(self) -> bytes | None:
-        """What the apps role is to run; the last known stays while the broker is away."""
+        """What the apps role is to run."""
+        if not self.bus.client.is_connected:
+            raise Transient(
+                "BUS-1033", "the broker is away; what the apps role runs is not known now"
+            )
         return await read_desired(self.bus, APPS_KEY)
 
     async def _take_batch(self, message: Any) -> None:
