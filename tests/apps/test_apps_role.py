@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 import polars as pl
 import pytest
 
 from apps_rig import SECOND_US, SUBJECTS, Rig, apps, config, edited, rig_on
+from headrace.apps import session
 from headrace.apps.changes import recent_changes
 from headrace.apps.past import Past
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
 from headrace.bus.recent import recent_events
-from headrace.formula import stream
 from headrace.formula.bound import Bound
+from headrace.formula.stream import Advance, Stream
 from headrace.model.apps import FormulaChange
 from headrace.model.calendar import PlantCalendar, Shift
 from headrace.model.folder import DataFolder
@@ -143,13 +144,17 @@ async def test_a_formula_that_fails_stops_alone_and_says_so(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = config(*FORMULAS)
-    evaluate = stream.Stream.advance
     broken = {"on": False}
 
-    def advance(self: stream.Stream, to_us: int) -> stream.Advance:
-        if broken["on"] and any(bound.key == "pump.busy" for bound in self.bounds):
-            raise LookupError("a word that is not there")
-        return evaluate(self, to_us)
+    class Fragile(Stream):
+        def __init__(self, bounds: Sequence[Bound], *rest: object, **named: object) -> None:
+            super().__init__(bounds, *rest, **named)
+            self.keys = {bound.key for bound in bounds}
+
+        def advance(self, to_us: int) -> Advance:
+            if broken["on"] and "pump.busy" in self.keys:
+                raise LookupError("a word that is not there")
+            return super().advance(to_us)
 
     def changes(self: Past, bound: Bound, *rest: object) -> pl.DataFrame:
         if broken["on"] and bound.key == "pump.busy":
@@ -157,7 +162,7 @@ async def test_a_formula_that_fails_stops_alone_and_says_so(
         return work_out(self, bound, *rest)
 
     work_out = Past.changes
-    monkeypatch.setattr(stream.Stream, "advance", advance)
+    monkeypatch.setattr(session, "Stream", Fragile)
     monkeypatch.setattr(Past, "changes", changes)
     await rig.put(made)
     async with apps(rig):

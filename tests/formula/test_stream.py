@@ -39,6 +39,8 @@ FORMULAS = (
     ("derivative(x)",),
     ("lag(x, 5 s) - x",),
     ("hold(x, 3 s) * 2",),
+    ("no data from x for 5 s",),
+    ("band_energy(x, 0.1 Hz, 0.4 Hz, 10 s)",),
     ("ewma(x, 2 s)",),
     ("mean(x) per 5 s",),
     ("integral(y) per minute",),
@@ -82,7 +84,10 @@ def clock_us(samples: Samples, upto: int) -> int:
 
 
 seeds = st.integers(0, 2**31)
-cuts = st.lists(st.floats(0.0, 1.0), max_size=8)
+cuts = st.one_of(
+    st.lists(st.floats(0.0, 1.0), max_size=8),
+    st.integers(9, 60).map(lambda n: [part / n for part in range(n)]),
+)
 chosen = st.sampled_from(FORMULAS)
 
 

@@ -60,6 +60,7 @@ PIECE_MAX_US: Final = 86_400 * US_PER_S
 PIECE_S: Final = 0.3
 NEEDS_TAGS: Final = 500
 END_US: Final = 2**62
+ROWS_MAX: Final = 5_000_000
 ARRIVED_MAX: Final = 10_000
 FORMULA_ERRORS: Final = (
     HeadraceError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError,

@@ -213,7 +213,7 @@ class Stream:
         asset, at_us = changed.asset[keep], changed.at_us[keep]
         value, status = changed.value[keep], changed.status[keep]
         text = pl.Series("text", [None], pl.String).new_from_index(0, len(asset))
-        number = pl.Series("value", value).fill_nan(None)
+        number = pl.Series("value", value, nan_to_null=True)
         if runner.bound.plan.kind == "text":
             text = self._around.words.texts(value)
             number = pl.Series("value", [None], pl.Float64).new_from_index(0, len(asset))

@@ -112,7 +112,7 @@ class Tags:
         if len(read) < len(place):
             batch, place = batch[read], place[read]
         at_us = microseconds(batch["source_timestamp"])
-        value = batch["value"].fill_null(np.nan).to_numpy()
+        value = batch["value"].to_numpy()  # NaN for null
         is_text = self._is_text[place]
         if is_text.any():
             value = np.where(is_text, self.words.codes(batch["text"]), value)
