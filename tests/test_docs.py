@@ -17,7 +17,7 @@ from headrace.site.sections import SECTIONS
 from headrace.site.tag_table import HEADERS
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = re.compile(r"\b(?:MODEL|FORM|BUS|EDGE|HIST|SITE|ALARM|SEC|CONS|CLI|SIM)-\d{4}\b")
+CODE = re.compile(r"\b(?:MODEL|FORM|BUS|EDGE|HIST|SITE|ALARM|APPS|SEC|CONS|CLI|SIM)-\d{4}\b")
 
 
 @pytest.fixture(scope="module")

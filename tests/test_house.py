@@ -30,11 +30,12 @@ ROOMS: dict[str, set[str]] = {
     "historian": {"model", "security", "formula", "bus"},
     "site": {"model", "security", "formula", "bus", "edge", "historian"},
     "alarms": {"model", "security", "formula", "bus", "edge", "historian", "site"},
+    "apps": set(_LEFT),
     "sim": set(_LEFT),
     "testing": {*_LEFT, "sim"},
     "client": {"model"},
-    "console": {*_LEFT, "client"},
-    "cli": {*_LEFT, "sim", "testing", "client", "console"},
+    "console": {*_LEFT, "client", "apps"},
+    "cli": {*_LEFT, "apps", "sim", "testing", "client", "console"},
 }
 
 # Where a driver may be imported. Paths are relative to src/headrace.
@@ -57,7 +58,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "rich": ("cli/",),
     "tomlkit": ("site/",),
     "fastexcel": ("site/",),
-    "xlsxwriter": ("site/",),
+    "xlsxwriter": ("site/", "alarms/"),
 }
 
 # Rooms whose modules may be imported inside functions: the command line starts fast that way, and

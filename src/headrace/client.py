@@ -16,7 +16,8 @@ Make a token on the profile page of the console, or with ``headrace user token``
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final
 from urllib.parse import quote
@@ -30,6 +31,9 @@ from headrace.model.ledger import EXPLAINED_SCHEMA
 
 TIMEOUT_S: Final = 60.0
 PAGE: Final = 1_000
+_OUTCOMES: Final[dict[str, Any]] = dict.fromkeys(
+    ("alarm", "state", "transition", "code", "what", "remedy"), pl.String()
+)
 _LIVE: Final[dict[str, Any]] = {
     "tag_id": pl.Int64(),
     "path": pl.String(),
@@ -191,6 +195,130 @@ class Site:
         answer: dict[str, Any] = self._get("why", tag=tag).json()
         return answer
 
+    def alarms(
+        self,
+        view: str = "active",
+        *,
+        priority: str | Iterable[str] = "",
+        state: str = "",
+        below: str = "",
+        search: str = "",
+        assignee: str = "",
+        sort: str = "priority",
+        limit: int = 10_000,
+    ) -> pl.DataFrame:
+        """Alarms, one row each: what stands in the operator's list, or in another view.
+
+        Args:
+            view: ``active``, ``shelved``, ``suppressed``, ``out_of_service`` or ``all``.
+            priority: ``urgent``, ``high``, ``medium``, ``low``; none is all.
+            state: a word of ISA-18.2, or ``waits`` for what has to be acknowledged.
+            below: equipment path. search: words that all occur.
+            sort: ``priority``, ``newest``, ``state`` or ``asset``.
+        """
+        answer = self._get(
+            "alarms",
+            view=view,
+            priority=_names(priority),
+            state=state,
+            below=below,
+            search=search,
+            assignee=assignee,
+            sort=sort,
+            limit=limit,
+            format="arrow",
+        )
+        return pl.read_ipc_stream(io.BytesIO(answer.content))
+
+    def alarm(self, alarm: str) -> dict[str, Any]:
+        """One alarm by its path: ``state``, ``definition`` with cause and action, ``limit``,
+        ``tag_ids``, its newest transitions in ``journal``.
+
+        Raises:
+            Refused: CONS-1305 when there is no such alarm.
+        """
+        found: dict[str, Any] = self._get("alarms/one", alarm=alarm).json()
+        return found
+
+    def alarm_journal(
+        self,
+        start: str = "-1d",
+        end: str = "now",
+        *,
+        alarm: str = "",
+        below: str = "",
+        events: str | Iterable[str] = "",
+        actor: str = "",
+        search: str = "",
+        limit: int = 10_000,
+    ) -> pl.DataFrame:
+        """Transitions by source time in [start, end), the newest first; see :meth:`alarms`.
+
+        Args:
+            events: such as ``alarm``, ``acknowledge``, ``shelve``; none is all.
+        """
+        answer = self._get(
+            "alarms/journal",
+            start=start,
+            end=end,
+            alarm=alarm,
+            below=below,
+            events=_names(events),
+            actor=actor,
+            search=search,
+            limit=limit,
+            format="arrow",
+        )
+        return pl.read_ipc_stream(io.BytesIO(answer.content))
+
+    def act_on_alarms(
+        self,
+        verb: str,
+        alarms: str | Iterable[str],
+        *,
+        comment: str = "",
+        shelve_for: str = "",
+        assignee: str = "",
+        command_id: str = "",
+    ) -> pl.DataFrame:
+        """Do something with alarms; one row for each of them, ``code`` is empty where it was done.
+
+        Args:
+            verb: ``acknowledge``, ``reset``, ``shelve``, ``unshelve``, ``comment``, ``assign``,
+                ``out-of-service`` or ``return``.
+            alarms: paths.
+            comment: needed by ``shelve``, ``out-of-service`` and ``comment``.
+            shelve_for: how long, such as ``8h``. assignee: "" takes it away.
+            command_id: of your own; sent again it does nothing and gives the same answer.
+
+        Raises:
+            Refused: SEC-1004 when your role may not.
+            Transient: BUS-1024 when the apps role does not run.
+        """
+        body = {
+            "alarms": [alarms] if isinstance(alarms, str) else list(alarms),
+            "comment": comment,
+            "for": shelve_for,
+            "assignee": assignee,
+            "id": command_id,
+        }
+        request = self._http.build_request("POST", f"/api/v1/alarms/{quote(verb)}", json=body)
+        return pl.DataFrame(self._send(request).json()["outcomes"], schema=_OUTCOMES)
+
+    async def alarm_transitions(self, after: int = -1) -> AsyncIterator[pl.DataFrame]:
+        """Transitions as they come, until you stop; ``number`` of the last is where to go on.
+
+        Args:
+            after: a number of the journal to begin after; -1 begins with what comes next.
+
+        Raises:
+            HeadraceError: what the server refuses.
+            Transient: CONS-1020 when the connection ends.
+        """
+        async with aclosing(self._messages(f"alarms/stream?after={after}")) as messages:
+            async for message in messages:
+                yield pl.DataFrame(message["transitions"], infer_schema_length=None)
+
     def write(self, tag: str, value: float | str) -> float | str:
         """Write a value to a device; gives what was read back."""
         answer = self._send(
@@ -206,21 +334,26 @@ class Site:
             HeadraceError: what the server refuses.
             Transient: CONS-1020 when the connection ends.
         """
+        followed: list[dict[str, str]] = []
+        async with aclosing(self._messages(f"live?tags={quote(_names(tags))}")) as messages:
+            async for message in messages:
+                if "tags" in message:
+                    followed = message["tags"]
+                else:
+                    yield _live_frame(message, followed)
+
+    async def _messages(self, route: str) -> AsyncGenerator[dict[str, Any], None]:
         from websockets.asyncio.client import connect as connect_socket
         from websockets.exceptions import WebSocketException
 
-        address = self.url.replace("http", "ws", 1)
-        url = f"{address}/api/v1/live?tags={quote(_names(tags))}"
+        url = f"{self.url.replace('http', 'ws', 1)}/api/v1/{route}"
         headers = {"Authorization": f"Bearer {self._token}"}
         try:
             async with connect_socket(url, additional_headers=headers) as socket:
-                first = msgspec.json.decode(await socket.recv())
-                _raise_error(first)
-                followed = first["tags"]
                 async for text in socket:
                     message = msgspec.json.decode(text)
                     _raise_error(message)
-                    yield _live_frame(message, followed)
+                    yield message
         except (WebSocketException, OSError) as error:
             raise Transient(
                 "CONS-1020", f"the live connection to {self.url} ended", "Connect again."

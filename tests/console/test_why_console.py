@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from site_fixture import RunningSite
 
+from headrace.alarms.store import AlarmStore
 from headrace.bus import subjects as bus_subjects
 from headrace.bus.broker import BrokerAddress, prepare_address, start_broker, stop_broker
 from headrace.bus.client import Bus, ensure_streams, open_bus
@@ -124,6 +125,7 @@ async def sources(folder: DataFolder, monkeypatch: pytest.MonkeyPatch) -> AsyncI
             await Calls(agent, CLOCK, "local").serve(bus, SUBJECTS)
             health = asyncio.create_task(agent.publish_health())
             await agent.apply(EDGE)
+            alarm_store = AlarmStore(folder)
             async with open_reader(folder, own, catch_up=False) as reader:
                 made = Sources(
                     folder,
@@ -131,6 +133,7 @@ async def sources(folder: DataFolder, monkeypatch: pytest.MonkeyPatch) -> AsyncI
                     SUBJECTS,
                     site_source=OneTag(),
                     history=History(reader),
+                    alarm_store=alarm_store,
                     clock=CLOCK,
                 )
                 await answer_calls(made)
@@ -140,6 +143,7 @@ async def sources(folder: DataFolder, monkeypatch: pytest.MonkeyPatch) -> AsyncI
                 await asyncio.gather(following, history)
             await end_tasks(health)
             await agent.stop()
+            alarm_store.close()
     finally:
         stop_broker(process)
 

@@ -13,10 +13,13 @@ from headrace.model import ledger_causes
 from headrace.model.errors import Corrupt
 from headrace.model.ledger import (
     COUNTS,
+    DERIVED_GROUP,
     DROPPED,
     FOREIGN,
+    KEY_SCHEMA,
     MINUTE_US,
     MISSED,
+    RECOMPUTED_GROUP,
     CellKey,
     EdgeCounts,
     Run,
@@ -30,6 +33,7 @@ from headrace.model.ledger import (
     waiting_in_log,
     writer_frame,
 )
+from headrace.model.ledger_view import summed, total, ways
 
 KEY = CellKey("local", "plc_1", "1000ms", 3 * MINUTE_US, 7)
 few = some.integers(0, 30)
@@ -73,7 +77,7 @@ def follow(frames: list[int], *, seen: list[bool] | None = None) -> dict[CellKey
 
 def closes(row: dict[str, int]) -> bool:
     gone = [*MISSED, "filtered", "buffered", *DROPPED, "dropped_edge_killed", "in_log"]
-    gone += ["stored", "duplicate", "rejected", "lost", "skipped"]
+    gone += ["stored", "duplicate", "rejected", "lost", "edge_log_full", "skipped"]
     return row["expected"] + row["marked"] == sum(row[name] for name in gone)
 
 
@@ -91,6 +95,42 @@ def test_what_the_log_lost_is_known_to_the_sample(
     row = only(explain(edge_frame({KEY: edge}), writer_frame(follow(frames, seen=seen))))
     assert row["lost"] == sum(rows for rows, sees in zip(frames, seen, strict=True) if not sees)
     assert row["unexplained"] == 0 and closes(row)
+
+
+@given(lives(), some.data())
+def test_what_an_edge_removed_is_named_as_far_as_it_is_missed(
+    life: tuple[EdgeCounts, list[int]], data: some.DataObject
+) -> None:
+    """Removed frames may have reached the hub after all, and others may be lost besides."""
+    edge, frames = life
+    edge.read -= edge.dropped_in_doubt
+    edge.expected -= edge.dropped_in_doubt
+    edge.dropped_in_doubt = 0
+    if edge.read < 0:
+        return
+    seen = [data.draw(some.booleans()) for _ in frames]
+    gone = [data.draw(some.booleans()) for _ in frames]
+    rows = sum(count for count, left in zip(frames, gone, strict=True) if left)
+    missed = sum(count for count, sees in zip(frames, seen, strict=True) if not sees)
+    counts = writer_frame(follow(frames, seen=seen))
+    if data.draw(some.booleans(), "the log was purged to its end"):
+        first = next((i for i in reversed(range(len(frames))) if seen[i]), -1) + 1
+        counts = writer_frame(unclosed(frames[:first], seen[:first]))
+    removed = pl.DataFrame([(*KEY, rows)], schema={**KEY_SCHEMA, "removed": pl.Int64}, orient="row")
+    row = only(explain(edge_frame({KEY: edge}), counts, removed=removed))
+    assert row["edge_log_full"] == min(rows, missed)
+    assert row["lost"] + row["edge_log_full"] + row["unexplained"] == missed
+
+
+def unclosed(frames: list[int], seen: list[bool]) -> dict[CellKey, WriterCounts]:
+    """The historian's side after those frames, with nothing after them."""
+    cells: dict[CellKey, WriterCounts] = {}
+    before = 0
+    for rows, sees in zip(frames, seen, strict=True):
+        if sees:
+            tally(cells, [Taken(KEY, before, rows, stored=rows)])
+        before += rows
+    return cells
 
 
 @given(lives(), some.sampled_from([*MISSED, "expected", "read", "published", "filtered"]), few)
@@ -220,12 +260,27 @@ def test_a_header_that_is_none_says_which(text: str) -> None:
 
 
 def test_every_way_out_has_a_name_and_both_languages() -> None:
-    ways = {*MISSED, *DROPPED, "dropped_edge_killed", "filtered", "buffered", "in_log", "lost"}
-    ways |= {"skipped", "duplicate", "rejected"}
-    assert {cause.name for cause in ledger_causes.CAUSES} == ways <= set(COUNTS)
+    out = {*MISSED, *DROPPED, "dropped_edge_killed", "filtered", "buffered", "in_log", "lost"}
+    out |= {"skipped", "duplicate", "rejected", "edge_log_full"}
+    assert {cause.name for cause in ledger_causes.CAUSES} == {*out, RECOMPUTED_GROUP}
+    assert out <= set(COUNTS)
     for cause in ledger_causes.BY_NAME.values():
         assert all(cause.title) and all(cause.text), cause.name
         assert bool(cause.remedy[0]) == bool(cause.remedy[1]) == (cause.weight == "loss"), cause
+
+
+def test_results_that_replace_earlier_ones_are_not_called_copies() -> None:
+    key = CellKey("apps", "pump", RECOMPUTED_GROUP, 0, 5)
+    other = key._replace(group=DERIVED_GROUP)
+    counts = EdgeCounts(expected=5, read=5, published=5, final=True)
+    edge = edge_frame({key: counts, other: counts})
+    writer = writer_frame(
+        {key: WriterCounts(stored=1, duplicate=4), other: WriterCounts(stored=3, duplicate=2)}
+    )
+    rows = summed(explain(edge, writer))
+    told = [{way.cause.name: way.samples for way in ways(row)} for row in rows.to_dicts()]
+    assert told == [{"duplicate": 2}, {"recomputed": 4}]
+    assert {w.cause.name: w.samples for w in ways(total(rows))} == {"duplicate": 2, "recomputed": 4}
 
 
 def test_the_page_of_the_ledger_names_every_way() -> None:

@@ -9,14 +9,16 @@
     v1.<enterprise>.<site>.health.edge.<edge>            EdgeState, each second (not stored)
     v1.<enterprise>.<site>.health.hub                    HubState, each second (not stored)
     v1.<enterprise>.<site>.health.historian              HistorianState, each second (not stored)
+    v1.<enterprise>.<site>.health.apps                   AppsState, each second (not stored)
     v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, why)
     v1.<enterprise>.<site>.call.historian.<verb>         requests to the historian
     v1.<enterprise>.<site>.call.console.<verb>           requests to the consoles
+    v1.<enterprise>.<site>.call.apps.<verb>              requests to the apps role
     v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
     source.<domain>.>                                    what the hub takes from an edge's own log
     live.v1.<enterprise>.<site>.batch.>                  what SAMPLES has stored, on a hub (not stored)
 
-Desired state lives in the key-value bucket ``desired`` under ``edge.<edge>`` and ``historian``; the
+Desired state lives in the key-value bucket ``desired`` under ``edge.<edge>``, ``historian`` and ``apps``; the
 bucket ``ledger`` has each edge's newest LedgerPage, of the minutes that are not closed.
 """
 
@@ -34,6 +36,9 @@ DESIRED_BUCKET: Final = "desired"
 EDGE_BUCKET: Final = "edge"
 LIVE_PREFIX: Final = "live."
 LEDGER_BUCKET: Final = "ledger"
+APPS_BUCKET: Final = "apps"
+APPS_EDGE: Final = "apps"
+"""Derived samples are published in this edge's name, the asset type as connection."""
 ALL_BATCHES: Final = "v1.*.*.batch.>"
 LIVE_BATCHES: Final = "live.v1.{{wildcard(1)}}.{{wildcard(2)}}.batch.>"
 ALL_EVENTS: Final = "v1.*.*.event.>"
@@ -85,6 +90,9 @@ class Subjects:
     def historian_health(self) -> str:
         return f"{self._prefix}.health.historian"
 
+    def apps_health(self) -> str:
+        return f"{self._prefix}.health.apps"
+
     def every_edge_call(self, edge: str) -> str:
         return f"{self._prefix}.call.edge.{check_name(edge, 'edge')}.*"
 
@@ -96,6 +104,9 @@ class Subjects:
 
     def console_call(self, verb: str) -> str:
         return f"{self._prefix}.call.console.{check_name(verb, 'verb')}"
+
+    def apps_call(self, verb: str) -> str:
+        return f"{self._prefix}.call.apps.{check_name(verb, 'verb')}"
 
     def sim_call(self, verb: str) -> str:
         return f"{self._prefix}.call.sim.{check_name(verb, 'verb')}"

@@ -21,6 +21,8 @@ GROUPS: Final[tuple[str, ...]] = (
     "site",
     "query",
     "formula",
+    "alarm",
+    "notify",
     "sim",
     "replay",
     "edge",

@@ -9,35 +9,42 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import polars as pl
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from headrace.bus.broker import load_address
-from headrace.bus.client import open_bus
+from headrace.cli.formula_changes import changes
+from headrace.cli.formula_history import backfill_formulas, backtest_now
+from headrace.cli.reading import open_history
 from headrace.cli.run import DATA
 from headrace.formula.alarm_check import check_statement
 from headrace.formula.cases import run_cases
-from headrace.formula.check import Quantity, compile_formula
+from headrace.formula.check import Quantity
 from headrace.formula.functions import FUNCTIONS
 from headrace.formula.grammar import parse_file
 from headrace.formula.plan import Plan
 from headrace.formula.problems import LANGUAGES, FormulaProblem
-from headrace.historian.formulas import AssetTags, evaluate_history
-from headrace.historian.reader import Reader, open_reader
+from headrace.historian.reader import Reader
 from headrace.historian.times import parse_time
-from headrace.model.calendar import PlantCalendar
-from headrace.model.errors import Misconfigured, Transient
+from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.status import name as status_name
-from headrace.model.time import SystemClock
-from headrace.site.formulas import equipment_of, quantities_of
+from headrace.model.time import SystemClock, to_datetime
+from headrace.site.formulas import (
+    Ground,
+    formula_lines,
+    ground_of_equipment,
+    ground_of_type,
+)
+from headrace.site.notes import near
 from headrace.site.registry import Registry
 
 SHOWN_ROWS_MAX: Final = 100
-BROKER_WAIT_S: Final = 2.0
+ASSET = typer.Option("", help="Equipment path, or a glob over them: 'utilities/*/pump_*'.")
+TYPE = typer.Option("", "--type", help="Asset type, instead of --asset: on all its assets.")
 LANGUAGE = typer.Option("en", "--language", help="Of messages: en or zh.")
 
 
@@ -49,6 +56,11 @@ def register(app: typer.Typer) -> None:
     group.command("eval")(evaluate_now)
     group.command("test")(test_file)
     group.command("functions")(functions)
+    group.command("list")(list_formulas)
+    group.command("versions")(versions)
+    group.command("backfill")(backfill_formulas)
+    group.command("backtest")(backtest_now)
+    group.command("changes")(changes)
 
 
 def test_file(
@@ -82,14 +94,15 @@ def _text(file: Path) -> str:
 
 def check_file(
     file: Path = typer.Argument(help="Formulas, one `name = expression` a line."),
-    asset: str = typer.Option(help="Equipment whose quantities they name; may be a glob."),
+    asset: str = ASSET,
+    asset_type: str = TYPE,
     language: str = LANGUAGE,
     data: Path = DATA,
 ) -> None:
     """Check a file of formulas: names, units and windows."""
     folder, text = DataFolder(data.resolve()), _text(file)
     try:
-        plans = asyncio.run(_check(folder, text, asset))
+        plans = asyncio.run(_check(folder, text, asset, asset_type))
     except FormulaProblem as problem:
         _fail(problem, language)
     table = Table("formula", "result", "looks back")
@@ -99,27 +112,27 @@ def check_file(
     Console().print(table)
 
 
-async def _check(folder: DataFolder, text: str, pattern: str) -> dict[str, Plan]:
+async def _check(folder: DataFolder, text: str, pattern: str, kind: str) -> dict[str, Plan]:
     async with AsyncExitStack() as stack:
-        _, _, names, calendar = await _open(stack, folder, pattern)
-        known: dict[str, Quantity] = dict(names)
-        plans = {}
-        for statement in parse_file(text):
-            plan = check_statement(
-                statement,
-                known,
-                subject=pattern,
-                calendar=calendar,
-                calendar_names=calendar.names(),
-            )
-            plans[statement.name] = plan
-            known[statement.name] = Quantity(plan.kind, plan.unit)
-        return plans
+        _, ground = await _open(stack, folder, pattern, kind)
+    known, plans = ground.names(), dict[str, Plan]()
+    for statement in parse_file(text):
+        plan = check_statement(
+            statement,
+            known,
+            subject=ground.asset_type,
+            calendar=ground.calendar,
+            calendar_names=ground.calendar.names(),
+        )
+        plans[statement.name] = plan
+        known[statement.name] = Quantity(plan.kind, plan.unit)
+    return plans
 
 
 def evaluate_now(
     formula: str = typer.Argument(help="For example 'mean(flow, 15 min)'."),
-    asset: str = typer.Option(help="Equipment path, or a glob over them: 'utilities/*/pump_*'."),
+    asset: str = ASSET,
+    asset_type: str = TYPE,
     start: str = typer.Option("-1h", "--from", help="now, -1h, or ISO 8601 with a zone."),
     end: str = typer.Option("now", "--to", help="Same forms as --from."),
     csv: bool = typer.Option(False, "--csv", help="CSV to standard output."),
@@ -135,7 +148,7 @@ def evaluate_now(
             "CLI-1302", f"the time from {start} to {end} is empty", "Give a --to after --from."
         )
     try:
-        plan, rows = asyncio.run(_evaluate(folder, formula, asset, span))
+        plan, rows = asyncio.run(_evaluate(folder, formula, (asset, asset_type), span))
     except FormulaProblem as problem:
         _fail(problem, language)
     if csv:
@@ -148,18 +161,22 @@ def evaluate_now(
 
 
 async def _evaluate(
-    folder: DataFolder, formula: str, pattern: str, span: tuple[int, int]
+    folder: DataFolder, formula: str, place: tuple[str, str], span: tuple[int, int]
 ) -> tuple[Plan, pl.DataFrame]:
     async with AsyncExitStack() as stack:
-        reader, assets, names, calendar = await _open(stack, folder, pattern)
-        plan = compile_formula(
-            formula, names, subject=pattern, calendar=calendar, calendar_names=calendar.names()
-        )
-        parts = await asyncio.to_thread(
-            lambda: list(evaluate_history(reader, plan, assets, *span, calendar=calendar))
+        reader, ground = await _open(stack, folder, *place)
+        plan = ground.compile(formula)
+        laid = ground.lay(plan)
+        parts = await asyncio.to_thread(lambda: list(laid.on_history(reader, *span)))
+    for path, name in laid.lacking:
+        Console(stderr=True).print(
+            f"not evaluated on {path}: it lacks {name}", highlight=False, soft_wrap=True
         )
     paths = pl.DataFrame(
-        {"asset": pl.Series(range(len(assets)), dtype=pl.Int64), "path": [a.path for a in assets]}
+        {
+            "asset": pl.Series(range(len(laid.bound.assets)), dtype=pl.Int64),
+            "path": laid.bound.assets,
+        }
     )
     at = pl.from_epoch("at_us", time_unit="us").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
     rows = pl.concat(parts).sort("asset", "at_us").join(paths, on="asset", how="left")
@@ -167,28 +184,80 @@ async def _evaluate(
 
 
 async def _open(
-    stack: AsyncExitStack, folder: DataFolder, pattern: str
-) -> tuple[Reader, list[AssetTags], dict[str, Quantity], PlantCalendar]:
+    stack: AsyncExitStack, folder: DataFolder, pattern: str, kind: str
+) -> tuple[Reader, Ground]:
+    if bool(pattern) == bool(kind):
+        raise Misconfigured(
+            "CLI-1304",
+            "both --asset and --type are given" if kind else "neither --asset nor --type is given",
+            "Name equipment with --asset, or an asset type with --type.",
+        )
     registry = Registry.of(folder)
     try:
-        tags = registry.find("**")
-        site = registry.site()
+        config = registry.apps()
+        tags = [(tag.path, tag.tag_id, tag.unit) for tag in registry.find("**")]
     finally:
         registry.close()
-    assets = equipment_of(((tag.path, tag.tag_id) for tag in tags), pattern)
+    reader = await open_history(stack, folder, "formula")
+    if kind:
+        return reader, ground_of_type(config, kind)
+    return reader, await asyncio.to_thread(ground_of_equipment, config, pattern, tags, reader)
+
+
+def list_formulas(
+    asset_type: str = TYPE,
+    as_json: bool = typer.Option(False, "--json", help="One JSON object a formula."),
+    data: Path = DATA,
+) -> None:
+    """The formulas and alarms of the site file: version, state, and where each is evaluated."""
+    registry = Registry.of(DataFolder(data.resolve()))
     try:
-        address = load_address(folder)
-        bus = await stack.enter_async_context(open_bus(address, "formula", wait_s=BROKER_WAIT_S))
-        reader = await stack.enter_async_context(open_reader(folder, bus))
-    except Transient as error:
-        Console(stderr=True).print(
-            f"[yellow]{error.code}[/] {error.what}: reading the table alone, without what is not "
-            "committed yet"
+        config = registry.apps()
+    finally:
+        registry.close()
+    lines = [line for line in formula_lines(config) if asset_type in ("", line.asset_type)]
+    if as_json:
+        for line in lines:
+            sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
+        return
+    table = Table("formula", "kind", "version", "state", "result", "assets", "not on")
+    for line in lines:
+        shown = ", ".join(f"{path} (no {name})" for path, name in line.missing[:3])
+        table.add_row(
+            f"{line.asset_type}.{line.name}", line.kind, str(line.version), line.state,
+            escape(line.unit), str(line.assets), escape(shown),
+        )  # fmt: skip
+    Console().print(table)
+
+
+def versions(
+    formula: str = typer.Argument(help="Asset type and name, such as pump.efficiency."),
+    data: Path = DATA,
+) -> None:
+    """Every text that a formula had, and from when each gives results."""
+    kind, _, name = formula.partition(".")
+    registry = Registry.of(DataFolder(data.resolve()))
+    try:
+        found = registry.formula_versions(kind, name) if name else []
+        known = {f"{each.asset_type}.{each.name}" for each in registry.formula_versions()}
+    finally:
+        registry.close()
+    if not found:
+        raise Misconfigured(
+            "CLI-1305",
+            f"there is no formula {formula!r}",
+            near(formula, known) or "See them with: headrace formula list",
         )
-        reader = await stack.enter_async_context(open_reader(folder))
-    units = {tag.tag_id: tag.unit for tag in tags}
-    names = await asyncio.to_thread(quantities_of, assets, units, reader)
-    return reader, assets, names, PlantCalendar(time_zone=site.time_zone if site else "UTC")
+    table = Table("version", "results from (UTC)", "accepted (UTC)", "text")
+    for each in found:
+        start = _date(each.start_us) if each.start_us else "the beginning"
+        left = f"\n[dim]left {_date(each.retired_us)}[/]" if each.retired_us else ""
+        table.add_row(str(each.version), start, _date(each.accepted_us), escape(each.text) + left)
+    Console().print(table)
+
+
+def _date(at_us: int) -> str:
+    return to_datetime(at_us).isoformat(" ", "seconds").removesuffix("+00:00")
 
 
 def _show(rows: pl.DataFrame, plan: Plan, formula: str) -> None:

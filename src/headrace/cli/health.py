@@ -10,6 +10,7 @@ import msgspec
 
 from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
+from headrace.model.apps import AppsState
 from headrace.model.health import EdgeState, HistorianState
 from headrace.model.historians import together
 from headrace.model.time import US_PER_S, Clock
@@ -26,6 +27,7 @@ class HealthWatch:
     Attributes:
         edges: newest state of each edge by name, and when it came (UTC microseconds).
         historian: its newest state and when it came; None before the first.
+        apps: the same of the apps role.
     """
 
     def __init__(self, clock: Clock, on_edge: Callable[[EdgeState], None] = lambda _: None) -> None:
@@ -35,11 +37,13 @@ class HealthWatch:
         self.edges: dict[str, tuple[EdgeState, int]] = {}
         self._historians: dict[str, HistorianState] = {}
         self.historian: tuple[HistorianState, int] | None = None
+        self.apps: tuple[AppsState, int] | None = None
 
     async def start(self, bus: Bus, subjects: Subjects) -> None:
         """Listen as long as the bus is open."""
         await bus.subscribe(subjects.every_edge_health(), self._take_edge)
         await bus.subscribe(subjects.historian_health(), self._take_historian)
+        await bus.subscribe(subjects.apps_health(), self._take_apps)
 
     async def until(self, edge: str, timeout_s: float) -> None:
         """Wait until this edge ("" is none) and the historian were heard, at most so long."""
@@ -61,6 +65,9 @@ class HealthWatch:
         self.edges[state.edge] = (state, self._clock.now_us())
         self._came.set()
         self._on_edge(state)
+
+    async def _take_apps(self, message: Any) -> None:
+        self.apps = (msgspec.json.decode(message.data, type=AppsState), self._clock.now_us())
 
     async def _take_historian(self, message: Any) -> None:
         state = msgspec.json.decode(message.data, type=HistorianState)

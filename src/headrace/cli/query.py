@@ -16,15 +16,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headrace.bus.broker import load_address
-from headrace.bus.client import open_bus
+from headrace.cli.reading import open_history
 from headrace.cli.run import DATA
 from headrace.historian.aggregates import check_name
 from headrace.historian.intervals import AggregateConfiguration
 from headrace.historian.plot import Trend, plot
-from headrace.historian.reader import Reader, open_reader
 from headrace.historian.times import parse_duration, parse_time
-from headrace.model.errors import Misconfigured, Transient
+from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.status import name as status_name
 from headrace.model.status import severity
@@ -33,7 +31,6 @@ from headrace.site.registry import Registry, TagRecord
 
 SHOWN_ROWS_MAX: Final = 100
 PLOT_POINTS: Final = 1_200
-BROKER_WAIT_S: Final = 2.0
 _COLOURS: Final = {"Good": "", "Uncertain": "yellow", "Bad": "red"}
 
 
@@ -123,23 +120,9 @@ def _local_zone() -> tzinfo:
     return cast(tzinfo, to_datetime(SystemClock().now_us()).astimezone().tzinfo)
 
 
-async def _reader(stack: AsyncExitStack, folder: DataFolder) -> Reader:
-    """With the log's tail when the broker runs, else the table alone, and say so."""
-    try:
-        address = load_address(folder)
-        bus = await stack.enter_async_context(open_bus(address, "query", wait_s=BROKER_WAIT_S))
-        return await stack.enter_async_context(open_reader(folder, bus))
-    except Transient as error:
-        Console(stderr=True).print(
-            f"[yellow]{error.code}[/] {error.what}: reading the table alone, without what is not "
-            "committed yet"
-        )
-        return await stack.enter_async_context(open_reader(folder))
-
-
 async def _read(folder: DataFolder, request: Request, limit: int) -> pl.DataFrame:
     async with AsyncExitStack() as stack:
-        reader = await _reader(stack, folder)
+        reader = await open_history(stack, folder, "query")
         ids = list(request.tags)
         if not request.aggregate:
             found = await asyncio.to_thread(
@@ -160,7 +143,7 @@ async def _read(folder: DataFolder, request: Request, limit: int) -> pl.DataFram
 
 async def _draw(folder: DataFolder, request: Request, path: Path, title: str) -> None:
     async with AsyncExitStack() as stack:
-        reader = await _reader(stack, folder)
+        reader = await open_history(stack, folder, "query")
         trends = []
         for tag_id, record in request.tags.items():
             buckets = await asyncio.to_thread(

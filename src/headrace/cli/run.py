@@ -66,6 +66,13 @@ def register(app: typer.Typer) -> None:
 
         _run(data, lambda f, a, s, stop: run(f, a, s, stop, host=host, port=port))
 
+    @group.command("apps")
+    def apps(data: Path = DATA) -> None:
+        """Evaluate formulas and alarms as samples come."""
+        from headrace.apps.role import run
+
+        _run(data, run)
+
     @group.command("hub")
     def hub(data: Path = DATA) -> None:
         """Take edges on other machines in, and keep them of one mind with this hub."""

@@ -16,6 +16,7 @@ from headrace.bus.leaf import joined
 from headrace.cli.health import HealthWatch
 from headrace.cli.run import DATA, site_subjects
 from headrace.cli.sharing import reach
+from headrace.model.apps import AppsState
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, HistorianState
@@ -34,7 +35,7 @@ def register(app: typer.Typer) -> None:
         """Show edges, connections and the historian as they say they are now."""
         folder = DataFolder(data.resolve())
         require_broker(folder)
-        edges, historian = asyncio.run(_listen(folder, wait_s))
+        edges, historian, apps = asyncio.run(_listen(folder, wait_s))
         out = Console()
         table = Table(title="Connections")
         for column in (
@@ -72,8 +73,29 @@ def register(app: typer.Typer) -> None:
                 f"historian {historian.state}: {historian.samples_total} samples in {historian.files} files, "
                 f"{behind} frames not yet in the table"
             )
+        if apart is None:
+            _print_apps(out, apps)
         if not edges or (historian is None and apart is None):
             raise typer.Exit(1)
+
+
+def _print_apps(out: Console, apps: AppsState | None) -> None:
+    if apps is None:
+        out.print("[red]the apps role says nothing[/] → logs/apps.log")
+        return
+    stopped = [each for each in apps.formulas if each.error]
+    line = (
+        f"apps {apps.state}: {len(apps.formulas) - len(stopped)} formulas on {apps.assets} assets"
+    )
+    if apps.state == "running":
+        late_ms, p99_ms = apps.lag_us / 1000, apps.latency_p99_us / 1000
+        line += f", {apps.results_rate:.0f} results/s, {late_ms:.0f} ms behind, p99 {p99_ms:.0f} ms"
+    if apps.repairs:
+        line += f", {apps.repairs} spans to work out again"
+    out.print(line)
+    for each in stopped:
+        told = escape(f"{each.error_code} {each.error} → {each.error_remedy}")
+        out.print(f"[red]{escape(each.key)} is not evaluated[/]: {told}")
 
 
 def require_broker(folder: DataFolder) -> None:
@@ -96,10 +118,11 @@ def require_broker(folder: DataFolder) -> None:
 
 async def _listen(
     folder: DataFolder, wait_s: float
-) -> tuple[dict[str, EdgeState], HistorianState | None]:
+) -> tuple[dict[str, EdgeState], HistorianState | None, AppsState | None]:
     watch = HealthWatch(SystemClock())
     async with open_bus(load_address(folder), "status", wait_s=wait_s) as bus:
         await watch.start(bus, site_subjects(folder))
         await asyncio.sleep(wait_s)
     edges = {name: state for name, (state, _) in sorted(watch.edges.items())}
-    return edges, watch.historian[0] if watch.historian is not None else None
+    historian = watch.historian[0] if watch.historian is not None else None
+    return edges, historian, watch.apps[0] if watch.apps is not None else None

@@ -6,6 +6,7 @@
                   ├── headrace run sim       (demo only)
                   ├── headrace run historian
                   ├── headrace run edge      (alone with the broker, on a machine of its own)
+                  ├── headrace run apps      (formulas and alarms)
                   ├── headrace run hub       (only with --hub-listen: takes edges in)
                   └── headrace run console   (API, web pages, keeper of the desired state)
 

@@ -83,7 +83,7 @@ def register(app: typer.Typer) -> None:
             [], help="Name or address by which those edges reach this machine; several times."
         ),
     ) -> None:
-        """Start broker, edge, historian and console here, and keep them running until Ctrl-C.
+        """Start broker, edge, historian, apps and console here, and keep them running until Ctrl-C.
 
         On a folder whose edge joined a hub only broker and edge are started.
         """
@@ -143,7 +143,7 @@ def _up(
     if "problem" in prepared:
         notify(f"the last good site file stays in force: {prepared['problem']}")
     roles = {"sim": ["--seed", str(seed)]} if demo else {}
-    roles |= stores | {"edge": [], "console": ["--host", host, "--port", str(port)]}
+    roles |= stores | {"edge": [], "apps": [], "console": ["--host", host, "--port", str(port)]}
     roles |= {"hub": []} if hub else {}
     supervisor = Supervisor(folder, address, roles, notify=notify, broker_options=_options(folder))
     out.print(f"Headrace on [bold]{folder.root}[/]")

@@ -10,10 +10,15 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
+from headrace.console.api import alarms as alarms_api
+from headrace.console.api import apps as apps_api
 from headrace.console.api import audit, errors, gate, ledger, live, rest, screen, site_file, why
 from headrace.console.api import formula as formula_api
 from headrace.console.pages import (
     add_connection,
+    alarm_journal,
+    alarm_metrics,
+    alarms,
     connections,
     equipment,
     events,
@@ -33,6 +38,9 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/", overview.show, "read"),
     ("/equipment", equipment.show, "read"),
     ("/equipment/{path:path}", equipment.show, "read"),
+    ("/alarms", alarms.show, "read"),
+    ("/alarms/journal", alarm_journal.show, "read"),
+    ("/alarms/metrics", alarm_metrics.show, "read"),
     ("/trend", trend.show, "read"),
     ("/formulas", formula.show, "read"),
     ("/connections", connections.show, "read"),
@@ -49,6 +57,8 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     screen.make_router,
     rest.make_router,
     formula_api.make_router,
+    apps_api.make_router,
+    alarms_api.make_router,
     ledger.make_router,
     site_file.make_router,
     why.make_router,

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from headrace.formula.check import compile_formula
 from headrace.formula.plan import Plan
 from headrace.historian.facts import table_facts
-from headrace.historian.formulas import AssetTags, evaluate_history
 from headrace.historian.reader import Reader
-from headrace.model.calendar import PlantCalendar
+from headrace.model.knowledge import AppsConfig
 from headrace.model.sample import Int64Array
 from headrace.model.time import US_PER_MS
 from headrace.model.why_facts import TableFacts
-from headrace.site.formulas import equipment_of, quantities_of
+from headrace.site.formulas import Laid, Tags, ground_of_equipment, ground_of_type
 
 READS_AT_ONCE: Final = 4
 RAW_PER_POINT: Final = 2
 GAP_MEDIANS: Final = 8
 GAP_INTERVALS: Final = 5
+
+
+class Place(NamedTuple):
+    """Where a formula is evaluated: equipment whose path matches a glob, or an asset type."""
+
+    pattern: str = ""
+    asset_type: str = ""
 
 
 class History:
@@ -67,32 +72,32 @@ class History:
     async def formula(
         self,
         text: str,
-        pattern: str,
-        tags: Sequence[tuple[str, int, str]],
+        place: Place,
+        tags: Tags,
         span_us: tuple[int, int],
-        time_zone: str,
-    ) -> tuple[Plan, list[AssetTags], pl.DataFrame]:
-        """A formula on the stored history of the equipment that matches a glob.
+        config: AppsConfig | None,
+    ) -> tuple[Plan, Laid, pl.DataFrame]:
+        """A formula on the stored history of equipment that matches a glob, or of an asset type.
 
         Args:
             tags: path, id and unit of each tag of the site.
+            config: what engineers wrote, with the plant's calendar.
 
         Raises:
             FormulaProblem: what is wrong with the formula, with its place.
-            Misconfigured: SITE-2001 or SITE-2002 for the equipment.
+            Misconfigured: SITE-2001 to SITE-2004 for the equipment.
             Refused: HIST-2001 for more than can be read at once.
         """
 
-        def work() -> tuple[Plan, list[AssetTags], pl.DataFrame]:
-            calendar = PlantCalendar(time_zone=time_zone or "UTC")
-            assets = equipment_of(((path, tag_id) for path, tag_id, _ in tags), pattern)
-            units = {tag_id: unit for _, tag_id, unit in tags}
-            names = quantities_of(assets, units, self._reader)
-            plan = compile_formula(
-                text, names, subject=pattern, calendar=calendar, calendar_names=calendar.names()
-            )
-            parts = list(evaluate_history(self._reader, plan, assets, *span_us, calendar=calendar))
-            return plan, assets, pl.concat(parts).sort("asset", "at_us")
+        def work() -> tuple[Plan, Laid, pl.DataFrame]:
+            if place.asset_type:
+                ground = ground_of_type(config, place.asset_type)
+            else:
+                ground = ground_of_equipment(config, place.pattern, tags, self._reader)
+            plan = ground.compile(text)
+            laid = ground.lay(plan)
+            parts = list(laid.on_history(self._reader, *span_us))
+            return plan, laid, pl.concat(parts).sort("asset", "at_us")
 
         async with self._turns:
             return await asyncio.to_thread(work)

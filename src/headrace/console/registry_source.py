@@ -6,6 +6,7 @@ from typing import Any
 
 from headrace.console.site_view import TagView
 from headrace.model.why_facts import WhyTag
+from headrace.site.knowledge import FormulaVersion
 from headrace.site.registry import EquipmentNode, Registry
 from headrace.site.why import find_tag
 
@@ -41,6 +42,10 @@ class RegistrySource:
         """
         return find_tag(self._registry, name)
 
+    def formula_versions(self, asset_type: str, name: str) -> list[FormulaVersion]:
+        """Versions of a formula, oldest first."""
+        return self._registry.formula_versions(asset_type, name)
+
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
         """Attributes of the site with its types' quantities, and the titles of its equipment."""
         site = self._registry.site()
@@ -55,6 +60,7 @@ class RegistrySource:
             "title": site.title,
             "title_zh": site.title_zh,
             "time_zone": site.time_zone,
+            "apps": self._registry.apps(),
             "quantities": {kind.name: list(kind.quantities) for kind in types},
         }
         return about, titles

@@ -8,6 +8,7 @@ from typing import Final
 
 import uvicorn
 
+from headrace.alarms.store import AlarmStore
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import open_bus
 from headrace.bus.outbox import Outbox
@@ -22,8 +23,10 @@ from headrace.historian.reader import open_reader
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
+from headrace.security.audit import AuditChain
 from headrace.security.identity import Identity
 from headrace.site import keeper
+from headrace.site.keeper import SiteState
 from headrace.site.registry import Registry
 
 STOP_S: Final = 2.5
@@ -59,20 +62,34 @@ async def run(
         stack.callback(registry.close)
         identity = Identity(folder, clock)
         stack.callback(identity.close)
+        alarm_store = await asyncio.to_thread(AlarmStore, folder)
+        stack.callback(alarm_store.close)
         sources = Sources(
             folder,
             bus,
             subjects,
             site_source=RegistrySource(registry),
             history=History(reader),
+            alarm_store=alarm_store,
             clock=clock,
         )
         await answer_calls(sources)
         app = build_app(Services(sources, identity))
-        await _serve(app, sources, stop, host, port)
+        await _serve(app, sources, identity.audit, stop, host, port)
 
 
-async def _serve(app: object, sources: Sources, stop: asyncio.Event, host: str, port: int) -> None:
+async def _serve(
+    app: object,
+    sources: Sources,
+    audit: AuditChain,
+    stop: asyncio.Event,
+    host: str,
+    port: int,
+) -> None:
+    def accepted(state: SiteState) -> None:
+        told = {"revision": state.revision, "hash": state.content_hash, "changes": state.changes}
+        audit.record("site file", "site.accept", f"site/{state.site}", "done", **told)
+
     server = _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type] # an ASGI app
@@ -87,16 +104,17 @@ async def _serve(app: object, sources: Sources, stop: asyncio.Event, host: str, 
     )
     following: asyncio.Task[object] = asyncio.create_task(sources.follow(stop))
     keeping: asyncio.Task[object] = asyncio.create_task(
-        keeper.run(sources.folder, sources.bus, stop, sources.clock)
+        keeper.run(sources.folder, sources.bus, stop, sources.clock, accepted)
     )
+    alarms: asyncio.Task[object] = asyncio.create_task(sources.alarms.follow(stop))
     serving: asyncio.Task[object] = asyncio.create_task(server.serve())
     stopping: asyncio.Task[object] = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait(
-        {following, keeping, serving, stopping}, return_when=asyncio.FIRST_COMPLETED
+        {following, keeping, alarms, serving, stopping}, return_when=asyncio.FIRST_COMPLETED
     )
     stop.set()
     server.should_exit = True
-    _, late = await asyncio.wait({following, keeping, serving}, timeout=STOP_S)
+    _, late = await asyncio.wait({following, keeping, alarms, serving}, timeout=STOP_S)
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)

@@ -9,12 +9,15 @@ import msgspec
 import numpy as np
 
 from headrace.console.live import NEVER_US, LiveValues, SlotArray
+from headrace.model.knowledge import AppsConfig
 from headrace.model.sample import Int64Array
 from headrace.model.time import US_PER_MS, US_PER_S
+from headrace.site.model import DERIVED
 
 UnitState = Literal["good", "warn", "bad", "stale", "idle"]
 STALE_AFTER_US: Final = 10 * US_PER_S
 STALE_INTERVALS: Final = 5
+NEVER_OLD_US: Final = 1 << 62
 AHEAD_US: Final = 60 * US_PER_S
 
 
@@ -44,6 +47,11 @@ class TagView(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def name(self) -> str:
         return self.path.rpartition("/")[2]
+
+    @property
+    def derived(self) -> bool:
+        """A formula gives it, which ``address`` names; it has no pace of its own."""
+        return self.connection == DERIVED
 
     @property
     def unit_path(self) -> str:
@@ -102,6 +110,7 @@ class SiteView:
     by_id: dict[int, TagView] = field(default_factory=dict)
     by_path: dict[str, TagView] = field(default_factory=dict)
     fingerprint: str = ""
+    apps: AppsConfig | None = None
 
     def unit(self, path: str) -> UnitView | None:
         """The unit at a path, or None."""
@@ -161,7 +170,6 @@ def build_view(
         grouped.setdefault(tag.unit_path, []).append(tag)
     units = []
     for path, members in grouped.items():
-        intervals = np.array([tag.scan_interval_ms for tag in members], np.int64)
         english, chinese = titles.get(path, ("", ""))
         units.append(
             UnitView(
@@ -171,7 +179,7 @@ def build_view(
                 asset_type=next((tag.asset_type for tag in members if tag.asset_type), ""),
                 tags=tuple(members),
                 slots=live.slots([tag.tag_id for tag in members]),
-                stale_us=np.maximum(STALE_AFTER_US, intervals * US_PER_MS * STALE_INTERVALS),
+                stale_us=_stale_us(members),
             )
         )
     return SiteView(
@@ -183,6 +191,13 @@ def build_view(
         fingerprint=fingerprint,
         **site,
     )
+
+
+def _stale_us(tags: list[TagView]) -> Int64Array:
+    intervals = np.array([tag.scan_interval_ms for tag in tags], np.int64)
+    stale_us = np.maximum(STALE_AFTER_US, intervals * US_PER_MS * STALE_INTERVALS)
+    # A result per shift is eight hours old and right; `max_age` makes one Uncertain that should not be.
+    return np.where([tag.derived for tag in tags], np.int64(NEVER_OLD_US), stale_us)
 
 
 def roll_up(unit: UnitView, live: LiveValues, now_us: int) -> UnitLive:

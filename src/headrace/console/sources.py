@@ -15,12 +15,16 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from headrace.alarms.store import AlarmStore
 from headrace.bus import envelope, subjects
 from headrace.bus.client import Bus
+from headrace.bus.desired import read_desired
 from headrace.bus.recent import recent_events
+from headrace.console.alarms import AlarmBoard
 from headrace.console.history import History
 from headrace.console.live import LiveValues
 from headrace.console.site_view import SiteView, TagView, build_view
+from headrace.model.apps import AppsState
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import (
@@ -35,6 +39,7 @@ from headrace.model.historians import together
 from headrace.model.time import US_PER_S, Clock
 from headrace.model.why_facts import WhyTag
 from headrace.site.keeper import ERRORS_KEY
+from headrace.site.knowledge import FormulaVersion
 from headrace.site.model import Problem
 
 EVENTS_KEPT: Final = 2_000
@@ -42,6 +47,7 @@ HEALTH_SILENT_US: Final = 5 * US_PER_S
 SITE_REFRESH_S: Final = 1.0
 EDGES_MAX: Final = 1_000
 HISTORIANS_MAX: Final = 64
+APPS_KEY: Final = "apps"
 
 
 class SiteSource(Protocol):
@@ -57,6 +63,10 @@ class SiteSource(Protocol):
 
     def find_tag(self, name: str) -> WhyTag:
         """One tag, in use or not."""
+        ...
+
+    def formula_versions(self, asset_type: str, name: str) -> list[FormulaVersion]:
+        """Versions of a formula, oldest first."""
         ...
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
@@ -81,6 +91,7 @@ class Health:
         self._edges: dict[str, tuple[EdgeState, int]] = {}
         self._historians: dict[str, tuple[HistorianState, int]] = {}
         self._hub: tuple[HubState, int] | None = None
+        self._apps: tuple[AppsState, int] | None = None
         self.version = 0
 
     def take(self, subject: str, body: bytes) -> None:
@@ -96,12 +107,19 @@ class Health:
                     self._historians[historian.partition] = (historian, now_us)
             elif subject.endswith(".health.hub"):
                 self._hub = (msgspec.json.decode(body, type=HubState), now_us)
+            elif subject.endswith(".health.apps"):
+                self._apps = (msgspec.json.decode(body, type=AppsState), now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
         except msgspec.DecodeError:
             return
         self.version += 1
+
+    @property
+    def apps(self) -> AppsState | None:
+        """The newest state of the apps role; None before the first or when it has been silent for 5 s."""
+        return None if self._apps is None or self._silent(self._apps[1]) else self._apps[0]
 
     @property
     def joined(self) -> dict[str, EdgeLink]:
@@ -169,6 +187,7 @@ class Sources:
         bus: the console's connection to the broker.
         site_subjects: subjects of this site, for requests.
         site_source: see the protocol. history: the historian's reader, in threads.
+        alarm_store: states and journal of alarms.
         clock: the only source of time.
     """
 
@@ -180,6 +199,7 @@ class Sources:
         *,
         site_source: SiteSource,
         history: History,
+        alarm_store: AlarmStore,
         clock: Clock,
     ) -> None:
         self.folder = folder
@@ -196,6 +216,7 @@ class Sources:
         self.site = SiteView()
         self.site_problems: list[Problem] = []
         self._site_source = site_source
+        self.alarms = AlarmBoard(alarm_store, self._ask_apps, self._apps_config, clock)
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Take what the bus brings until ``stop`` is set."""
@@ -224,6 +245,10 @@ class Sources:
             Misconfigured: SITE-1801 when there is none, or several.
         """
         return await asyncio.to_thread(self._site_source.find_tag, name)
+
+    async def formula_versions(self, asset_type: str, name: str) -> list[FormulaVersion]:
+        """Every text that a formula of the site had, oldest first."""
+        return await asyncio.to_thread(self._site_source.formula_versions, asset_type, name)
 
     async def refresh_site(self) -> None:
         """Take over the site's tags when they changed."""
@@ -265,6 +290,13 @@ class Sources:
         """Ask an edge: ``browse``, ``check``, ``write``."""
         return await self.request(self.subjects.edge_call(edge, verb), message, timeout_s=timeout_s)
 
+    async def _ask_apps(self, verb: str, message: Any) -> Any:
+        return await self.request(self.subjects.apps_call(verb), message)
+
+    async def _apps_config(self) -> bytes | None:
+        """What the apps role is to run; the last known stays while the broker is away."""
+        return await read_desired(self.bus, APPS_KEY)
+
     async def _take_batch(self, message: Any) -> None:
         self.feed_us = self.clock.now_us()
         try:
@@ -281,6 +313,8 @@ class Sources:
         except msgspec.DecodeError:
             self.corrupt_total += 1
         self.events_version += 1
+        if ".event.alarm." in message.subject:
+            self.alarms.wake()
 
     async def _load_past(self) -> None:
         with contextlib.suppress(Transient):

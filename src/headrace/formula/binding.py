@@ -119,6 +119,28 @@ def lay(config: AppsConfig, checked: Iterable[Checked], *, with_off: bool = Fals
     return Binding(tuple(bound), tuple(missing))
 
 
+def names_in(config: AppsConfig, asset_type: str) -> dict[str, Quantity]:
+    """What a formula of an asset type may name: quantities, attributes, formulas that are right, and
+    those of the types that relations lead to."""
+    run = _Check(config)
+    run.run()
+    return run.names(asset_type)
+
+
+def lay_plan(config: AppsConfig, asset_type: str, plan: Plan) -> tuple[Bound | None, Binding]:
+    """A plan that is no formula of the site yet, on the assets of a type.
+
+    Returns:
+        The plan on the assets that have what it reads, None when there are none; and the binding of all
+        formulas, whose ``missing`` says for the name ``?`` what others lack.
+    """
+    checked, _ = check_all(config)
+    formula = FormulaConfig(asset_type=asset_type, name="?", text="")
+    binding = lay(config, [*checked, Checked(formula, {"formula": plan})], with_off=True)
+    found = (bound for bound in binding.bound if bound.key == f"{asset_type}.?")
+    return next(found, None), binding
+
+
 def names_of(
     kind: AssetTypeConfig, formulas: Mapping[str, Plan], prefix: str = ""
 ) -> dict[str, Quantity]:
@@ -239,15 +261,20 @@ class _Check:
                 return
             waiting = later
 
-    def _plans(self, key: Key) -> dict[Role, Plan]:
-        kind, statement = self.type_of(key[0]), self.statements[key]
+    def names(self, asset_type: str) -> dict[str, Quantity]:
+        """See :func:`names_in`; of formulas those that were checked until now."""
+        kind = self.type_of(asset_type)
         names = names_of(kind, self.plans.get(kind.name, {}))
         for relation, leads_to in kind.relations.items():
             plans = self.plans.get(leads_to, {})
             names |= names_of(self.type_of(leads_to), plans, f"{relation}.")
+        return names
+
+    def _plans(self, key: Key) -> dict[Role, Plan]:
+        statement, names = self.statements[key], self.names(key[0])
         options = {
             "line": statement.line,
-            "subject": kind.name,
+            "subject": key[0],
             "calendar": self.calendar,
             "calendar_names": self.calendar.names(),
         }

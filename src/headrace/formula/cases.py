@@ -38,10 +38,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -50,7 +50,7 @@ import polars as pl
 from headrace.formula.check import Quantity, check, compile_formula
 from headrace.formula.evaluate import History, evaluate
 from headrace.formula.grammar import parse_statement, split_statements
-from headrace.formula.plan import Plan
+from headrace.formula.plan import Calendar, Plan
 from headrace.formula.problems import FormulaProblem
 from headrace.formula.steps import Constant
 from headrace.model import status as st
@@ -63,7 +63,9 @@ _UNITS_US: Final = {"ms": 1_000, "s": US_PER_S, "min": 60 * US_PER_S, "h": 3_600
                     "d": 86_400 * US_PER_S}  # fmt: skip
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)\b\s*")
 _NAME: Final = r"[^\W\d]\w*(?:\.[^\W\d]\w*)?"
-_QUANTITY: Final = re.compile(rf"quantity ({_NAME})(?: in (\S+)| is (text|condition))?")
+_QUANTITY: Final = re.compile(
+    rf"quantity ({_NAME})(?: in (\S+)| is (text|condition))?(?: max_age (.+))?"
+)
 _ATTRIBUTE: Final = re.compile(rf'attribute ({_NAME}) = (?:"([^"]*)"|([-+\d.eE]+)(?: (\S+))?)')
 _SHIFT: Final = re.compile(r"shift (\w+) (\d\d:\d\d) to (\d\d:\d\d)(?: on ([a-z ]+))?")
 _HOLIDAY: Final = re.compile(r"holiday (\d{4}-\d\d-\d\d)(?: (.+))?")
@@ -79,6 +81,22 @@ _ITEM: Final = re.compile(
 )
 _SEVERITIES: Final = {"good": 0, "uncertain": 1, "bad": 2}
 _NAMED: Final = {name.lower(): code for code, name in st.NAMES.items()}
+
+
+class Evaluator(Protocol):
+    """:func:`headrace.formula.evaluate.evaluate`, or what gives the same samples."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        histories: Mapping[str, History],
+        start_us: int,
+        end_us: int,
+        *,
+        assets: int,
+        attributes: Mapping[str, Constant] | None = None,
+        calendar: Calendar | None = None,
+    ) -> pl.DataFrame: ...
 
 
 class Failure(NamedTuple):
@@ -112,6 +130,7 @@ class _Series:
 
 @dataclass(slots=True)
 class _Case:
+    evaluator: Evaluator = evaluate
     start_us: int = 1_767_225_600 * US_PER_S  # 2026-01-01T00:00:00Z
     zone: str = "UTC"
     shifts: list[Shift] = field(default_factory=list)
@@ -145,7 +164,7 @@ class _Case:
                 rows = self.run(self.derived[name], end_us)
                 histories[name] = _as_history(rows, self.derived[name])
         attributes = {name: constant for name, (_, constant) in self.attributes.items()}
-        return evaluate(
+        return self.evaluator(
             plan, histories, self.start_us, end_us,
             assets=1, attributes=attributes, calendar=self.calendar,
         )  # fmt: skip
@@ -161,8 +180,11 @@ def _as_history(rows: pl.DataFrame, plan: Plan) -> History:
     )
 
 
-def run_cases(text: str) -> tuple[int, list[Failure]]:
+def run_cases(text: str, evaluator: Evaluator = evaluate) -> tuple[int, list[Failure]]:
     """Run a text; how many evaluations it has, and those that do not give what is expected.
+
+    Args:
+        evaluator: what evaluates; another one than that of history must give the same.
 
     Raises:
         Misconfigured: FORM-1101 for a line that cannot be read.
@@ -172,7 +194,7 @@ def run_cases(text: str) -> tuple[int, list[Failure]]:
         >>> run_cases("quantity x in m\\nload x every 1 s: 1 2\\neval x * 2 at 1 s = 4")
         (1, [])
     """
-    case, failures = _Case(), list[Failure]()
+    case, failures = _Case(evaluator), list[Failure]()
     for line, source in split_statements(text):
         failures += [Failure(line, told) for told in _step(case, line, source)]
     return case.evaluations, failures
@@ -199,7 +221,9 @@ def _declare(case: _Case, line: int, statement: str) -> bool:
     """Take what is said about the site; False when it says nothing of that kind."""
     if statement.startswith("quantity "):
         match = _matched(_QUANTITY, statement, line)
-        case.series[match[1]] = _Series(Quantity(match[3] or "number", match[2] or "1"))  # type: ignore[arg-type] # one of the two
+        age_us = _span_us(match[4], line) if match[4] else 0
+        kind = match[3] or "number"
+        case.series[match[1]] = _Series(Quantity(kind, match[2] or "1", max_age_us=age_us))  # type: ignore[arg-type] # one of the three
     elif statement.startswith("attribute "):
         match = _matched(_ATTRIBUTE, statement, line)
         case.attributes[match[1]] = _attribute(match)

@@ -14,6 +14,7 @@ from headrace.formula import pointwise
 from headrace.formula.functions import FUNCTIONS, Function, Option
 from headrace.formula.grammar import parse_expression
 from headrace.formula.measure import (
+    NONE,
     PLAIN,
     SECOND,
     TIME,
@@ -301,7 +302,14 @@ def _check_product(c: _Checker, tree: Binary, left: _Part, right: _Part) -> _Par
     else:
         measure = one.times(other, 1 if tree.operator == "*" else -1)
     node = Pointwise(pointwise.arithmetic(tree.operator), (left.node, right.node))
-    return _Part(node, "number", measure, tree.place, left.steady and right.steady)
+    return _settled(node, measure, tree.place, left.steady and right.steady)
+
+
+def _settled(node: Node, measure: Measure, place: Place, steady: bool) -> _Part:
+    """A result; where its units cancel out, as of A.V/kW, it is a bare number and no multiple of one."""
+    if measure.dimension == NONE and not measure.text and measure.factor != 1.0:
+        node, measure = Pointwise(pointwise.scale(measure.factor, 0.0), (node,)), PLAIN
+    return _Part(node, "number", measure, place, steady)
 
 
 def _check_comparison(c: _Checker, tree: Binary) -> _Part:
@@ -337,7 +345,7 @@ def _check_power(c: _Checker, tree: Binary, left: _Part, right: _Part) -> _Part:
     else:
         measure = c.no_offset(left).measure.power(Fraction(right.bare).limit_denominator(1000))
     node = Pointwise(pointwise.arithmetic("^"), (left.node, right.node))
-    return _Part(node, "number", measure, tree.place, left.steady and right.steady)
+    return _settled(node, measure, tree.place, left.steady and right.steady)
 
 
 def _check_sum(c: _Checker, tree: Binary, left: _Part, right: _Part) -> _Part:

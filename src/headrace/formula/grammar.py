@@ -40,7 +40,7 @@ KEYWORDS: Final = (
     *("true", "false", "cycle", "value", "alarm"),
 )
 TEXT_MAX: Final = 10_000
-_RESERVED: Final = frozenset(KEYWORDS) - {"cycle", "value"}
+_RESERVED: Final = frozenset(KEYWORDS) - {"cycle", "value", "alarm"}
 
 _FACTOR: Final = r"(?:(?:mm|m|in)H2O|[A-Za-zµμ°Ω℃℉%‰]+(?:\^?-?\d+|⁻?[¹²³])?)"
 _UNIT: Final = rf"{_FACTOR}(?:[\/·.]{_FACTOR})*"
@@ -95,7 +95,7 @@ literals: literal ("," literal)*
     | "(" convert ")" -> brackets
 path: NAME ("." NAME)?
 call: NAME "(" [argument ("," argument)*] ")"
-?argument: choice
+?argument: convert
     | NAME quantity -> named
 ?quantity: NUMBER -> number
     | QUANTITY -> quantity
@@ -103,7 +103,7 @@ call: NAME "(" [argument ("," argument)*] ")"
 NOT: "not"
 NO_DATA.4: /no[ \t]+data[ \t]+from\b/
 ARROW.3: /->[ \t]*(?:1\/)?{_UNIT}|->[ \t]*1\b/
-QUANTITY.2: /{_NUMBER}[ \t]*{_NO_UNIT}{_UNIT}/
+QUANTITY.2: /{_NUMBER}(?:[ \t]+1\/|[ \t]*{_NO_UNIT}){_UNIT}/
 NUMBER.1: /{_NUMBER}/
 COMPARE: "<=" | ">=" | "<>" | "!=" | "<" | ">" | "="
 PLUS: "+"

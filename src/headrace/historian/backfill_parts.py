@@ -34,7 +34,7 @@ from headrace.model.knowledge import AppsConfig
 from headrace.model.sample import SCHEMA, TIMESTAMP, Int64Array
 from headrace.model.status import RETRACTED
 
-PART_ROWS: Final = 2_000_000
+PART_ROWS: Final = 1_000_000
 PART_TIMES: Final = 256
 LOOKBACKS_MIN: Final = 8
 STRETCH: Final = 4
@@ -118,7 +118,7 @@ def evaluate_part(
     """The same with what :func:`run_part` opens."""
     chosen = slice(part.first, part.last)
     inputs = {name: tags[chosen] for name, tags in bound.inputs.items()}
-    histories = read_inputs(reader, bound.plan, inputs, part.start_us, part.end_us)
+    histories = read_inputs(reader, inputs, part.start_us, part.end_us, bound.plan.back_us)
     found = evaluate(
         bound.plan,
         histories,

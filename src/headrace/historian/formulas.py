@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 
 from headrace.formula.evaluate import evaluate
 from headrace.formula.plan import Calendar, Plan
+from headrace.formula.steps import Constant
 from headrace.historian.inputs import read_inputs
 from headrace.historian.reader import Reader
 from headrace.model.time import US_PER_S
@@ -44,6 +45,7 @@ def evaluate_history(
     start_us: int,
     end_us: int,
     *,
+    attributes: Mapping[str, Constant] | None = None,
     calendar: Calendar | None = None,
     progress: Progress | None = None,
 ) -> Iterator[pl.DataFrame]:
@@ -51,6 +53,7 @@ def evaluate_history(
 
     Args:
         assets: where to evaluate it; each must have the plan's inputs.
+        attributes: the plan's attributes of assets by name.
         calendar: of the site.
         progress: told after each part.
 
@@ -61,14 +64,19 @@ def evaluate_history(
     Raises:
         Refused: HIST-2001 when a part needs more than 5 million samples.
     """
+    fixed = attributes or {}
     tags = {
-        name: np.array([asset.tags[name] for asset in assets], np.int64) for name in plan.inputs
+        name: np.array([asset.tags[name] for asset in assets], np.int64)
+        for name in plan.inputs
+        if name not in fixed
     }
     length_us = max(PART_US, PART_LOOKBACKS * plan.back_us)
     edges = [*range(start_us, end_us, length_us), end_us]
     for count, start in enumerate(edges[:-1]):
         end = edges[count + 1]
-        histories = read_inputs(reader, plan, tags, start, end, rows_max=ROWS_MAX)
-        yield evaluate(plan, histories, start, end, assets=len(assets), calendar=calendar)
+        histories = read_inputs(reader, tags, start, end, plan.back_us, rows_max=ROWS_MAX)
+        yield evaluate(
+            plan, histories, start, end, assets=len(assets), attributes=fixed, calendar=calendar
+        )
         if progress is not None:
             progress(count + 1, len(edges) - 1)

@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from headrace.formula.evaluate import History
-from headrace.formula.plan import Plan
 from headrace.historian.reader import Reader
 from headrace.model.errors import Refused
 from headrace.model.sample import Int64Array, empty_batch
@@ -23,16 +22,17 @@ SPARE_SHARE: Final = 8
 
 def read_inputs(
     reader: Reader,
-    plan: Plan,
     tags: Mapping[str, Int64Array],
     start_us: int,
     end_us: int,
+    back_us: int,
     *,
     rows_max: int = ROWS_MAX,
 ) -> dict[str, History]:
     """What :func:`headrace.formula.evaluate.evaluate` needs for results in ``[start_us, end_us)``.
 
     Args:
+        back_us: how far a plan looks back; of several the furthest, since older samples change nothing.
         tags: quantity of the plan -> its tag_id on each asset, shape (assets,); two assets may share one.
         rows_max: samples at most.
 
@@ -40,24 +40,41 @@ def read_inputs(
         Refused: HIST-2001 when there are more.
     """
     ids = np.unique(np.concatenate([np.empty(0, np.int64), *tags.values()]))
-    rows = _samples(reader, ids, start_us - plan.back_us, end_us, plan.back_us, rows_max)
+    rows = samples_since(reader, ids, start_us - back_us, end_us, back_us, rows_max)
     return {name: _history(rows, each) for name, each in tags.items()}
 
 
-def _samples(
-    reader: Reader, ids: Int64Array, start_us: int, end_us: int, back_us: int, rows_max: int
+def samples_since(
+    reader: Reader,
+    ids: Int64Array,
+    start_us: int,
+    end_us: int,
+    back_us: int,
+    rows_max: int = ROWS_MAX,
 ) -> pl.DataFrame:
     """All of the tags from ``back`` before what held at the start, and one sample before that.
 
-    Most tags had a sample shortly before: one read has all of them. The others are looked for.
+    Args:
+        ids: sorted.
+        rows_max: samples at most.
+
+    Returns:
+        Samples, sorted by tag and time.
+
+    Raises:
+        Refused: HIST-2001 when there are more.
     """
+    # Most tags had a sample shortly before: one read has all of them. The others are looked for.
     begin_us = start_us - back_us - max(SPARE_US, back_us // SPARE_SHARE)
     rows = reader.read(ids.tolist(), begin_us, end_us, rows_max + 1)
     _bounded(rows.height, rows_max)
-    whole = ids[_is_whole(rows, ids, start_us, back_us)]
-    if len(whole) == len(ids):
+    whole = _is_whole(rows, ids, start_us, back_us)
+    if not whole.all():
+        earlier = reader.before(ids[~whole].tolist(), begin_us)["tag_id"].to_numpy()
+        whole |= ~np.isin(ids, earlier)  # there is no more of these
+    if whole.all():
         return rows
-    rest = np.setdiff1d(ids, whole).tolist()
+    rest, whole = ids[~whole].tolist(), ids[whole]
     looked_for = _looked_for(reader, rest, start_us, end_us, back_us, rows_max)
     mine = rows.filter(pl.col("tag_id").is_in(pl.Series(whole).implode()))
     _bounded(mine.height + looked_for.height, rows_max)

@@ -9,7 +9,7 @@
     ├── Misconfigured   a file, a form or an argument is wrong; ``remedy`` says what to change
     └── Corrupt         data contradict their own checks; nothing was used
 
-A code is ``ROOM-NNNN``: MODEL, FORM, BUS, EDGE, HIST, SITE, ALARM, SEC, CONS, CLI, SIM.
+A code is ``ROOM-NNNN``: MODEL, FORM, BUS, EDGE, HIST, SITE, ALARM, APPS, SEC, CONS, CLI, SIM.
 ``docs/errors.md`` lists them all, and a test holds the list to the code. Each error tells its
 own layer only; the cause travels by ``raise ... from``.
 """

@@ -166,6 +166,19 @@ CAUSES: Final = (
         ("See what ended it: logs/edge.log", "查看终止原因：logs/edge.log"),
     ),
     Cause(
+        "edge_log_full", "edge", "loss",
+        ("edge's own log full", "边缘日志已满"),
+        (
+            "The edge was apart from its hub until its own log was full, and removed its oldest "
+            "samples, as on_full = drop_oldest asks (EDGE-1903).",
+            "边缘与中心断开直至自身日志已满，并按 on_full = drop_oldest 删除了最旧的样本（EDGE-1903）。",
+        ),
+        (
+            "Give its log more room: headrace edge set --log-gib",
+            "加大其日志空间：headrace edge set --log-gib",
+        ),
+    ),
+    Cause(
         "in_log", "log", "odd",
         ("waits in the log", "在日志中等待"),
         ("Safe on disk; the historian has not stored it yet.", "已安全落盘；历史库尚未存储。"),
@@ -197,6 +210,16 @@ CAUSES: Final = (
             "The table already had a sample of the same tag and source timestamp; the one received "
             "last counts.",
             "表中已有同一点位、同一源时间戳的样本；以最后收到的为准。",
+        ),
+    ),
+    Cause(
+        "recomputed", "historian", "fine",
+        ("recomputed", "重新计算"),
+        (
+            "Results of formulas that took the place of earlier ones: a sample came late or was "
+            "corrected, a calendar or a formula was edited; headrace formula changes says which.",
+            "公式结果替换了先前的结果：样本迟到或被更正，日历或公式被修改；"
+            "明细见 headrace formula changes。",
         ),
     ),
     Cause(

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import polars as pl
 
-from headrace.model.ledger import COUNTS, HOUR_US
+from headrace.model.ledger import COUNTS, HOUR_US, RECOMPUTED_GROUP
 from headrace.model.ledger_causes import CAUSES, UNEXPLAINED, Cause
 
 By = Literal["minute", "hour", "connection"]
@@ -54,14 +54,22 @@ def summed(rows: pl.DataFrame, by: By = "minute") -> pl.DataFrame:
 
 
 def total(rows: pl.DataFrame) -> dict[str, int]:
-    """All counts over all rows."""
-    return {name: int(rows[name].sum()) for name in COUNTS}
+    """All counts over all rows; and ``recomputed``, the copies that are results worked out again."""
+    again = rows.filter(pl.col("group") == RECOMPUTED_GROUP)["duplicate"].sum()
+    return {name: int(rows[name].sum()) for name in COUNTS} | {RECOMPUTED_GROUP: int(again)}
 
 
 def ways(row: dict[str, Any]) -> list[Way]:
     """Every way by which samples of a row did not become a new row of the table, in the order of the
-    way; the unexplained ones last."""
-    found = [Way(cause, row[cause.name]) for cause in CAUSES if row[cause.name]]
+    way; the unexplained ones last.
+
+    Args:
+        row: of :func:`summed`, or :func:`total`.
+    """
+    own = row["duplicate"] if row.get("group") == RECOMPUTED_GROUP else 0
+    again = row.get(RECOMPUTED_GROUP, own)
+    named = {**row, RECOMPUTED_GROUP: again, "duplicate": row["duplicate"] - again}
+    found = [Way(cause, named[cause.name]) for cause in CAUSES if named[cause.name]]
     if row["unexplained"]:
         found.append(Way(UNEXPLAINED, row["unexplained"]))
     return found
@@ -76,7 +84,8 @@ def shares(row: dict[str, Any]) -> dict[str, int]:
         "duplicate": row["duplicate"] + row["skipped"],
         "waiting": row["buffered"] + row["in_log"] + row["open"],
         "missed": sum(n for name, n in row.items() if name.startswith("missed_")),
-        "dropped": sum(n for name, n in row.items() if name.startswith("dropped_")),
+        "dropped": row["edge_log_full"]
+        + sum(n for name, n in row.items() if name.startswith("dropped_")),
         "lost": row["lost"] + row["rejected"],
         "unexplained": row["unexplained"],
     }

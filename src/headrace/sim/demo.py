@@ -7,6 +7,7 @@ import io
 import json
 import socket
 import tomllib
+from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace.bus.broker import BrokerAddress, free_port, write_private
@@ -20,6 +21,14 @@ from headrace.sim.demo_devices import (
     DemoDevice,
     DemoTag,
     demo_devices,
+)
+from headrace.sim.demo_knowledge import (
+    ATTRIBUTES,
+    CALENDAR,
+    RELATIONS,
+    quantities_of,
+    relations_of,
+    statements,
 )
 from headrace.sim.demo_titles import (
     AREAS,
@@ -158,16 +167,22 @@ def site_text(plant: Plant, devices: tuple[DemoDevice, ...], ports: dict[str, in
         'time_zone = "Europe/Berlin"',
         f'tag_files = ["{TAG_FILE}"]',
     ]
+    parts += ["", *CALENDAR]
     for area, title in AREAS.items():
         parts += ["", f"[area.{area}]", _title_line(title)]
     for path, title in WORK_CENTERS.items():
         parts += ["", f'[work_center."{path}"]', _title_line(title)]
-    kinds = {unit.asset_type: unit for unit in plant.units}
+    kinds: dict[str, Unit] = {}
+    for unit in plant.units:
+        kinds.setdefault(unit.asset_type, unit)  # of machining centres the one with all instruments
     for kind, unit in kinds.items():
         parts += ["", *_type_lines(kind, unit)]
     for unit in plant.units:
         title = asset_title(unit.name, unit.asset_type)
         parts += ["", f'[asset."{unit.path}"]', f'type = "{unit.asset_type}"', _title_line(title)]
+        attributes = {n: value for n, (_, value) in ATTRIBUTES.get(unit.asset_type, {}).items()}
+        parts += _table_line("attributes", attributes)
+        parts += _table_line("relations", relations_of(unit))
     parts += ["", f"[group.{WAVEFORM_GROUP}]", "retention_days = 7"]
     for device in devices:
         parts += ["", *_connection_lines(device, ports.get(device.name, 0))]
@@ -183,16 +198,24 @@ def site_text(plant: Plant, devices: tuple[DemoDevice, ...], ports: dict[str, in
 
 def _type_lines(kind: str, unit: Unit) -> list[str]:
     # The first quantities of a type are those that its tile in the overview shows.
-    first = KEY_QUANTITIES[kind]
-    by_name = {quantity.name: quantity for quantity in unit.quantities}
-    ordered = [by_name[name] for name in first]
-    ordered += [quantity for quantity in unit.quantities if quantity.name not in first]
+    units = quantities_of(unit)
+    ordered = dict.fromkeys((*KEY_QUANTITIES[kind], *units))
     return [
         f"[asset_type.{kind}]",
         _title_line(TYPES[kind]),
+        *_table_line("attributes", {n: of for n, (of, _) in ATTRIBUTES.get(kind, {}).items()}),
+        *_table_line("relations", RELATIONS.get(kind, {})),
+        "formulas = '''",
+        *statements(kind).splitlines(),
+        "'''",
         f"[asset_type.{kind}.quantities]",
-        *(f"{quantity.name} = {_literal(quantity.unit)}" for quantity in ordered),
+        *(f"{name} = {_literal(units[name])}" for name in ordered),
     ]
+
+
+def _table_line(name: str, table: Mapping[str, object]) -> list[str]:
+    inner = ", ".join(f"{key} = {_literal(value)}" for key, value in table.items())
+    return [f"{name} = {{ {inner} }}"] if table else []
 
 
 def _title_line(title: Title) -> str:

@@ -35,6 +35,7 @@ from headrace.site.model import (
     parent_of,
 )
 from headrace.site.notes import Notes, near
+from headrace.site.notify_section import known_names, read_notify
 from headrace.site.tag_table import read_tag_table
 from headrace.site.tags import TagChecks, TagColumns, from_table, from_toml
 
@@ -174,15 +175,19 @@ def _read(notes: Notes, data: dict[str, Any], files: SiteFiles) -> SiteModel:
     _check_devices(notes, connections, columns)
     tags = tuple(tag for each in columns for tag in each.tags)
     _check_places(notes, declared, assets, tags)
+    equipment = _equipment(declared, assets, tags)
+    known = known_names(types, [each.path for each in equipment], calendar)
+    titles = site.get("title") or site["name"], site.get("title_zh", "")
     model = SiteModel(
         **site,
-        equipment=_equipment(declared, assets, tags),
+        equipment=equipment,
         asset_types=tuple(types),
         assets=tuple(asset for asset in assets if asset.type in {kind.name for kind in types}),
         groups=tuple(groups),
         connections=tuple(connections),
         tags=tags,
         calendar=calendar,
+        notify=read_notify(notes, data, titles, known),
     )
     return msgspec.structs.replace(model, derived=check_formulas(notes, model, columns))
 

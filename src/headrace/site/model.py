@@ -10,6 +10,7 @@ import msgspec
 from headrace.model.calendar import PlantCalendar
 from headrace.model.errors import Misconfigured
 from headrace.model.knowledge import FormulaState
+from headrace.model.notify import NotifyConfig
 
 DERIVED: Final = "formula"
 """What stands for the connection of a derived tag; no connection has this name."""
@@ -219,6 +220,7 @@ class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[Tag, ...] = ()
     calendar: PlantCalendar = PlantCalendar()
     derived: tuple[Tag, ...] = ()
+    notify: NotifyConfig = NotifyConfig()
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""

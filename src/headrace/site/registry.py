@@ -17,6 +17,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.exc import DatabaseError
 
+from headrace.model.calendar import PlantCalendar
 from headrace.model.errors import Corrupt, Misconfigured, Terminal, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.knowledge import AppsConfig
@@ -311,7 +312,13 @@ class Registry:
         """What the apps role runs; None when no site file was applied yet."""
         with self._connect() as connection:
             found = connection.execute(select(schema.KNOWLEDGE.c.config)).scalar()
-        return msgspec.json.decode(found, type=AppsConfig) if found else None
+        if found:
+            return msgspec.json.decode(found, type=AppsConfig)
+        site = self.site()  # applied before formulas stood in site files
+        if site is None:
+            return None
+        calendar = PlantCalendar(time_zone=site.time_zone)
+        return AppsConfig(enterprise=site.enterprise, site=site.name, calendar=calendar)
 
     def formula_versions(self, asset_type: str = "", name: str = "") -> list[FormulaVersion]:
         """Versions of formulas, oldest first; of one formula, of a type's, or of all."""

@@ -24,6 +24,7 @@ SECTIONS: Final = (
     "group",
     "connection",
     "tag",
+    "notify",
 )
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "a text": (str,),

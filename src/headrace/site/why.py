@@ -17,6 +17,7 @@ import msgspec
 from headrace.bus.client import Bus
 from headrace.bus.log import LogInfo, log_info, newest_stored_us, stored_at_us
 from headrace.bus.subjects import DESIRED_BUCKET, Subjects
+from headrace.formula.binding import check_all, lay
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.health import HistorianState
 from headrace.model.time import Clock
@@ -62,7 +63,7 @@ def find_tag(registry: Registry, name: str) -> WhyTag:
     """The tag of a path, an earlier path, or an id; also one that left the site file.
 
     Raises:
-        Misconfigured: SITE-1801 when there is none, or several.
+        Misconfigured: SITE-1801 when there is none, or several; SITE-1802 for one that a formula gives.
     """
     found = _records(registry, name)
     if len(found) != 1:
@@ -74,6 +75,13 @@ def find_tag(registry: Registry, name: str) -> WhyTag:
             f"Name one: {shown}" if shown else "See the tags with: headrace site show",
         )
     record = found[0]
+    if record.derived:
+        read = ", ".join(_read_by(registry, record))
+        raise Misconfigured(
+            "SITE-1802",
+            f"{record.path} comes from no device: the formula {record.address} gives it",
+            f"Ask about what it reads: {read}" if read else "See: headrace formula list",
+        )
     places = {place.name: place for place in registry.connections()}
     place = places.get(record.connection)
     return WhyTag(
@@ -85,6 +93,19 @@ def find_tag(registry: Registry, name: str) -> WhyTag:
         retired=record.retired,
         paused=place is not None and not place.enabled,
     )
+
+
+def _read_by(registry: Registry, record: TagRecord) -> list[str]:
+    """Paths of the tags that a derived tag's formula reads on its equipment."""
+    config = registry.apps()
+    if config is None:
+        return []
+    for bound in lay(config, check_all(config)[0], with_off=True).bound:
+        if bound.key == record.address and record.asset in bound.assets:
+            place = bound.assets.index(record.asset)
+            tags = (registry.tag(int(ids[place])) for ids in bound.inputs.values())
+            return [tag.path for tag in tags if tag is not None]
+    return []
 
 
 def _records(registry: Registry, name: str) -> list[TagRecord]:

@@ -25,6 +25,7 @@ from headrace.security.policy import Action, Actor, decide
 
 _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("overview", "/", "overview", "read"),
+    ("alarms", "/alarms", "bell", "read"),
     ("assets", "/equipment", "tree", "read"),
     ("trend", "/trend", "trend", "read"),
     ("formulas", "/formulas", "formula", "read"),
@@ -35,6 +36,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("users", "/users", "users", "administer"),
 )
 _TAB_COUNT: Final = 4
+BADGE_S: Final = 1.0
 _JS_TEXTS: Final = {
     "seconds": "time.seconds",
     "minutes": "time.minutes",
@@ -140,6 +142,7 @@ def frame(
             with ui.element("main").classes("hr-page"):
                 yield
     html(_tabs(visit, nav), tag_name="nav").classes("hr-tabs")
+    _keep_badge(visit)
 
 
 def html(content: str, tag_name: str = "div") -> ui.html:
@@ -157,6 +160,7 @@ def _side(visit: Visit, nav: str) -> Markup:
             "a.hr-navlink",
             icon(name),
             tag("span", visit.texts(f"nav.{key}")),
+            _badge(visit) if key == "alarms" else None,
             href=href,
             cls="on" if key == nav else "",
             title=visit.texts(f"nav.{key}"),
@@ -173,6 +177,50 @@ def _side(visit: Visit, nav: str) -> Markup:
     )  # fmt: skip
     brand = tag("a.hr-brand", icon("logo", 24), tag("span", "Headrace"), href="/")
     return join(brand, links, tag(".hr-push"), who)
+
+
+def _badge(visit: Visit) -> Markup:
+    """How many alarms wait to be acknowledged; hidden when none do."""
+    count, priority = visit.services.sources.alarms.badge
+    return tag(
+        "span.hr-badge", _count(count), cls=priority or "hr-hide", data_alarm_badge=True,
+        title=_badge_title(visit, count, priority),
+    )  # fmt: skip
+
+
+def _count(count: int) -> str:
+    return "99+" if count > 99 else str(count)
+
+
+def _badge_title(visit: Visit, count: int, priority: str) -> str:
+    if not count:
+        return ""
+    return visit.texts("alarm.badge", n=count, priority=visit.texts(f"alarm.priority_{priority}"))
+
+
+def _keep_badge(visit: Visit) -> None:
+    """Both badges follow the alarms as long as the page is open."""
+    shown = [visit.services.sources.alarms.badge]
+
+    def refresh() -> None:
+        now = visit.services.sources.alarms.badge
+        if now == shown[0]:
+            return
+        shown[0] = now
+        count, priority = now
+        values = json.dumps(
+            [
+                _count(count),
+                f"hr-badge {priority or 'hr-hide'}",
+                _badge_title(visit, count, priority),
+            ]
+        )
+        ui.run_javascript(
+            f"const [n, c, t] = {values}; for (const b of document.querySelectorAll('[data-alarm-badge]'))"
+            " { b.textContent = n; b.className = c; b.title = t; }"
+        )
+
+    ui.timer(BADGE_S, refresh)
 
 
 def _top(visit: Visit, title: str, help_text: str, crumbs: list[tuple[str, str]]) -> Markup:
@@ -202,7 +250,10 @@ def _top(visit: Visit, title: str, help_text: str, crumbs: list[tuple[str, str]]
 def _tabs(visit: Visit, nav: str) -> Markup:
     entries = _entries(visit)
     first = [
-        tag("a", icon(name), tag("span", visit.texts(f"nav.{key}")), href=href, cls="on" if key == nav else "")
+        tag(
+            "a", icon(name), tag("span", visit.texts(f"nav.{key}")),
+            _badge(visit) if key == "alarms" else None, href=href, cls="on" if key == nav else "",
+        )
         for key, href, name in entries[:_TAB_COUNT]
     ]  # fmt: skip
     rest = [*entries[_TAB_COUNT:], ("profile", "/profile", "user")]

@@ -1,0 +1,150 @@
+"""From a position to now: what must be worked out because the role, or a formula, did not run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from headrace.apps.feed import Feed
+from headrace.apps.knowledge import Knowledge, windows_of
+from headrace.apps.past import Past
+from headrace.apps.position import Position, Span
+from headrace.bus.client import Bus
+from headrace.bus.log import LogReader
+from headrace.formula.bound import Bound
+from headrace.model.apps import Cause
+from headrace.model.calendar import PlantCalendar
+from headrace.model.sample import Int64Array, microseconds
+
+SILENT_S: Final = 1.0
+
+
+class Touched:
+    """Which times of which tags got samples after their results were out: first and last of each tag."""
+
+    def __init__(self) -> None:
+        self._tags: Int64Array = np.empty(0, np.int64)
+        self._first: Int64Array = np.empty(0, np.int64)
+        self._last: Int64Array = np.empty(0, np.int64)
+
+    def note(self, tag_ids: Int64Array, at_us: Int64Array) -> None:
+        """Samples; arrays of shape (n,)."""
+        tags = np.concatenate([self._tags, tag_ids])
+        first, last = np.r_[self._first, at_us], np.r_[self._last, at_us]
+        self._tags, at = np.unique(tags, return_inverse=True)
+        self._first = np.full(len(self._tags), np.iinfo(np.int64).max)
+        self._last = np.full(len(self._tags), np.iinfo(np.int64).min)
+        np.minimum.at(self._first, at, first)
+        np.maximum.at(self._last, at, last)
+
+    def __bool__(self) -> bool:
+        return bool(len(self._tags))
+
+    def spans(self, bound: Bound, past: Past, end_us: int, cause: Cause) -> list[Span]:
+        """The time of a formula's results that these samples may change, before ``end_us``.
+
+        A sample counts until its tag's next one, and in each window that holds some of that.
+        """
+        hit = np.zeros(len(bound.assets), np.bool_)
+        used = np.zeros(len(self._tags), np.bool_)
+        for ids in bound.inputs.values():
+            hit |= np.isin(ids, self._tags)
+            used |= np.isin(self._tags, ids)
+        if not used.any():
+            return []
+        start_us = int(self._first[used].min())
+        next_us = past.next_us(self._tags[used].tolist(), int(self._last[used].max()))
+        last_us = end_us if next_us is None else min(end_us, next_us + bound.plan.back_us + 1)
+        if start_us >= last_us:
+            return []
+        paths = () if hit.all() else tuple(np.array(bound.assets, object)[hit].tolist())
+        return [Span(key=bound.key, assets=paths, start_us=start_us, end_us=last_us, cause=cause)]
+
+
+def touched_by(bound: Bound, rows: pl.DataFrame) -> Touched:
+    """The tags and times of a formula's changed results.
+
+    Args:
+        rows: columns of :data:`headrace.formula.evaluate.SCHEMA`.
+    """
+    found = Touched()
+    found.note(bound.outputs[rows["asset"].to_numpy()], rows["at_us"].to_numpy())
+    return found
+
+
+async def late_in_log(bus: Bus, feed: Feed, after: int, last: int, done_us: int) -> Touched:
+    """Samples of the messages ``after + 1`` to ``last`` that are older than ``done_us``.
+
+    Raises:
+        Transient: BUS-1032 when the broker is away.
+    """
+    found, log = Touched(), LogReader(bus, after)
+    try:
+        while log.next_sequence <= last:
+            for message in await log.next(SILENT_S):
+                batch = feed.wanted(message)
+                at_us = microseconds(batch["source_timestamp"])
+                late = at_us < done_us
+                if message.sequence <= last and late.any():
+                    found.note(batch["tag_id"].to_numpy()[late], at_us[late])
+    finally:
+        await log.close()
+    return found
+
+
+def edited_spans(
+    bounds: Iterable[Bound], old: PlantCalendar, new: PlantCalendar, start_us: int, end_us: int
+) -> Iterator[Span]:
+    """The times whose windows are others in a new calendar, for each formula that uses them.
+
+    Args:
+        start_us, end_us: of history.
+    """
+    if old == new:
+        return
+    differing: dict[str, list[tuple[int, int]]] = {}
+    for bound in bounds:
+        for name in sorted(windows_of(bound)):
+            if name not in differing:
+                differing[name] = list(_differing(name, old, new, start_us, end_us))
+            for first_us, last_us in differing[name]:
+                yield Span(
+                    key=bound.key,
+                    start_us=first_us,
+                    end_us=min(last_us + 1, end_us),
+                    cause="calendar",
+                )
+
+
+def _differing(
+    name: str, old: PlantCalendar, new: PlantCalendar, start_us: int, end_us: int
+) -> Iterator[tuple[int, int]]:
+    """Stretches of time that are cut into other windows: (first start, last end) of each."""
+    before = {tuple(each[:2]) for each in old.windows(name, start_us, end_us)}
+    after = {tuple(each[:2]) for each in new.windows(name, start_us, end_us)}
+    stretch: tuple[int, int] | None = None
+    for first_us, last_us in sorted(before ^ after):
+        if stretch is not None and first_us <= stretch[1]:
+            stretch = (stretch[0], max(stretch[1], last_us))
+            continue
+        if stretch is not None:
+            yield stretch
+        stretch = (first_us, last_us)
+    if stretch is not None:
+        yield stretch
+
+
+def version_spans(knowledge: Knowledge, position: Position, end_us: int) -> Iterator[Span]:
+    """The past that a new version of a formula is to give results of, by its own beginning."""
+    for bound in knowledge.bounds:
+        changed = position.definitions.get(bound.key) != knowledge.definitions[bound.key]
+        if changed and 0 < bound.start_us < position.done_us:
+            yield Span(
+                key=bound.key,
+                start_us=bound.start_us,
+                end_us=end_us,
+                cause="version",
+            )

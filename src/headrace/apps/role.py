@@ -1,0 +1,374 @@
+"""The apps process: runs the newest configuration, says how it does each second, and answers requests.
+
+Of several on one site, one at a time works, by a lease; the others wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from headrace.alarms.notify.service import run_notify
+from headrace.apps.changes import Changes
+from headrace.apps.desk import Desk
+from headrace.apps.feed import SETTLE_US
+from headrace.apps.knowledge import Knowledge, Stopped, know, statement, stopped_by
+from headrace.apps.outlet import Outlet
+from headrace.apps.position import load_position, save_position
+from headrace.apps.session import Failed, Session, Tools
+from headrace.apps.tally import Tally
+from headrace.bus.broker import BrokerAddress
+from headrace.bus.client import Bus, open_bus
+from headrace.bus.lease import Lease
+from headrace.bus.log import LogInfo, log_info
+from headrace.bus.outbox import Outbox
+from headrace.bus.subjects import DESIRED_BUCKET, Subjects
+from headrace.historian.reader import Reader, open_reader
+from headrace.model.apps import AppsState, DerivedFacts, FormulaHealth
+from headrace.model.errors import HeadraceError, Refused, Transient
+from headrace.model.folder import DataFolder
+from headrace.model.health import Severity
+from headrace.model.knowledge import AppsConfig
+from headrace.model.tasks import end_tasks
+from headrace.model.time import Clock, SystemClock
+from headrace.security.files import make_folder
+
+CONFIG_KEY: Final = "apps"
+NOTIFY_KEY: Final = "notify"
+HEALTH_S: Final = 1.0
+RETRY_S: Final = 0.5
+PUZZLED_S: Final = 5.0
+BROKER_WAIT_S: Final = 30.0
+_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_log = logging.getLogger(__name__)
+
+
+async def run(
+    folder: DataFolder,
+    address: BrokerAddress,
+    subjects: Subjects,
+    stop: asyncio.Event,
+    *,
+    clock: Clock | None = None,
+) -> None:
+    """Evaluate what engineers wrote until ``stop`` is set; what was evaluated is in the log then.
+
+    Raises:
+        Refused: APPS-1001 when another apps role runs on this folder.
+        Transient: BUS-1025 when the broker does not come within 30 s.
+    """
+    with _one_at_a_time(folder):
+        async with open_bus(address, "apps", wait_s=BROKER_WAIT_S) as bus:
+            role = _Role(folder, bus, subjects, clock or SystemClock())
+            await role.run(stop)
+
+
+class _Role:
+    def __init__(self, folder: DataFolder, bus: Bus, subjects: Subjects, clock: Clock) -> None:
+        self._folder = folder
+        self._bus = bus
+        self._subjects = subjects
+        self._clock = clock
+        self._tally = Tally(clock)
+        self._outbox = Outbox(bus, subjects.event("apps"), "apps", clock)
+        self._changes = Changes(bus, subjects, clock)
+        self._desk = Desk(folder, clock, self._report)
+        place = f"{socket.gethostname()}:{folder.root}"
+        self._lease = Lease(bus, "apps", place, clock)
+        self._config = AppsConfig(enterprise="", site="")
+        self._knowledge = Knowledge(self._config)
+        self._broken: dict[str, Stopped] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._again = asyncio.Event()
+        self._outlet: Outlet | None = None
+        self._session: Session | None = None
+        self._puzzled = 0
+        self._info: LogInfo | None = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        await self._bus.answer(
+            self._subjects.apps_call("why"), self._why, when=lambda: self._lease.is_held
+        )
+        await self._desk.serve(self._bus, self._subjects, lambda: self._lease.is_held)
+        tasks = [
+            asyncio.create_task(self._notify(stop)),
+            asyncio.create_task(self._watch()),
+            asyncio.create_task(self._tell()),
+            asyncio.create_task(self._outbox.run()),
+            asyncio.create_task(_set_when(stop, self._again)),
+        ]
+        books: list[asyncio.Task[None]] = []
+        try:
+            while not stop.is_set():
+                await self._work(stop, books)
+        finally:
+            await end_tasks(*tasks, *books)
+            await self._desk.close()
+            if self._outlet is not None:
+                await self._outlet.end()
+            await self._lease.release()
+
+    async def _notify(self, stop: asyncio.Event) -> None:
+        """Tell people of alarms; begins when there are settings for it."""
+        async for _ in self._bus.watch(DESIRED_BUCKET, NOTIFY_KEY):
+            break
+        await run_notify(
+            self._folder,
+            self._bus,
+            self._clock,
+            stop,
+            report=self._outbox.put,
+            may_work=lambda: self._lease.is_held,
+        )
+
+    async def _watch(self) -> None:
+        """Take over each changed desired state; a broken one is reported and the old one stays."""
+        async for raw in self._bus.watch(DESIRED_BUCKET, CONFIG_KEY):
+            try:
+                config = msgspec.json.decode(raw, type=AppsConfig)
+            except msgspec.MsgspecError as error:
+                text = f"the desired state of the apps role cannot be read: {error}"
+                self._report("error", "APPS-1002", text, "Update this machine: headrace --version")
+                continue
+            self._config, self._broken = config, {}
+            self._learn()
+            self._again.set()
+
+    def _learn(self) -> None:
+        """Bind what can run of the configuration; say what cannot."""
+        self._knowledge = know(self._config, self._broken, self._clock.now_us())
+        stopped = self._knowledge.stopped
+        for key, why in stopped.items():
+            if (key, why.what) not in self._told:
+                self._report("error", why.code, f"{key} is not evaluated: {why.what}", why.remedy)
+        self._told = {(key, why.what) for key, why in stopped.items()}
+
+    async def _work(self, stop: asyncio.Event, books: list[asyncio.Task[None]]) -> None:
+        """One session, for as long as the configuration is the same."""
+        self._again.clear()
+        try:
+            if not await self._lease.hold():
+                self._tally.state = "waiting"
+                await _wait(self._again, HEALTH_S)
+                return
+            if self._config.enterprise:
+                await self._desk.bind(self._knowledge)
+            if not self._knowledge.bounds:
+                await self._idle()
+            else:
+                if self._outlet is None:
+                    await self._open_outlet(books)
+                async with AsyncExitStack() as stack:
+                    await self._run_session(await self._tools(stack), stop)
+        except Failed as failed:
+            await self._stop_formula(failed)
+        except (HeadraceError, OSError) as error:
+            await self._wait_for(error)
+        finally:
+            self._session = None
+
+    async def _idle(self) -> None:
+        """Nothing to evaluate; what comes after this begins anew."""
+        self._tally.state = "idle"
+        known = await load_position(self._bus)
+        if known is not None and known.definitions:
+            await save_position(self._bus, msgspec.structs.replace(known, definitions={}, spans=()))
+        while not self._again.is_set() and await self._lease.hold():
+            await _wait(self._again, HEALTH_S)
+
+    async def _open_outlet(self, books: list[asyncio.Task[None]]) -> None:
+        """Give times after those of the last life; open the books."""
+        known = await load_position(self._bus)
+        received_us = known.received_us if known is not None else 0
+        self._outlet = Outlet(
+            self._bus, self._subjects, self._clock, received_us, self._lane_trouble
+        )
+        await self._outlet.begin()
+        books.append(asyncio.create_task(self._outlet.keep_books()))
+
+    async def _tools(self, stack: AsyncExitStack) -> Tools:
+        assert self._outlet is not None, "opened before there is something to evaluate"
+        self._tally.state = "catching_up"
+        reader: Reader = await stack.enter_async_context(
+            open_reader(self._folder, self._bus, report=self._report)
+        )
+        return Tools(
+            bus=self._bus,
+            clock=self._clock,
+            reader=reader,
+            outlet=self._outlet,
+            changes=self._changes,
+            tally=self._tally,
+            report=self._report,
+            desk=self._desk,
+        )
+
+    async def _run_session(self, tools: Tools, stop: asyncio.Event) -> None:
+        session = Session(self._knowledge, await load_position(self._bus), tools)
+        await session.begin()
+        self._session, self._tally.state = session, "running"
+        while not self._again.is_set() and not stop.is_set():
+            try:
+                await session.turn()
+                await self._changes.tell()
+                self._tally.state, self._puzzled = "running", 0
+            except Transient as error:
+                await self._wait_for(error)
+            if not await self._lease.hold():
+                break
+        await session.close()
+        with contextlib.suppress(Transient):
+            await self._changes.tell(all_now=True)
+
+    async def _stop_formula(self, failed: Failed) -> None:
+        """Go on without a formula that failed. Where all failed at once, history tells which it was."""
+        if failed.key:
+            key = statement(failed.key)
+            self._broken[key] = stopped_by(failed.error, self._clock.now_us())
+            _log.warning("%s failed", failed.key, exc_info=failed.error)
+            self._learn()
+            return
+        if isinstance(failed.error, Transient):
+            return
+        self._puzzled += 1
+        _log.warning("the evaluation failed", exc_info=failed.error)
+        if self._puzzled > 1:
+            text = f"the evaluation fails: {type(failed.error).__name__}: {failed.error}"
+            self._report("error", "APPS-1006", text, "It is an error of ours: report it.")
+            await _wait(self._again, PUZZLED_S)
+
+    async def _wait_for(self, error: HeadraceError | OSError) -> None:
+        """Something outside is away: say so, and try again soon."""
+        known = (
+            error
+            if isinstance(error, HeadraceError)
+            else Transient("APPS-1007", f"the history cannot be read: {error}")
+        )
+        _log.info("%s", known)
+        self._tally.state = "waiting"
+        self._tally.fail(known)
+        await asyncio.sleep(RETRY_S)
+
+    # -- what it says ---------------------------------------------------------------------------
+
+    async def _tell(self) -> None:
+        """Health each second, for ever."""
+        while True:
+            with contextlib.suppress(Transient):
+                self._info = await log_info(self._bus)
+                if self._session is not None and not self._session.follows(self._info):
+                    self._again.set()
+            with contextlib.suppress(Transient):
+                await self._desk.tick()
+            with contextlib.suppress(Transient):
+                await self._bus.publish(self._subjects.apps_health(), self._state())
+            await asyncio.sleep(HEALTH_S)
+
+    def _state(self) -> AppsState:
+        outlet, session = self._outlet, self._session
+        state = self._tally.health(
+            self._knowledge,
+            outlet.latencies_us if outlet is not None else (),
+            session.samples if session is not None else 0,
+        )
+        state.last_sequence = self._info.last_sequence if self._info is not None else 0
+        if session is not None:
+            state.done_us, state.sequence = session.done_us, session.sequence
+            state.lag_us = max(0, state.at_us - SETTLE_US - session.done_us)
+            state.repairs = session.repairs
+        elif state.state == "catching_up":
+            state.done_us = self._tally.caught_up_us
+        return state
+
+    async def _why(self, body: bytes) -> bytes:
+        """What is known here of one derived tag."""
+        tag_id = msgspec.json.decode(body, type=dict[str, int])["tag_id"]
+        state = self._state()
+        facts = DerivedFacts(
+            at_us=state.at_us,
+            state=state.state,
+            done_us=state.done_us,
+            lag_us=state.lag_us,
+            sequence=state.sequence,
+        )
+        for bound in self._knowledge.bounds:
+            at = np.flatnonzero(bound.outputs == tag_id)
+            if bound.role == "formula" and len(at):
+                place = int(at[0])
+                facts.has_tag, facts.asset = True, bound.assets[place]
+                facts.formula = self._tally.formula(self._knowledge, bound)
+                facts.inputs = [int(ids[place]) for ids in bound.inputs.values()]
+                self._add_way(facts, bound.key.partition(".")[0])
+        if not facts.has_tag:
+            facts.formula = self._stopped_formula(tag_id)
+        return msgspec.json.encode(facts)
+
+    def _stopped_formula(self, tag_id: int) -> FormulaHealth | None:
+        for asset in self._config.assets:
+            for name, output in asset.outputs.items():
+                if output == tag_id:
+                    key = f"{asset.type}.{name}"
+                    found = self._tally.formulas(self._knowledge)
+                    return next((each for each in found if each.key == key), None)
+        return None
+
+    def _add_way(self, facts: DerivedFacts, asset_type: str) -> None:
+        standing = self._outlet.standing(asset_type) if self._outlet is not None else None
+        if standing is None:
+            return
+        facts.buffered = standing.buffered
+        if standing.acknowledged_s is not None:
+            facts.acknowledged_us = facts.at_us - int(standing.acknowledged_s * 1e6)
+        if standing.trouble is not None:
+            facts.trouble_code, facts.trouble = standing.trouble.code, standing.trouble.what
+            facts.trouble_remedy = standing.trouble.remedy
+
+    def _lane_trouble(self, asset_type: str, error: HeadraceError | None) -> None:
+        if error is None:
+            self._report("info", "APPS-1102", f"the log takes results of {asset_type} again", "")
+        else:
+            self._report("warning", error.code, error.what, error.remedy)
+
+    def _report(self, severity: Severity, code: str, text: str, remedy: str) -> None:
+        _log.log(_LEVELS[severity], "%s %s", code, text)
+        self._outbox.report(severity, code, text, remedy)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+
+
+async def _set_when(first: asyncio.Event, then: asyncio.Event) -> None:
+    await first.wait()
+    then.set()
+
+
+@contextmanager
+def _one_at_a_time(folder: DataFolder) -> Iterator[None]:
+    """Hold the role's lock file; the system lets it go when the process ends in any way."""
+    make_folder(folder.run, 0o700)
+    descriptor = os.open(folder.run / "apps.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Refused(
+                "APPS-1001",
+                f"another apps role runs on {folder.root}",
+                "Stop it first: headrace down",
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,35 @@
+"""A reader of history for commands: with the newest samples when the broker runs."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Final
+
+from rich.console import Console
+
+from headrace.bus.broker import load_address
+from headrace.bus.client import open_bus
+from headrace.historian.reader import Reader, open_reader
+from headrace.model.errors import Transient
+from headrace.model.folder import DataFolder
+
+BROKER_WAIT_S: Final = 2.0
+
+
+async def open_history(stack: AsyncExitStack, folder: DataFolder, name: str) -> Reader:
+    """With the log's tail when the broker runs, else the table alone, and say so.
+
+    Args:
+        stack: closes it.
+        name: of the command, for the broker.
+    """
+    try:
+        address = load_address(folder)
+        bus = await stack.enter_async_context(open_bus(address, name, wait_s=BROKER_WAIT_S))
+        return await stack.enter_async_context(open_reader(folder, bus))
+    except Transient as error:
+        Console(stderr=True).print(
+            f"[yellow]{error.code}[/] {error.what}: reading the table alone, without what is not "
+            "committed yet"
+        )
+        return await stack.enter_async_context(open_reader(folder))

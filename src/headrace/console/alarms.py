@@ -1,0 +1,277 @@
+"""The console's alarms: the list kept fresh, the journal, and commands on their way to the apps role.
+
+The console only reads the store. What people do travels as a request to the apps role, which alone
+writes; every door (page, REST, command line) comes through :meth:`AlarmBoard.act`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Final
+
+import msgspec
+import polars as pl
+
+from headrace.alarms.store import AlarmFilter, AlarmStore, JournalFilter, JournalLine
+from headrace.console.alarm_about import AlarmAbout, AlarmTexts
+from headrace.console.alarm_lines import badge
+from headrace.model.alarm import (
+    ALARMS_A_COMMAND_MAX,
+    COMMENT_MAX,
+    AlarmState,
+    Command,
+    CommandAnswer,
+    Verb,
+)
+from headrace.model.errors import Corrupt, HeadraceError, Misconfigured
+from headrace.model.knowledge import AppsConfig
+from headrace.model.time import US_PER_S, Clock
+from headrace.security.policy import Action, Actor, require
+
+RIGHTS: Final[dict[Verb, Action]] = {
+    "acknowledge": "operate",
+    "reset": "operate",
+    "shelve": "operate",
+    "unshelve": "operate",
+    "comment": "operate",
+    "assign": "operate",
+    "remove_from_service": "edit",
+    "return_to_service": "edit",
+}
+"""What the policy is asked for, for each verb: operators work alarms, engineers take them out of service."""
+REFRESH_S: Final = 1.0
+JOURNAL_MAX: Final = 10_000
+FLOOD_US: Final = 600 * US_PER_S
+FLOOD_BEGINS: Final = 10
+FLOOD_ENDS: Final = 5
+SHELF_MAX_US: Final = 14 * 86_400 * US_PER_S
+
+
+class Act(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person wants done; see :class:`headrace.model.alarm.Command`. Without an ``id`` it gets one."""
+
+    verb: Verb
+    alarms: tuple[str, ...]
+    comment: str = ""
+    until_us: int = 0
+    assignee: str = ""
+    id: str = ""
+
+
+Ask = Callable[[str, Any], Awaitable[Any]]
+
+
+class AlarmBoard:
+    """What pages and routes see of the alarms.
+
+    Args:
+        store: states and journal, which it only reads.
+        ask: asks the apps role a verb with a message; gives its decoded answer.
+        config: gives the desired state of the apps role, as JSON; None when there is none.
+        clock: for what was recent.
+
+    Attributes:
+        states: all alarms. version: counts up when they changed.
+        problem: why the store cannot be read, else "".
+        recent: how many came up in the last 10 minutes; flood_since_us: 0 when there is no flood
+            (ISA-18.2: more than 10 in 10 minutes, until fewer than 5).
+    """
+
+    def __init__(
+        self,
+        store: AlarmStore,
+        ask: Ask,
+        config: Callable[[], Awaitable[bytes | None]],
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._ask = ask
+        self._config = config
+        self._config_body: bytes | None = None
+        self._woken = asyncio.Event()
+        self._clock = clock
+        self._revision = (-1, -1)
+        self._texts = AlarmTexts()
+        self._refreshing = asyncio.Lock()
+        self._watchers: set[asyncio.Event] = set()
+        self.states: tuple[AlarmState, ...] = ()
+        self.version = 0
+        self.problem = ""
+        self.recent = 0
+        self.flood_since_us = 0
+
+    @property
+    def badge(self) -> tuple[int, str]:
+        """How many alarms wait to be acknowledged, and their highest priority."""
+        return badge(self.states)
+
+    @property
+    def defined(self) -> bool:
+        """Whether the site has alarms, also when none of them ever spoke."""
+        return bool(self.states) or self._texts.defined
+
+    def about(self, alarm: AlarmState) -> AlarmAbout:
+        """Guidance, condition, limit and tags of an alarm."""
+        return self._texts.about(alarm.key, alarm.asset)
+
+    def find(self, path: str) -> AlarmState | None:
+        """An alarm by its path."""
+        return next((one for one in self.states if one.alarm == path), None)
+
+    async def _read_config(self) -> None:
+        body = await self._config()
+        if body == self._config_body:
+            return
+        self._config_body = body
+        try:
+            config = msgspec.json.decode(body, type=AppsConfig) if body else None
+        except msgspec.DecodeError as error:
+            raise Corrupt("CONS-1304", f"the desired state of the apps role: {error}") from error
+        self._texts = AlarmTexts(config)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+        for watcher in self._watchers:
+            watcher.set()
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[asyncio.Event]:
+        """An event that is set after each change, as long as the context lasts."""
+        event = asyncio.Event()
+        self._watchers.add(event)
+        try:
+            yield event
+        finally:
+            self._watchers.discard(event)
+
+    async def refresh(self) -> None:
+        """Read what changed; when the store cannot be read, the last states stay and ``problem`` says why."""
+        async with self._refreshing:
+            before = self.problem, self.recent, self.flood_since_us
+            try:
+                await self._read()
+                await self._read_config()
+                self.problem = ""
+            except HeadraceError as error:
+                self.problem = f"{error.code} {error.what}"
+            if before != (self.problem, self.recent, self.flood_since_us):
+                self._changed()
+
+    async def _read(self) -> None:
+        revision = await asyncio.to_thread(self._mark)
+        if revision != self._revision:
+            states = tuple(await asyncio.to_thread(self._store.states))
+            self._revision = revision
+            if states != self.states:
+                self.states = states
+                self._changed()
+        now_us = self._clock.now_us()
+        lately = JournalFilter(start_us=now_us - FLOOD_US, events=("alarm",), limit=JOURNAL_MAX)
+        self._judge_flood([line.transition.at_us for line in await self.journal(lately)])
+
+    def _mark(self) -> tuple[int, int]:
+        """Another one whenever a state changed: each change is a line of the journal, a new alarm a row."""
+        return self._store.last_number(), self._store.count(AlarmFilter(shadow=None))
+
+    def _judge_flood(self, onsets_us: list[int]) -> None:
+        """ISA-18.2 and EEMUA 191: a flood begins with more than 10 alarms in 10 minutes for one
+        operator, and ends when fewer than 5 come in 10 minutes."""
+        self.recent = len(onsets_us)
+        if self.recent > FLOOD_BEGINS and not self.flood_since_us:
+            self.flood_since_us = sorted(onsets_us)[0]
+        elif self.recent < FLOOD_ENDS:
+            self.flood_since_us = 0
+
+    async def follow(self, stop: asyncio.Event) -> None:
+        """Keep the list fresh until ``stop`` is set."""
+        while not stop.is_set():
+            await self.refresh()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), REFRESH_S)
+            self._woken.clear()
+
+    def wake(self) -> None:
+        """Something happened: look now, not at the next second."""
+        self._woken.set()
+
+    async def journal(self, wanted: JournalFilter) -> list[JournalLine]:
+        """Lines of the journal, the newest first.
+
+        Raises:
+            HeadraceError: the store cannot be read.
+        """
+        return await asyncio.to_thread(self._store.journal, wanted)
+
+    async def journal_frame(self, start_us: int, end_us: int, below: str = "") -> pl.DataFrame:
+        """The journal as columns, for metrics."""
+        return await asyncio.to_thread(self._store.journal_frame, start_us, end_us, area=below)
+
+    async def after(self, number: int, limit: int) -> list[JournalLine]:
+        """Lines after one of that number, in their order."""
+        return await asyncio.to_thread(self._store.after, number, limit)
+
+    async def last_number(self) -> int:
+        """Of the journal's last line."""
+        return await asyncio.to_thread(self._store.last_number)
+
+    @property
+    def watchers(self) -> int:
+        """How many wait for changes now."""
+        return len(self._watchers)
+
+    async def act(self, actor: Actor, act: Act) -> CommandAnswer:
+        """Do what a person wants, once: the request has an id of its own.
+
+        Raises:
+            Refused: SEC-1004 when the role is not enough.
+            Misconfigured: CONS-1301 to CONS-1303 for what cannot be meant.
+            Transient: the apps role does not answer; nothing was done, or it was: look at the list.
+        """
+        require(actor, RIGHTS[act.verb], "alarms")
+        check_act(act, self._clock.now_us())
+        command = Command(
+            id=act.id or secrets.token_hex(12),
+            verb=act.verb,
+            alarms=tuple(dict.fromkeys(act.alarms)),
+            actor=actor.name,
+            comment=act.comment.strip(),
+            until_us=act.until_us,
+            assignee=act.assignee,
+        )
+        answer = msgspec.convert(await self._ask(act.verb, command), CommandAnswer)
+        await self.refresh()
+        return answer
+
+
+def check_act(act: Act, now_us: int) -> None:
+    """Pass when the words can be meant, whatever the alarms' states.
+
+    Raises:
+        Misconfigured: CONS-1301 no or too many alarms, CONS-1302 no or too long a text,
+            CONS-1303 an end of shelving that is past or too far away.
+    """
+    if not 0 < len(act.alarms) <= ALARMS_A_COMMAND_MAX:
+        raise Misconfigured(
+            "CONS-1301",
+            f"{act.verb} names {len(act.alarms):,} alarms",
+            f"Name 1 to {ALARMS_A_COMMAND_MAX:,} alarms by their paths.",
+        )
+    text = act.comment.strip()
+    needed = act.verb in ("shelve", "remove_from_service", "comment")
+    if len(text) > COMMENT_MAX or (needed and not text):
+        raise Misconfigured(
+            "CONS-1302",
+            f"the text of {act.verb} has {len(text):,} characters",
+            f"Give a reason or comment of 1 to {COMMENT_MAX:,} characters.",
+        )
+    if act.verb == "shelve" and not now_us < act.until_us <= now_us + SHELF_MAX_US:
+        days = SHELF_MAX_US // (86_400 * US_PER_S)
+        raise Misconfigured(
+            "CONS-1303",
+            "shelving needs an end in the future",
+            f"Give an end within {days} days; for longer take the alarm out of service.",
+        )
