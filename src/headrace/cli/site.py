@@ -10,6 +10,7 @@ from typing import NoReturn
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.tree import Tree
@@ -206,11 +207,14 @@ def _fail(problems: list[Problem]) -> NoReturn:
             table.add_column(column, overflow="fold")
         for problem in problems:
             where = f"{problem.file}:{problem.line}"
-            table.add_row(where, problem.field, f"{problem.code} {problem.what}", problem.remedy)
+            caret = f"\n{problem.caret}" if problem.caret else ""
+            what = escape(f"{problem.code} {problem.what}{caret}")
+            table.add_row(where, problem.field, what, escape(problem.remedy))
         out.print(table)
     else:
         for problem in problems:
-            sys.stderr.write(f"{problem}\n")
+            caret = f"{problem.caret}\n" if problem.caret else ""
+            sys.stderr.write(f"{problem}\n{caret}")
     out.print(f"{_count(problems, 'problem')}; nothing was changed.", style="bold red")
     raise typer.Exit(2)
 
@@ -292,7 +296,7 @@ def _edges(state: SiteState) -> Table:
 def _tags(model: SiteModel, registry: Registry | None) -> Table:
     ids = registry.ids() if registry is not None else {}
     table = Table("tag", "unit", "connection", "address", "every (ms)", "id")
-    for tag in sorted(model.tags, key=lambda tag: tag.path):
-        number, tag_id = str(tag.scan_interval_ms), str(ids.get(tag.path, ""))
+    for tag in sorted((*model.tags, *model.derived), key=lambda tag: tag.path):
+        number, tag_id = str(tag.scan_interval_ms or ""), str(ids.get(tag.path, ""))
         table.add_row(tag.path, tag.unit, tag.connection, tag.address, number, tag_id)
     return table

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 import msgspec
+import polars as pl
 
 from headrace.alarms.store import AlarmFilter, AlarmStore, JournalFilter, JournalLine
 from headrace.console.alarm_about import AlarmAbout, AlarmTexts
@@ -204,6 +205,10 @@ class AlarmBoard:
             HeadraceError: the store cannot be read.
         """
         return await asyncio.to_thread(self._store.journal, wanted)
+
+    async def journal_frame(self, start_us: int, end_us: int, below: str = "") -> pl.DataFrame:
+        """The journal as columns, for metrics."""
+        return await asyncio.to_thread(self._store.journal_frame, start_us, end_us, area=below)
 
     async def after(self, number: int, limit: int) -> list[JournalLine]:
         """Lines after one of that number, in their order."""

@@ -17,6 +17,7 @@ from headrace.console.api import formula as formula_api
 from headrace.console.pages import (
     add_connection,
     alarm_journal,
+    alarm_metrics,
     alarms,
     connections,
     equipment,
@@ -39,6 +40,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/equipment/{path:path}", equipment.show, "read"),
     ("/alarms", alarms.show, "read"),
     ("/alarms/journal", alarm_journal.show, "read"),
+    ("/alarms/metrics", alarm_metrics.show, "read"),
     ("/trend", trend.show, "read"),
     ("/formulas", formula.show, "read"),
     ("/connections", connections.show, "read"),

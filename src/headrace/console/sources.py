@@ -39,6 +39,7 @@ from headrace.model.historians import together
 from headrace.model.time import US_PER_S, Clock
 from headrace.model.why_facts import WhyTag
 from headrace.site.keeper import ERRORS_KEY
+from headrace.site.knowledge import FormulaVersion
 from headrace.site.model import Problem
 
 EVENTS_KEPT: Final = 2_000
@@ -62,6 +63,10 @@ class SiteSource(Protocol):
 
     def find_tag(self, name: str) -> WhyTag:
         """One tag, in use or not."""
+        ...
+
+    def formula_versions(self, asset_type: str, name: str) -> list[FormulaVersion]:
+        """Versions of a formula, oldest first."""
         ...
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
@@ -240,6 +245,10 @@ class Sources:
             Misconfigured: SITE-1801 when there is none, or several.
         """
         return await asyncio.to_thread(self._site_source.find_tag, name)
+
+    async def formula_versions(self, asset_type: str, name: str) -> list[FormulaVersion]:
+        """Every text that a formula of the site had, oldest first."""
+        return await asyncio.to_thread(self._site_source.formula_versions, asset_type, name)
 
     async def refresh_site(self) -> None:
         """Take over the site's tags when they changed."""

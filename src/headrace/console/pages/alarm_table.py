@@ -246,6 +246,7 @@ def bulk_bar(visit: Visit, picked: int, verbs: Sequence[str]) -> Markup:
         tag(
             "button.hr-btn.small", icon(pictures[verb], 15), tag("span", texts(f"alarm_do.{verb}")),
             type="button", data_bulk=verb, cls="primary" if verb == "acknowledge" else "",
+            title=texts(f"alarm_do.{verb}"), aria_label=texts(f"alarm_do.{verb}"),
         )
         for verb in verbs
     ]  # fmt: skip
