@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag
+from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag, NoData
 from headrace.formula.plan import Calendar, Context, Input, Literal_, Node
 from headrace.formula.spans import CYCLE_MAX_US, Fold, PerCalendar, PerCycle, Sliding
 from headrace.formula.steps import BAD_FROM, Constant, Grid, Keys, Series, Steps
@@ -23,7 +23,7 @@ from headrace.formula.words import Words
 from headrace.model import status as st
 
 _REMEMBERS: Final = (
-    Held, Lag, Hold, Derivative, Increments, Ewma, Sliding, PerCalendar, PerCycle,
+    Held, NoData, Lag, Hold, Derivative, Increments, Ewma, Sliding, PerCalendar, PerCycle,
 )  # fmt: skip
 _FOLDED: Final = (Sliding, PerCalendar, PerCycle)
 _WANTS_USABLE: Final = frozenset({"delta", "transitions"})
@@ -288,11 +288,11 @@ def _next_due(stage: Stage, who: Keys, to_us: int) -> Keys:
         for source in stage.sources.values():
             some |= source.track.last_us(source.of(who)) > ALWAYS
         return np.where(some, np.append(stage.ends_us, NEVER)[at], never)
-    if not isinstance(node, Lag | Hold):
+    if not isinstance(node, Lag | Hold | NoData):
         return never
     source = stage.sources[_name(node.operand)]
     members, track = source.of(who), source.track
-    if isinstance(node, Lag):
+    if isinstance(node, Lag | NoData):
         place = track.locate(members, np.full(len(who), to_us - node.duration_us))
         some = place < track.end[members]
     else:
