@@ -34,7 +34,7 @@ class Outbox:
 
     def report(self, severity: Severity, code: str, text: str, remedy: str) -> None:
         """Queue one event; returns at once."""
-        self._waiting.append(
+        self.put(
             Event(
                 at_us=self._clock.now_us(),
                 severity=severity,
@@ -44,6 +44,10 @@ class Outbox:
                 remedy=remedy,
             )
         )
+
+    def put(self, event: Event) -> None:
+        """Queue an event as it is; returns at once."""
+        self._waiting.append(event)
         self._has_some.set()
 
     async def run(self) -> None:
