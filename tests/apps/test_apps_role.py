@@ -177,3 +177,28 @@ async def test_a_formula_that_fails_stops_alone_and_says_so(
         assert told == {"pump.ratio": "", "pump.busy": "APPS-1004", "pump.busier": "APPS-1003"}
         events = [each for each in await recent_events(rig.bus) if each.severity == "error"]
         assert {each.code for each in events} == {"APPS-1003", "APPS-1004"}
+
+
+async def test_results_begin_where_they_are_told_and_very_late_samples_are_mended(
+    rig: Rig,
+) -> None:
+    """History of half an hour is there before; what comes later than the stream keeps is worked out
+    from history, downstream too."""
+    now_us = rig.clock.now_us()
+    start_us = now_us - 1_800 * SECOND_US
+    for second in range(0, 1_800, 60):
+        await rig.poll(at_us=start_us + second * SECOND_US)
+    made = config("busy = mean(power, 90 s)", "double = busy + busy")
+    for name in ("busy", "double"):
+        made = edited(made, name, start_us=start_us)
+    await rig.put(made)
+    async with apps(rig):
+        await rig.done(now_us)
+        assert await rig.check(made, start_us, now_us) == 2 * 3 * 30
+        await rig.poll(at_us=start_us + 90 * SECOND_US)
+        await rig.poll(at_us=start_us + 60 * SECOND_US, seed=7)
+        changes = await changes_of(
+            rig, lambda found: sum(e.cause in ("late", "upstream") for e in found) >= 2
+        )
+        assert await rig.check(made, start_us, now_us) == 2 * 3 * 31
+        assert {"version", "late"} <= {each.cause for each in changes}
