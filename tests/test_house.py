@@ -58,7 +58,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "rich": ("cli/",),
     "tomlkit": ("site/",),
     "fastexcel": ("site/",),
-    "xlsxwriter": ("site/",),
+    "xlsxwriter": ("site/", "alarms/"),
 }
 
 # Rooms whose modules may be imported inside functions: the command line starts fast that way, and

@@ -47,11 +47,12 @@ _SKIPPED: Final = re.compile(rf"{_QUOTED}|#[^\n]*")
 
 
 class Part(NamedTuple):
-    """A clause: its words, the place of them, and the place of what follows them."""
+    """A clause: its words, the place of them and of what follows them, and of the comma before it."""
 
     word: str
     word_place: Place
     rest: Place
+    comma: int = 0
 
     @property
     def place(self) -> Place:
@@ -92,7 +93,7 @@ def split(source: str, line: int) -> Parts:
         raise FormulaProblem("FORM-1060", source, Place(head.end() - 1, head.end()), line)
     seen: dict[str, Part] = {}
     for span in spans[1:]:
-        part = _part(source, span, line)
+        part = _part(source, span, line)._replace(comma=span.start - 1)
         family = part.word.split()[0]
         if family in seen:
             raise FormulaProblem("FORM-1062", source, part.word_place, line, clause=family)
