@@ -126,3 +126,27 @@ def test_what_cannot_be_is_said(fields: dict[str, object], code: str) -> None:
         made = PlantCalendar(**fields)  # type: ignore[arg-type] # its own fields, badly filled
         made.check()
         list(made.between("day", 0, US_PER_S))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.sampled_from(ZONES),
+    st.sampled_from(["hour", "day", "week", "month", "shift", "900000000us", "25200000000us"]),
+    st.integers(0, 400 * 24),
+    st.integers(0, 70 * 24),
+    st.integers(-1, 1),
+)
+def test_windows_of_a_time_are_those_that_end_in_it(
+    zone: str, name: str, begin_h: int, hours: int, shifted_us: int
+) -> None:
+    """Asked again, of the whole and of both halves: what is kept between calls does not show."""
+    made = PlantCalendar(time_zone=zone, shifts=SHIFTS)
+    start = to_us(datetime(2026, 1, 1, tzinfo=UTC)) + begin_h * HOUR_US + shifted_us
+    end, middle = start + hours * HOUR_US, start + hours * HOUR_US // 2
+    expected = [
+        (window.start_us, window.end_us)
+        for window in made.between(name, start - made.longest_us(name), end)
+        if start <= window.end_us < end
+    ]
+    assert made.windows(name, start, end) == expected
+    assert made.windows(name, start, middle) + made.windows(name, middle, end) == expected

@@ -294,7 +294,11 @@ class Sources:
         return await self.request(self.subjects.apps_call(verb), message)
 
     async def _apps_config(self) -> bytes | None:
-        """What the apps role is to run; the last known stays while the broker is away."""
+        """What the apps role is to run."""
+        if not self.bus.client.is_connected:
+            raise Transient(
+                "BUS-1033", "the broker is away; what the apps role runs is not known now"
+            )
         return await read_desired(self.bus, APPS_KEY)
 
     async def _take_batch(self, message: Any) -> None:

@@ -25,6 +25,9 @@ Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: Final[tuple[Weekday, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 HOUR_US: Final = 3_600 * US_PER_S
 DAY_US: Final = 24 * HOUR_US
+BLOCK_US: Final = 2 * DAY_US
+BLOCK_WINDOWS: Final = 4
+BLOCKS_MAX: Final = 512
 WINDOWS: Final = ("minute", "hour", "shift", "day", "week", "month", "quarter", "year")
 _LONGEST_DAYS: Final = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
@@ -156,12 +159,37 @@ class PlantCalendar(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return _length_us(name) + 2 * HOUR_US
 
     def windows(self, name: str, start_us: int, end_us: int) -> list[tuple[int, int]]:
-        """(start, end) of each window that ends in ``[start_us, end_us)``, in UTC microseconds."""
+        """(start, end) of each window that ends in ``[start_us, end_us)``, in UTC microseconds.
+
+        Evaluations ask for the same time again and again, so windows are worked out and kept by blocks.
+        """
+        width_us = max(BLOCK_US, BLOCK_WINDOWS * self.longest_us(name))
+        blocks = range(start_us // width_us, -(-end_us // width_us))
         return [
-            (window.start_us, window.end_us)
-            for window in self.between(name, start_us - self.longest_us(name), end_us)
-            if start_us <= window.end_us < end_us
+            window
+            for block in blocks
+            for window in self._block(name, block * width_us, width_us)
+            if start_us <= window[1] < end_us
         ]
+
+    @cached_property
+    def _blocks(self) -> dict[tuple[str, int], list[tuple[int, int]]]:
+        return {}
+
+    def _block(self, name: str, start_us: int, width_us: int) -> list[tuple[int, int]]:
+        """The windows that end in ``[start_us, start_us + width_us)``."""
+        found = self._blocks.get((name, start_us))
+        if found is None:
+            if len(self._blocks) >= BLOCKS_MAX:
+                self._blocks.clear()
+            end_us = start_us + width_us
+            found = [
+                (window.start_us, window.end_us)
+                for window in self.between(name, start_us - self.longest_us(name), end_us)
+                if start_us <= window.end_us < end_us
+            ]
+            self._blocks[name, start_us] = found
+        return found
 
     def between(self, name: str, start_us: int, end_us: int) -> Iterator[Window]:
         """Each window that begins in ``[start_us, end_us)``, in order.

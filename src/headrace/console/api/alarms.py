@@ -161,6 +161,31 @@ def _add_journal(router: APIRouter, services: Services) -> None:
             return table_answer(journal_frame(lines), format, "alarm_journal")
         return json_answer({"transitions": [_entry(line) for line in lines]})
 
+    @router.get("/metrics")
+    async def figures(
+        request: Request,
+        start: str = "-1d",
+        end: str = "now",
+        below: str = "",
+        depth: Annotated[int, Query(ge=0, le=10)] = 0,
+    ) -> Response:
+        """The figures of ISA-18.2 and EEMUA 191 over [start, end): rate, floods, bad actors, chattering,
+        standing, stale, priorities, operators. ``depth`` 1 gives them for each area, 2 for each work
+        center; 0 for all below ``below``."""
+        services.require(request, "read", "alarms")
+        now_us = sources.clock.now_us()
+        start_us, end_us = parse_time(start, now_us), parse_time(end, now_us)
+        if start_us >= end_us:
+            raise Misconfigured(
+                "CONS-1004", f"the time from {start} to {end} is empty", "Let start lie before end."
+            )
+        await fresh(sources)
+        place = below.strip("/")
+        found = await sources.alarms.metrics(start_us, end_us, below=place, depth=depth)
+        return json_answer(
+            {"areas": {name: msgspec.to_builtins(one) for name, one in found.items()}}
+        )
+
 
 def _add_commands(router: APIRouter, services: Services) -> None:
     sources = services.sources
@@ -183,7 +208,9 @@ def _add_commands(router: APIRouter, services: Services) -> None:
             raise Misconfigured(
                 "CONS-1003", f"the body does not fit: {error}", 'Send {"alarms": [paths], ...}.'
             ) from error
-        answer = await sources.alarms.act(actor, act_of(name, asked, sources.clock.now_us()))
+        answer = await sources.alarms.act(
+            actor, act_of(name, asked, sources.clock.now_us()), services.identity.audit
+        )
         refused = len(answer.refused)
         done = len(answer.outcomes) - refused
         return json_answer({"done": done, "refused": refused, **msgspec.to_builtins(answer)})
