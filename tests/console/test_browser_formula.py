@@ -75,7 +75,7 @@ def test_a_formula_is_saved_for_its_type_and_taken_out(
         page.get_by_role("button", name="Save as formula of the type").click()
         row = page.locator('[data-formula="pump.lift"]')
         expect(row).to_contain_text("lift = flow * head -> m4/h")
-        expect(row).to_contain_text("on 1 assets")
+        expect(row).to_contain_text("assets: 1")
         field.fill("flow")
         row.get_by_role("button", name="Open").click()
         expect(field).to_have_value("flow * head -> m4/h")

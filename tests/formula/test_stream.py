@@ -122,7 +122,7 @@ def starts_in_the_middle(
         later = rows[rows >= middle]
         if len(later):
             other.put(samples.batch(later))
-            told.take(other, clock_us(samples, later[-1] + 1))
+            told.take(other, clock_us(samples, later[-1] + 1), samples.known(later[-1] + 1))
     agrees_but_for_what_is_behind(other, told, samples, tolerance(formulas))
 
 
@@ -134,7 +134,7 @@ def is_told_when_too_late(
     told = Told(bounds)
     for rows in pieces(samples, shares):
         stream.put(samples.batch(rows))
-        told.take(stream, clock_us(samples, rows[-1] + 1))
+        told.take(stream, clock_us(samples, rows[-1] + 1), samples.known(rows[-1] + 1))
     agrees_but_for_what_is_behind(stream, told, samples, tolerance(formulas))
 
 
@@ -142,7 +142,7 @@ def agrees_but_for_what_is_behind(
     stream: Stream, told: Told, samples: Samples, within: float
 ) -> None:
     end_us = clock_us(samples, len(samples)) + 40 * SECOND
-    told.take(stream, end_us)
+    told.take(stream, end_us, samples.known())
     for bound, wanted in zip(told.bounds, truth(told.bounds, samples, end_us), strict=True):
         same(*told.mended(bound, wanted), tolerance=within)
 

@@ -36,7 +36,8 @@ DRIFT = {
     "utilities/compressed_air/compressor_1": "delivered_flow intake_temperature oil_pressure"
     " separator_pressure_drop dew_point vibration motor_current active_power",
     "machining/milling/cnc_1": "coolant_temperature lubrication_pressure hydraulic_pressure"
-    " air_pressure cabinet_temperature",
+    # Air pressure is compared with the compressor's, unless that one is in doubt itself.
+    " cabinet_temperature - - - - air_pressure",
     "utilities/cooling/loop_1": "tank_temperature tank_level supply_temperature return_temperature"
     " primary_flow heat_load outdoor_temperature ph",
     f"{HALL}/smoke_1": "density temperature battery",
@@ -136,7 +137,7 @@ def sweeps(name: str, instruments: dict[str, str]) -> list[tuple[str, list[tuple
     most = max(len(text.split()) for text in instruments.values())
     lists = {asset: text.split() for asset, text in instruments.items()}
     return [
-        (name, [(asset, each[n]) for asset, each in lists.items() if n < len(each)])
+        (name, [(asset, each[n]) for asset, each in lists.items() if each[n : n + 1] > ["-"]])
         for n in range(most)
     ]
 

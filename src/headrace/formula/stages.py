@@ -96,6 +96,11 @@ class Stage:
         return 0 if isinstance(node, Ewma) else node.back_us
 
     @property
+    def wanted_us(self) -> Keys:
+        """Of each asset the time at which its sources must still be known."""
+        return self.floor_us - self.back_us - int(self.wants_usable)
+
+    @property
     def wants_usable(self) -> bool:
         """Whether the last usable value matters, however old it is."""
         node = self.node
@@ -111,7 +116,8 @@ class Stage:
         at_us = needed_us.copy()
         at_us[some] = np.minimum(needed_us[some], track.at_us[held[some]])
         self.floor_us = np.maximum(self.floor_us, at_us)
-        track.forget(assets, self.floor_us)
+        # A fading memory goes on from its row before.
+        track.forget(assets, self.floor_us - int(isinstance(self.node, Ewma)))
 
     def advance(self, to_us: int, around: Surroundings) -> Changed | None:
         """Take in what changed in the sources, up to a time."""

@@ -14,7 +14,8 @@ for that comes back as :class:`Behind`: the caller evaluates it on history.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -33,20 +34,28 @@ LATENESS_US: Final = 900 * US_PER_S
 _FORGET_PARTS: Final = 8
 
 
+class Need(NamedTuple):
+    """What of a tag must be put before a stream can start: its samples from ``back_us`` before its last one
+    at or before ``from_us``, and the one before those; see :func:`headrace.formula.evaluate.evaluate`."""
+
+    from_us: int
+    back_us: int
+
+
 class Behind(NamedTuple):
     """Results that a sample touched which came too late for the stream to know what is around it.
 
     Attributes:
         start_us, end_us: the results of this asset in ``[start, end)`` are to be evaluated on history.
-        needs: (tag_id, time from which its samples must be handed in with :meth:`Stream.fill`), so that
-            the stream's own results after ``end_us`` are right; empty when they are.
+        needs: tag_id -> what must be handed in with :meth:`Stream.fill`, so that the stream's own results
+            after ``end_us`` are right; empty when they are.
     """
 
     bound: Bound
     asset: int
     start_us: int
     end_us: int
-    needs: tuple[tuple[int, int], ...] = ()
+    needs: Mapping[int, Need] = MappingProxyType({})
 
 
 class Advance(NamedTuple):
@@ -60,14 +69,6 @@ class Advance(NamedTuple):
 
     results: list[tuple[Bound, pl.DataFrame]]
     behind: list[Behind]
-
-
-class Need(NamedTuple):
-    """What of a tag must be put before a stream can start: its samples from ``back_us`` before its last one
-    at or before ``from_us``, and the one before those; see :func:`headrace.formula.evaluate.evaluate`."""
-
-    from_us: int
-    back_us: int
 
 
 class _Runner:
@@ -119,7 +120,15 @@ class _Runner:
         who = np.flatnonzero(first < floor)
         fed = who[self.feeds[who] >= 0]
         tags.late_us[self.feeds[fed]] = np.minimum(tags.late_us[self.feeds[fed]], first[fed])
-        return [Behind(self.bound, int(at), int(first[at]), int(floor[at])) for at in who]
+        return [
+            Behind(self.bound, at, int(first[at]), int(floor[at]), self._lacks(at, tags))
+            for at in who.tolist()
+        ]
+
+    def _lacks(self, asset: int, tags: Tags) -> dict[int, Need]:
+        members = np.array([each.of(self._assets)[asset] for each in self.inputs.values()])
+        back_us = self.bound.plan.back_us
+        return {tag_id: Need(at_us - 1, back_us) for tag_id, at_us in tags.lacks(members)}
 
     def forget(self, floor_us: int, tags: Tags) -> None:
         """Let go of what no result from a time on needs; what is needed of tags is noted in them."""
@@ -130,7 +139,7 @@ class _Runner:
         needed[id(self.root.track)] = root_us
         for stage in reversed(self.stages):
             stage.forget(needed[id(stage.track)])
-            wanted = stage.floor_us - stage.back_us
+            wanted = stage.wanted_us
             for source in stage.sources.values():
                 if source.members is None:
                     np.minimum(needed[id(source.track)], wanted, out=needed[id(source.track)])
@@ -193,6 +202,13 @@ class Stream:
             if to_us <= self._start_us:
                 return Advance([], [])
         return self._run(to_us)
+
+    def fill(self, batch: pl.DataFrame) -> None:
+        """Hand in what a :class:`Behind` needs: all that there is of these tags by its :class:`Need`.
+
+        They count from the next advance on, which gives what they change.
+        """
+        self._tags.fill(batch)
 
     def _run(self, to_us: int) -> Advance:
         first = self._to_us is None

@@ -147,11 +147,11 @@ class _Service:
                 busy = may_work and await self._turn()
                 if not busy:
                     await _pause(stop)
-        finally:
             resting.set()
             if sending is not None:
-                await asyncio.gather(sending, return_exceptions=True)
-            await end_tasks(*watching)
+                await sending  # what is under way has a moment to end
+        finally:
+            await end_tasks(*watching, *([sending] if sending is not None else []))
 
     async def _turn(self) -> bool:
         """Settings first, then the journal; whether there may be more."""

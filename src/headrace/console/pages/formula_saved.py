@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from nicegui import ui
 
@@ -17,7 +17,7 @@ from headrace.model.errors import HeadraceError
 from headrace.site.edit import SiteEdit
 from headrace.site.formulas import FormulaLine, formula_lines
 
-FORMULAS_SHOWN_MAX = 500
+FORMULAS_SHOWN_MAX: Final = 500
 
 
 class SavedFormulas:
@@ -88,15 +88,16 @@ class SavedFormulas:
                 "tr",
                 tag("td", tag("b", key), tag("span.hr-sub", _state(line, texts))),
                 tag("td.hr-mono", tag("pre", line.text, style="margin:0;white-space:pre-wrap")),
-                tag("td", shown_unit(line.unit)),
+                tag("td", _unit(line, texts)),
                 tag("td", texts("formula.assets", n=line.assets)),
                 tag("td", _buttons(key, line, texts, may)),
                 data_formula=key,
             )
             for key, line in list(self._lines.items())[:FORMULAS_SHOWN_MAX]
         ]
-        head = tag("h3", texts("formula.saved_list"))
-        return join([head, tag(".hr-card", tag("table.hr-table", tag("tbody", rows)))])
+        head = tag("h2.hr-h2", texts("formula.saved_list"))
+        table = tag("table.hr-table", tag("tbody", rows))
+        return join([head, tag(".hr-card", table, style="overflow-x:auto")])
 
     async def _clicked(self, event: Any) -> None:
         act, key = event.args
@@ -114,7 +115,7 @@ class SavedFormulas:
     def _confirm(self, key: str, line: FormulaLine) -> None:
         texts = self._visit.texts
         with ui.dialog() as dialog, ui.card().classes("hr-dialog"):
-            html(tag("h3", texts("formula.remove_what", name=key)))
+            html(texts("formula.remove_what", name=key), tag_name="h2")
             html(tag("p", texts("formula.remove_stays")))
 
             async def remove() -> None:
@@ -162,6 +163,11 @@ class SavedFormulas:
 def _state(line: FormulaLine, texts: Any) -> str:
     version = texts("formula.version", n=line.version)
     return version if line.state == "live" else f"{version} · {texts(f'formula.{line.state}')}"
+
+
+def _unit(line: FormulaLine, texts: Any) -> str:
+    is_kind = line.unit in ("condition", "text")
+    return texts(f"formula.{line.unit}") if is_kind else shown_unit(line.unit)
 
 
 def _buttons(key: str, line: FormulaLine, texts: Any, may: bool) -> Markup:
