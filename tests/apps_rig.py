@@ -37,10 +37,7 @@ SECOND_US = 1_000_000
 
 def config(*texts: str, assets: int = 3, calendar: PlantCalendar | None = None) -> AppsConfig:
     """Pumps with the tags 1, 2 (flow, power of the first), 3, 4... and these formulas."""
-    formulas = tuple(
-        FormulaConfig(asset_type="pump", name=text.split("=")[0].strip(), text=text)
-        for text in texts
-    )
+    formulas = tuple(formula(text) for text in texts)
     pumps = tuple(
         AssetConfig(
             path=f"hall/pump_{n}",
@@ -58,6 +55,14 @@ def config(*texts: str, assets: int = 3, calendar: PlantCalendar | None = None) 
         formulas=formulas,
         calendar=calendar or PlantCalendar(),
     )
+
+
+def formula(text: str) -> FormulaConfig:
+    """A statement of pumps: ``name = ...`` or ``alarm name: ...``."""
+    if text.startswith("alarm "):
+        name = text.removeprefix("alarm ").partition(":")[0].strip()
+        return FormulaConfig(asset_type="pump", name=name, text=text, kind="alarm")
+    return FormulaConfig(asset_type="pump", name=text.partition("=")[0].strip(), text=text)
 
 
 def edited(before: AppsConfig, name: str, **changes: object) -> AppsConfig:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 import polars as pl
 import pytest
 
 from apps_rig import SECOND_US, SUBJECTS, Rig, apps, config, edited, rig_on
+from headrace.apps import session
 from headrace.apps.changes import recent_changes
 from headrace.apps.past import Past
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
 from headrace.bus.recent import recent_events
-from headrace.formula import stream
 from headrace.formula.bound import Bound
-from headrace.model.apps import FormulaChange
+from headrace.formula.stream import Advance, Stream
+from headrace.model.apps import DerivedFacts, FormulaChange
 from headrace.model.calendar import PlantCalendar, Shift
 from headrace.model.folder import DataFolder
 
@@ -56,7 +57,10 @@ async def test_results_are_those_of_history_to_the_bit(rig: Rig) -> None:
         state = rig.states[-1]
         assert state.formulas[0].results >= 60 and not state.error_code
         assert state.latency_p99_us > 0
-        del first
+        answer = await rig.bus.request(SUBJECTS.apps_call("why"), b'{"tag_id": 1001}')
+        told = msgspec.json.decode(answer, type=DerivedFacts)
+        assert (told.asset, told.inputs, told.state) == ("hall/pump_1", [4, 3], "running")
+        assert told.has_tag and told.acknowledged_us >= first
 
 
 async def test_what_came_while_it_did_not_run_is_worked_out_once(rig: Rig) -> None:
@@ -143,13 +147,17 @@ async def test_a_formula_that_fails_stops_alone_and_says_so(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = config(*FORMULAS)
-    evaluate = stream.Stream.advance
     broken = {"on": False}
 
-    def advance(self: stream.Stream, to_us: int) -> stream.Advance:
-        if broken["on"] and any(bound.key == "pump.busy" for bound in self.bounds):
-            raise LookupError("a word that is not there")
-        return evaluate(self, to_us)
+    class Fragile(Stream):
+        def __init__(self, bounds: Sequence[Bound], *rest: object, **named: object) -> None:
+            super().__init__(bounds, *rest, **named)
+            self.keys = {bound.key for bound in bounds}
+
+        def advance(self, to_us: int) -> Advance:
+            if broken["on"] and "pump.busy" in self.keys:
+                raise LookupError("a word that is not there")
+            return super().advance(to_us)
 
     def changes(self: Past, bound: Bound, *rest: object) -> pl.DataFrame:
         if broken["on"] and bound.key == "pump.busy":
@@ -157,7 +165,7 @@ async def test_a_formula_that_fails_stops_alone_and_says_so(
         return work_out(self, bound, *rest)
 
     work_out = Past.changes
-    monkeypatch.setattr(stream.Stream, "advance", advance)
+    monkeypatch.setattr(session, "Stream", Fragile)
     monkeypatch.setattr(Past, "changes", changes)
     await rig.put(made)
     async with apps(rig):
@@ -172,3 +180,28 @@ async def test_a_formula_that_fails_stops_alone_and_says_so(
         assert told == {"pump.ratio": "", "pump.busy": "APPS-1004", "pump.busier": "APPS-1003"}
         events = [each for each in await recent_events(rig.bus) if each.severity == "error"]
         assert {each.code for each in events} == {"APPS-1003", "APPS-1004"}
+
+
+async def test_results_begin_where_they_are_told_and_very_late_samples_are_mended(
+    rig: Rig,
+) -> None:
+    """History of half an hour is there before; what comes later than the stream keeps is worked out
+    from history, downstream too."""
+    now_us = rig.clock.now_us()
+    start_us = now_us - 1_800 * SECOND_US
+    for second in range(0, 1_800, 60):
+        await rig.poll(at_us=start_us + second * SECOND_US)
+    made = config("busy = mean(power, 90 s)", "double = busy + busy")
+    for name in ("busy", "double"):
+        made = edited(made, name, start_us=start_us)
+    await rig.put(made)
+    async with apps(rig):
+        await rig.done(now_us)
+        assert await rig.check(made, start_us, now_us) == 2 * 3 * 30
+        await rig.poll(at_us=start_us + 90 * SECOND_US)
+        await rig.poll(at_us=start_us + 60 * SECOND_US, seed=7)
+        changes = await changes_of(
+            rig, lambda found: sum(e.cause in ("late", "upstream") for e in found) >= 2
+        )
+        assert await rig.check(made, start_us, now_us) == 2 * 3 * 31
+        assert {"version", "late"} <= {each.cause for each in changes}

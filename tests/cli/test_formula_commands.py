@@ -162,3 +162,24 @@ def test_a_file_of_formulas_is_checked_on_a_type(installation: DataFolder, tmp_p
     result = _run(installation, "check", str(file), "--type", "pump")
     assert result.exit_code == 0, result.output
     assert "condition" in result.stdout and "kWh" in result.stdout
+
+
+def test_a_wrong_formula_is_shown_with_its_caret(installation: DataFolder) -> None:
+    text = installation.site_file.read_text(encoding="utf-8")
+    wrong = text.replace("load = power / rated_power", "load = power / rated_powr")
+    installation.site_file.write_text(wrong, encoding="utf-8")
+    site = ["site", "check", "--data", str(installation.root)]
+    result = CliRunner().invoke(build(), site)
+    assert result.exit_code == 2
+    line = wrong.splitlines().index("load = power / rated_powr -> %") + 1
+    assert f"site.toml:{line}:16 asset_type.pump.formulas: FORM-1010" in result.stderr
+    assert "^^^^^^^^^^" in result.stderr
+    chinese = CliRunner().invoke(build(), [*site, "--language", "zh"])
+    assert "是否指 rated_power" in chinese.stderr
+
+
+def test_derived_tags_are_shown_with_the_others(installation: DataFolder) -> None:
+    result = CliRunner().invoke(
+        build(), ["site", "show", "--tags", "--data", str(installation.root)]
+    )
+    assert result.exit_code == 0 and "hall/p1/load" in result.stdout

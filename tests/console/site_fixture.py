@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import msgspec
 import numpy as np
+from alarm_site import alarm_sections
 
 from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress, free_port, prepare_address, start_broker, stop_broker
@@ -68,7 +69,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def site_text() -> str:
-    """The site file: three areas, five work units."""
+    """The site file: three areas, five work units, alarms of the pumps and the milling machines."""
     lines = [
         '[site]\nenterprise = "acme"\nname = "mill"',
         'title = { en = "Demo works", zh = "示范工厂" }\ntime_zone = "Europe/Berlin"',
@@ -86,7 +87,7 @@ def site_text() -> str:
                 f'address = "holding:{register}:float32"\nunit = "{unit}"\ntitle = {title}'
             )
             register += 2
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *alarm_sections()]) + "\n"
 
 
 class RunningSite:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import msgspec
 from site_fixture import PASSWORD, RunningSite
@@ -51,3 +53,26 @@ def test_a_write_a_denial_and_a_sign_in_are_told(running_site: RunningSite) -> N
         ("denied", resource),
         ("allowed", resource),
     ]
+
+
+def test_a_change_of_the_site_is_told_with_who_asked_and_what_came_into_force(
+    running_site: RunningSite,
+) -> None:
+    url, admin = f"{running_site.url}/api/v1", token(running_site, "admin")
+    text = httpx.get(f"{url}/site", headers=admin).text
+    changed = text.replace('title = { en = "Utilities"', 'title = { en = "Media"')
+    assert changed != text
+
+    def accepted() -> list[str]:
+        found = httpx.get(f"{url}/audit", params={"action": "site.accept"}, headers=admin).json()
+        return [entry["detail"] for entry in found["entries"]]
+
+    before = len(accepted())
+    for n, body in enumerate((changed, text), 1):
+        assert httpx.put(f"{url}/site", content=body, headers=admin).status_code == 200
+        deadline_s = time.monotonic() + 30
+        while len(accepted()) < before + n:
+            assert time.monotonic() < deadline_s
+    assert "hash" in accepted()[0]
+    asked = httpx.get(f"{url}/audit", params={"action": "edit"}, headers=admin).json()["entries"]
+    assert {(e["actor"], e["resource"]) for e in asked} >= {("mia", "site")}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from browser_fixture import open_browser, sign_in
+from formula_site import with_pumps
 from playwright.sync_api import Page, expect
 from site_fixture import CLOCK, RunningSite
 
@@ -60,3 +61,28 @@ def test_texts_are_a_table_and_messages_are_chinese(page: Page, running_site: Ru
     field.fill('if flow > 30 m3/h then "高" else "低"')
     field.press("Enter")
     expect(page.locator("table.hr-table td", has_text="高").first).to_be_visible()
+
+
+def test_a_formula_is_saved_for_its_type_and_taken_out(
+    page: Page, running_site: RunningSite
+) -> None:
+    with with_pumps(running_site) as client:
+        page.goto(f"{running_site.url}/formulas?equipment={PUMP}")
+        field = page.get_by_label("Formula", exact=True)
+        page.locator("[data-insert=rated_power]").click()
+        field.fill("flow * head -> m4/h")
+        page.get_by_label("Name", exact=True).fill("lift")
+        page.get_by_role("button", name="Save as formula of the type").click()
+        row = page.locator('[data-formula="pump.lift"]')
+        expect(row).to_contain_text("lift = flow * head -> m4/h")
+        expect(row).to_contain_text("assets: 1")
+        field.fill("flow")
+        row.get_by_role("button", name="Open").click()
+        expect(field).to_have_value("flow * head -> m4/h")
+        page.goto(f"{running_site.url}/equipment?path={PUMP}")
+        expect(page.get_by_text("formula pump.lift")).to_be_visible()
+        page.goto(f"{running_site.url}/formulas?equipment={PUMP}")
+        row.get_by_role("button", name="Remove").click()
+        page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        expect(row).to_have_count(0)
+        assert "pump.lift" not in client.formulas()

@@ -105,6 +105,9 @@ async def kills(rig: Rig, seed: int, count: int) -> None:
         await rig.running(60)
         stop.set()
         await loading
+        at_us = await rig.poll()
+        await rig.done(at_us, 60)
+        await rig.poll(at_us=at_us, seed=1)
         last_us = rig.clock.now_us()
         await rig.done(last_us, 60)
         await rig.check(made, began.done_us, last_us - SECOND_US)

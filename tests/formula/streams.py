@@ -89,14 +89,15 @@ class Samples:
             text=texts, value_is_null=is_text | bad,
         )  # fmt: skip
 
-    def known(self) -> pl.DataFrame:
-        """What there is when all have come: of each identity the last received, then the last put."""
-        everything = self.batch(slice(None)).with_row_index("put")
+    def known(self, upto: int | None = None) -> pl.DataFrame:
+        """What there is when so many have come: of each identity the last received, then the last put."""
+        everything = self.batch(slice(upto)).with_row_index("put")
         return (
             everything.sort("received_timestamp", "put")
             .unique(["tag_id", "source_timestamp"], keep="last")
             .filter(pl.col("status") != codes.RETRACTED)
             .sort("tag_id", "source_timestamp")
+            .drop("put")
         )
 
 
@@ -192,10 +193,16 @@ class Told:
     frames: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     behind: list[tuple[str, int, int, int]] = field(default_factory=list)
 
-    def take(self, stream: Stream, to_us: int) -> None:
+    def take(self, stream: Stream, to_us: int, stored: pl.DataFrame | None = None) -> None:
+        """Advance; what the stream lacks comes from what a historian has stored."""
         results, behind = stream.advance(to_us)
         for bound, frame in results:
             self.frames.setdefault(bound.key, []).append(frame)
+        lacking = {tag: need for each in behind for tag, need in each.needs.items()}
+        if lacking:
+            assert stored is not None
+            stream.fill(needed(stored, lacking))
+            self.take(stream, to_us, stored)
         self.behind += [(b.bound.key, b.asset, b.start_us, b.end_us) for b in behind]
 
     def rows(self, bound: Bound) -> pl.DataFrame:
@@ -232,6 +239,8 @@ def needed(batch: pl.DataFrame, needs: dict[int, Need]) -> pl.DataFrame:
         held = mine.filter(at_us <= from_us)["source_timestamp"].to_physical().max()
         begin = (from_us if held is None else held) - back_us
         before = mine.filter(at_us < begin)["source_timestamp"].to_physical().max()
+        usable = mine.filter((at_us < begin) & (mine["status"] < 0x80000000))
+        before = usable["source_timestamp"].to_physical().max() if usable.height else before
         begin = begin if before is None else before
         parts.append(mine.filter(at_us >= begin))
     return pl.concat(parts)

@@ -39,6 +39,8 @@ FORMULAS = (
     ("derivative(x)",),
     ("lag(x, 5 s) - x",),
     ("hold(x, 3 s) * 2",),
+    ("no data from x for 5 s",),
+    ("band_energy(x, 0.1 Hz, 0.4 Hz, 10 s)",),
     ("no data from x for 3 s",),
     ("no data from x for 9 s and y > 3 kW for 2 s", "f0 or no data from state for 5 s"),
     ("ewma(x, 2 s)",),
@@ -84,7 +86,10 @@ def clock_us(samples: Samples, upto: int) -> int:
 
 
 seeds = st.integers(0, 2**31)
-cuts = st.lists(st.floats(0.0, 1.0), max_size=8)
+cuts = st.one_of(
+    st.lists(st.floats(0.0, 1.0), max_size=8),
+    st.integers(9, 60).map(lambda n: [part / n for part in range(n)]),
+)
 chosen = st.sampled_from(FORMULAS)
 
 
@@ -119,7 +124,7 @@ def starts_in_the_middle(
         later = rows[rows >= middle]
         if len(later):
             other.put(samples.batch(later))
-            told.take(other, clock_us(samples, later[-1] + 1))
+            told.take(other, clock_us(samples, later[-1] + 1), samples.known(later[-1] + 1))
     agrees_but_for_what_is_behind(other, told, samples, tolerance(formulas))
 
 
@@ -131,7 +136,7 @@ def is_told_when_too_late(
     told = Told(bounds)
     for rows in pieces(samples, shares):
         stream.put(samples.batch(rows))
-        told.take(stream, clock_us(samples, rows[-1] + 1))
+        told.take(stream, clock_us(samples, rows[-1] + 1), samples.known(rows[-1] + 1))
     agrees_but_for_what_is_behind(stream, told, samples, tolerance(formulas))
 
 
@@ -139,7 +144,7 @@ def agrees_but_for_what_is_behind(
     stream: Stream, told: Told, samples: Samples, within: float
 ) -> None:
     end_us = clock_us(samples, len(samples)) + 40 * SECOND
-    told.take(stream, end_us)
+    told.take(stream, end_us, samples.known())
     for bound, wanted in zip(told.bounds, truth(told.bounds, samples, end_us), strict=True):
         same(*told.mended(bound, wanted), tolerance=within)
 

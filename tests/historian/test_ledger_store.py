@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -27,6 +28,7 @@ from headrace.model.ledger import (
     EdgeCounts,
     LedgerPage,
     PageCell,
+    Removed,
     Taken,
 )
 from headrace.model.sample import make_batch
@@ -250,3 +252,48 @@ def test_a_ledger_that_is_not_there_says_so(tmp_path: Path) -> None:
         read_ledger(tmp_path / "ledger.db", ManualClock(MINUTE)),
     ):
         raise AssertionError("not reached")
+
+
+def removed(start: int, end: int) -> LedgerPage:
+    rows = Removed(
+        connection="plc_1", group="1000ms", minute_us=MINUTE, epoch=7, start=start, end=end
+    )
+    return LedgerPage(edge="north", epoch=0, sequence=0, at_us=MINUTE, removed=[rows])
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    spans=some.lists(
+        some.tuples(some.integers(0, 60), some.integers(1, 30)), min_size=1, max_size=12
+    )
+)
+def test_rows_that_an_edge_removed_count_once_however_often_they_are_told(
+    spans: list[tuple[int, int]],
+) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        store = open_ledger(Path(root) / "ledger.db", ManualClock(MINUTE))
+        counts = EdgeCounts(expected=100, read=100, published=100, final=True)
+        cell = PageCell(
+            connection="plc_1", group="1000ms", minute_us=MINUTE, epoch=7, counts=counts
+        )
+        page = LedgerPage(edge="north", epoch=7, sequence=1, at_us=MINUTE, cells=[cell])
+        store.take_pages([page])
+        for start, count in [*spans, *spans]:
+            store.take_pages([removed(start, start + count)])
+        rows = {row for start, count in spans for row in range(start, start + count)}
+        assert store.accounts()["edge_log_full"].to_list() == [len(rows)]
+        store.close()
+
+
+def test_a_ledger_of_an_older_version_gets_the_counts_that_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    open_ledger(path, ManualClock(MINUTE)).close()
+    with sqlite3.connect(path) as db:
+        db.execute("ALTER TABLE hour DROP COLUMN edge_log_full")
+        db.execute("ALTER TABLE edge_cell DROP COLUMN missed_foreign")
+    db.close()
+    store = open_ledger(path, ManualClock(MINUTE))
+    store.take_pages([removed(0, 5)])
+    assert "edge_log_full" in store.accounts().columns
+    assert store.roll_up() == 0
+    store.close()

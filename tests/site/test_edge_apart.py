@@ -205,30 +205,6 @@ async def test_bound_reached_stop_keeps_all_that_was_acknowledged(tmp_path: Path
         await pair.check_order()
 
 
-async def test_bound_reached_drop_oldest_says_exactly_what_it_dropped(tmp_path: Path) -> None:
-    async with Apart(tmp_path, bytes_max=2 << 20, on_full="drop_oldest") as pair:
-        await pair.publish(20, rows=500)
-        await pair.arrived()
-        await pair.wire.cut()
-        for _ in range(50):
-            await pair.publish(10, rows=500)
-            await pair.keeper.look()
-        assert len(pair.published) == 520
-        state = pair.keeper.state()
-        assert state.dropped_samples == state.dropped_frames * 500 > 0
-        assert state.bytes < 2 << 20
-        said = [event for event in pair.events if event.code == "EDGE-1903"]
-        assert f"{state.dropped_samples} samples in all" in said[-1].text
-        await pair.stop_edge()
-        await pair.start_edge()
-        await pair.wire.connect()
-        await until(lambda: pair.keeper.state().stored_sequence == 520, 60, "all is sent")
-        ids = [m.headers["Nats-Msg-Id"] for m in await pair.in_hub()]
-        assert ids == [each for each in pair.published if each in set(ids)]
-        state = pair.keeper.state()
-        assert state.dropped_samples == (520 - len(ids)) * 500
-
-
 async def test_hub_restored_from_an_older_copy_gets_again_what_the_edge_has(tmp_path: Path) -> None:
     async with Apart(tmp_path) as pair:
         await pair.publish(100)

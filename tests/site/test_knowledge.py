@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from headrace.formula.binding import bind
+from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.knowledge import AppsConfig
 from headrace.model.time import ManualClock
@@ -16,7 +17,9 @@ from headrace.site.desired import edge_configs
 from headrace.site.edit import SiteEdit
 from headrace.site.file import SiteFiles, check_site, load_site
 from headrace.site.keeper import Keeper
+from headrace.site.model import SiteProblems
 from headrace.site.registry import Registry
+from headrace.site.why import find_tag
 
 SITE = """\
 [site]
@@ -233,3 +236,74 @@ def test_a_relation_follows_equipment_that_is_renamed(folder: DataFolder) -> Non
     edit.rename("hall/t1", "hall/tank_1")
     model = edit.check()
     assert model.assets[0].relations == {"source": "hall/tank_1"}
+
+
+def _edited(folder: DataFolder, edit: SiteEdit) -> list[str]:
+    """What an edit added and took, after it was saved and is accepted."""
+    diff = edit.save()
+    load_site(folder.site_file)
+    return [line for line in diff.splitlines()[2:] if line[0] in "+-"]
+
+
+def test_a_formula_is_changed_where_it_stands(folder: DataFolder) -> None:
+    edit = SiteEdit(folder)
+    edit.set_formula("pump", "load", "load = power / rated_power", state="off")
+    assert _edited(folder, edit) == [
+        "-load = power / rated_power -> %",
+        "+load = power / rated_power",
+        '+off = ["load"]',
+    ]
+
+
+def test_a_formula_is_added_and_taken_out_again(folder: DataFolder) -> None:
+    before = folder.site_file.read_text(encoding="utf-8")
+    edit = SiteEdit(folder)
+    edit.set_formula("pump", "hot", "alarm hot: power > 80 kW for 5 min, priority high")
+    assert _edited(folder, edit) == ["+alarm hot: power > 80 kW for 5 min, priority high"]
+    edit = SiteEdit(folder)
+    edit.remove_formula("pump", "hot")
+    edit.save()
+    assert folder.site_file.read_text(encoding="utf-8") == before
+    edit = SiteEdit(folder)
+    edit.remove_formula("pump", "share")
+    assert _edited(folder, edit) == [
+        "-share = flow * 1 h / source.volume -> %",
+        '-shadow = ["share"]',
+    ]
+
+
+def test_a_formula_that_another_reads_cannot_go(folder: DataFolder) -> None:
+    edit = SiteEdit(folder)
+    edit.remove_formula("tank", "volume")
+    with pytest.raises(SiteProblems, match=r"source\.volume"):
+        edit.save()
+    assert "volume = level * area" in folder.site_file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("asset_type", "name", "text", "code"),
+    [
+        ("pupm", "load", "load = power", "SITE-1419"),
+        ("pump", "load", "laod = power", "SITE-1118"),
+        ("pump", "load", "load = power\nother = power", "SITE-1118"),
+        ("pump", "load", "", "SITE-1118"),
+        ("pump", "load", "load = power +", "FORM-1002"),
+    ],
+)
+def test_what_is_no_formula_of_the_type_is_not_saved(
+    folder: DataFolder, asset_type: str, name: str, text: str, code: str
+) -> None:
+    with pytest.raises(Misconfigured) as caught:
+        SiteEdit(folder).set_formula(asset_type, name, text)
+    assert caught.value.code == code
+
+
+def test_a_formula_that_is_not_there_cannot_be_removed(folder: DataFolder) -> None:
+    with pytest.raises(Misconfigured, match="SITE-1420"):
+        SiteEdit(folder).remove_formula("pump", "never")
+
+
+def test_a_derived_tag_is_no_devices_fault(registry: Registry, folder: DataFolder) -> None:
+    _apply(registry, folder, 1_000)
+    tag = find_tag(registry, "hall/p1/share")
+    assert (tag.derived, tag.edge, tag.connection) == (True, "apps", "pump")

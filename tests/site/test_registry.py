@@ -17,7 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.model.errors import Corrupt, Misconfigured, Terminal, Transient
-from headrace.site.model import Asset, AssetType, Connection, Equipment, SiteModel, Tag
+from headrace.site.model import (
+    Asset,
+    AssetType,
+    Connection,
+    Equipment,
+    Formula,
+    SiteModel,
+    Tag,
+)
 from headrace.site.registry import Registry
 
 PLC = Connection(name="plc", protocol="bench", endpoint="h:1")
@@ -348,3 +356,47 @@ def test_a_kill_during_apply_leaves_the_old_state_or_the_new(tmp_path: Path) -> 
         ids = ids or registry.ids()
         assert registry.ids() == ids
         registry.close()
+
+
+def test_formulas_have_tags_and_versions_on_each_database(registry: Registry) -> None:
+    def site(text: str) -> SiteModel:
+        kind = AssetType(
+            name="pump", quantities={"flow": "m3/h"}, formulas=(Formula(name="double", text=text),)
+        )
+        derived = Tag("u/p/double", "formula", "pump.double", unit="m3/h", scan_interval_ms=0)
+        return model(
+            tag("u/p/flow"), asset_types=(kind,), assets=(Asset(path="u/p", type="pump"),),
+            derived=(derived,),
+        )  # fmt: skip
+
+    first = registry.apply(site("double = flow * 2"), 1_000)
+    assert first.formulas == ("pump.double",) and "formulas: pump.double" in first.summary()
+    before = only_id(registry, "u/p/double")
+    assert registry.apply(site("double = flow * 2"), 2_000).is_empty
+    assert registry.apply(site("double = 2 * flow"), 3_000).formulas == ("pump.double",)
+    assert only_id(registry, "u/p/double") == before
+    versions = registry.formula_versions("pump", "double")
+    assert [(each.version, each.text, each.start_us) for each in versions] == [
+        (1, "double = flow * 2", 0),
+        (2, "double = 2 * flow", 3_000),
+    ]
+    apps = registry.apps()
+    assert apps is not None and apps.assets[0].outputs == {"double": before}
+    gone = registry.apply(model(tag("u/p/flow")), 4_000)
+    assert gone.retired == ("u/p/double",) and gone.formulas == ("pump.double",)
+    assert registry.formula_versions("pump")[-1].retired_us == 4_000
+
+
+def test_a_derived_tag_takes_no_measured_history(registry: Registry) -> None:
+    registry.apply(model(tag("u/old/flow"), tag("u/old/double")), 1_000)
+    before = registry.ids()
+    derived = Tag(
+        "u/new/double", "formula", "pump.double", scan_interval_ms=0, was=("u/old/double",)
+    )
+    moved = (
+        tag("u/new/flow", "u/old/flow", was=("u/old/flow",)),
+        tag("u/bench/double", "u/old/double", was=("u/old/double",)),
+    )
+    registry.apply(model(*moved, derived=(derived,)), 2_000)
+    after = registry.ids()
+    assert after["u/bench/double"] == before["u/old/double"] != after["u/new/double"]

@@ -8,6 +8,7 @@ from typing import Any
 import tomlkit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from test_knowledge import SITE as KNOWLEDGE
 
 from headrace.site.file import SiteFiles, check_site
 from headrace.site.model import Tag
@@ -31,6 +32,8 @@ WORD = st.sampled_from(
     [
         *Tag.__struct_fields__,
         *("enterprise", "name", "title", "time_zone", "tag_files", "type", "quantities"),
+        *("attributes", "relations", "max_age", "formulas", "shadow", "off", "start"),
+        *("shift", "stop", "holidays", "rotation_start", "days", "teams", "end"),
         *("retention_days", "protocol", "endpoint", "edge", "enabled", "options"),
     ]
 )
@@ -66,6 +69,33 @@ def test_any_document(tmp_path: Path, data: dict[str, Any]) -> None:
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
 def test_any_bytes(tmp_path: Path, content: bytes) -> None:
     answers(SiteFiles(tmp_path / "site.toml", {"site.toml": content}))
+
+
+PIECE = st.sampled_from(
+    [
+        *("", "0", "-1", '"', "'", "\n", "[", "]", "{}", "true", "2026-01-01", "2026-13-01", "x"),
+        *("flow", "pump", "tank", "source", "formulas", "alarm a: flow > 1", "hall/p1", "=", "→"),
+        *(
+            "9999-12-31T23:59:59",
+            "0001-01-01T00:00:00+14:00",
+            "1e400",
+            "text",
+            "condition",
+            "\ud7ff",
+        ),
+    ]
+)
+
+
+@settings(parent=RELAXED, max_examples=400)
+@given(st.lists(st.tuples(st.integers(0, len(KNOWLEDGE)), st.integers(0, 25), PIECE), max_size=3))
+def test_any_edit_of_what_engineers_wrote(
+    tmp_path: Path, edits: list[tuple[int, int, str]]
+) -> None:
+    text = KNOWLEDGE
+    for at, length, piece in edits:
+        text = text[:at] + piece + text[at + length :]
+    answers(SiteFiles(tmp_path / "site.toml", {"site.toml": text.encode()}))
 
 
 HEAD = b"""[site]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,6 @@ from headrace.formula.bound import Bound
 from headrace.model.errors import HeadraceError
 from headrace.model.knowledge import AppsConfig
 from headrace.model.sample import Int64Array
-
-OFF: Final = "/off"
 
 
 class Stopped(NamedTuple):
@@ -111,7 +109,7 @@ def know(config: AppsConfig, broken: Mapping[str, Stopped], now_us: int) -> Know
         reads = [name for name, ids in bound.inputs.items() if np.isin(ids, dead).any()]
         if reads and bound.key not in stopped:
             stopped[bound.key] = _reads_stopped(bound.key, reads[0], now_us)
-        if bound.key in stopped or bound.key.removesuffix(OFF) in stopped:
+        if bound.key in stopped or statement(bound.key) in stopped:
             dead = np.union1d(dead, bound.outputs[bound.outputs != 0])
         else:
             bounds.append(bound)
@@ -123,9 +121,7 @@ def know(config: AppsConfig, broken: Mapping[str, Stopped], now_us: int) -> Know
     return Knowledge(
         config=config,
         bounds=tuple(bounds),
-        definitions={
-            bound.key: definition(bound, texts[bound.key.removesuffix(OFF)]) for bound in bounds
-        },
+        definitions={bound.key: definition(bound, texts[statement(bound.key)]) for bound in bounds},
         stopped=stopped,
         missing={key: len(paths) for key, paths in missing.items()},
     )
@@ -134,6 +130,16 @@ def know(config: AppsConfig, broken: Mapping[str, Stopped], now_us: int) -> Know
 def _reads_stopped(key: str, name: str, now_us: int) -> Stopped:
     text = f"{key} reads {name} that is stopped"
     return Stopped("APPS-1003", text, "Mend that one; this one follows.", now_us)
+
+
+def statement(key: str) -> str:
+    """The key of the statement that a bound is of: an alarm's end belongs to the alarm.
+
+    Example:
+        >>> statement("pump.hot/off")
+        'pump.hot'
+    """
+    return key.partition("/")[0]
 
 
 def stopped_by(error: Exception, now_us: int) -> Stopped:

@@ -137,7 +137,7 @@ def _differing(
         yield stretch
 
 
-def version_spans(knowledge: Knowledge, position: Position) -> Iterator[Span]:
+def version_spans(knowledge: Knowledge, position: Position, end_us: int) -> Iterator[Span]:
     """The past that a new version of a formula is to give results of, by its own beginning."""
     for bound in knowledge.bounds:
         changed = position.definitions.get(bound.key) != knowledge.definitions[bound.key]
@@ -145,6 +145,6 @@ def version_spans(knowledge: Knowledge, position: Position) -> Iterator[Span]:
             yield Span(
                 key=bound.key,
                 start_us=bound.start_us,
-                end_us=position.done_us,
+                end_us=end_us,
                 cause="version",
             )

@@ -18,9 +18,11 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from headrace.alarms.notify.service import run_notify
 from headrace.apps.changes import Changes
+from headrace.apps.desk import Desk
 from headrace.apps.feed import SETTLE_US
-from headrace.apps.knowledge import Knowledge, Stopped, know, stopped_by
+from headrace.apps.knowledge import Knowledge, Stopped, know, statement, stopped_by
 from headrace.apps.outlet import Outlet
 from headrace.apps.position import load_position, save_position
 from headrace.apps.session import Failed, Session, Tools
@@ -42,7 +44,9 @@ from headrace.model.time import Clock, SystemClock
 from headrace.security.files import make_folder
 
 CONFIG_KEY: Final = "apps"
+NOTIFY_KEY: Final = "notify"
 HEALTH_S: Final = 1.0
+NOTIFY_STOP_S: Final = 3.0
 RETRY_S: Final = 0.5
 PUZZLED_S: Final = 5.0
 BROKER_WAIT_S: Final = 30.0
@@ -79,6 +83,7 @@ class _Role:
         self._tally = Tally(clock)
         self._outbox = Outbox(bus, subjects.event("apps"), "apps", clock)
         self._changes = Changes(bus, subjects, clock)
+        self._desk = Desk(folder, clock, self._report)
         place = f"{socket.gethostname()}:{folder.root}"
         self._lease = Lease(bus, "apps", place, clock)
         self._config = AppsConfig(enterprise="", site="")
@@ -89,25 +94,50 @@ class _Role:
         self._outlet: Outlet | None = None
         self._session: Session | None = None
         self._puzzled = 0
+        self._is_telling = False
         self._info: LogInfo | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        await self._bus.answer(self._subjects.apps_call("why"), self._why)
+        await self._bus.answer(
+            self._subjects.apps_call("why"), self._why, when=lambda: self._lease.is_held
+        )
+        await self._desk.serve(self._bus, self._subjects, lambda: self._lease.is_held)
         tasks = [
             asyncio.create_task(self._watch()),
             asyncio.create_task(self._tell()),
             asyncio.create_task(self._outbox.run()),
             asyncio.create_task(_set_when(stop, self._again)),
         ]
+        telling = asyncio.create_task(self._notify(stop))
+        telling.add_done_callback(lambda _: self._again.set())
         books: list[asyncio.Task[None]] = []
         try:
             while not stop.is_set():
                 await self._work(stop, books)
+                if telling.done() and not stop.is_set():
+                    telling.result()  # an error of ours ends the role, which is started anew
+            if self._is_telling:
+                await asyncio.wait({telling}, timeout=NOTIFY_STOP_S)
         finally:
-            await end_tasks(*tasks, *books)
+            await end_tasks(*tasks, *books, telling)
+            await self._desk.close()
             if self._outlet is not None:
                 await self._outlet.end()
             await self._lease.release()
+
+    async def _notify(self, stop: asyncio.Event) -> None:
+        """Tell people of alarms; begins when there are settings for it."""
+        async for _ in self._bus.watch(DESIRED_BUCKET, NOTIFY_KEY):
+            break
+        self._is_telling = True
+        await run_notify(
+            self._folder,
+            self._bus,
+            self._clock,
+            stop,
+            report=self._outbox.put,
+            may_work=lambda: self._lease.is_held,
+        )
 
     async def _watch(self) -> None:
         """Take over each changed desired state; a broken one is reported and the old one stays."""
@@ -138,7 +168,10 @@ class _Role:
             if not await self._lease.hold():
                 self._tally.state = "waiting"
                 await _wait(self._again, HEALTH_S)
-            elif not self._knowledge.bounds:
+                return
+            if self._config.enterprise:
+                await self._desk.bind(self._knowledge)
+            if not self._knowledge.bounds:
                 await self._idle()
             else:
                 if self._outlet is None:
@@ -185,6 +218,7 @@ class _Role:
             changes=self._changes,
             tally=self._tally,
             report=self._report,
+            desk=self._desk,
         )
 
     async def _run_session(self, tools: Tools, stop: asyncio.Event) -> None:
@@ -207,7 +241,8 @@ class _Role:
     async def _stop_formula(self, failed: Failed) -> None:
         """Go on without a formula that failed. Where all failed at once, history tells which it was."""
         if failed.key:
-            self._broken[failed.key] = stopped_by(failed.error, self._clock.now_us())
+            key = statement(failed.key)
+            self._broken[key] = stopped_by(failed.error, self._clock.now_us())
             _log.warning("%s failed", failed.key, exc_info=failed.error)
             self._learn()
             return
@@ -241,6 +276,8 @@ class _Role:
                 self._info = await log_info(self._bus)
                 if self._session is not None and not self._session.follows(self._info):
                     self._again.set()
+            with contextlib.suppress(Transient):
+                await self._desk.tick()
             with contextlib.suppress(Transient):
                 await self._bus.publish(self._subjects.apps_health(), self._state())
             await asyncio.sleep(HEALTH_S)

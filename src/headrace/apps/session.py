@@ -17,14 +17,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import polars as pl
 
 from headrace.apps.changes import Changes
+from headrace.apps.desk import Desk, alarms_of
 from headrace.apps.feed import SETTLE_US, Feed, Taken
 from headrace.apps.knowledge import Knowledge
 from headrace.apps.outlet import Outlet
@@ -41,7 +42,7 @@ from headrace.apps.tally import Tally
 from headrace.bus.client import Bus
 from headrace.bus.log import LogInfo, log_info
 from headrace.formula.bound import Bound
-from headrace.formula.stream import Advance, Need, Stream
+from headrace.formula.stream import Advance, Behind, Need, Stream
 from headrace.historian.inputs import samples_since
 from headrace.historian.reader import Reader
 from headrace.model.apps import Cause
@@ -60,6 +61,7 @@ PIECE_MAX_US: Final = 86_400 * US_PER_S
 PIECE_S: Final = 0.3
 NEEDS_TAGS: Final = 500
 END_US: Final = 2**62
+ROWS_MAX: Final = 5_000_000
 ARRIVED_MAX: Final = 10_000
 FORMULA_ERRORS: Final = (
     HeadraceError, ArithmeticError, AssertionError, LookupError, TypeError, ValueError,
@@ -80,19 +82,13 @@ class Failed(Exception):
         self.error = error
 
 
-class Alarms(Protocol):
-    """Takes the results of alarms' conditions, in source time, each perhaps more than once."""
-
-    async def take(self, results: list[tuple[Bound, pl.DataFrame]], up_to_us: int) -> None: ...
-
-
 @dataclass(frozen=True)
 class Tools:
     """What a session works with.
 
     Attributes:
         reader: of the history, with its tail.
-        alarms: None when nobody takes their conditions.
+        desk: of the alarms.
     """
 
     bus: Bus
@@ -102,7 +98,7 @@ class Tools:
     changes: Changes
     tally: Tally
     report: Report
-    alarms: Alarms | None = None
+    desk: Desk
 
 
 class Session:
@@ -119,6 +115,7 @@ class Session:
         self.position = position
         self._tools = tools
         self._past = Past(tools.reader, knowledge.config.calendar)
+        self._has_alarms = bool(alarms_of(knowledge))
         self._spans: list[Span] = []
         self._births: dict[str, int] = {}
         self._feed: Feed | None = None
@@ -163,25 +160,26 @@ class Session:
             Transient: broker or history is away; begin again.
             Failed: a formula cannot be evaluated; begin again without it.
         """
-        tools, known = self._tools, self.position
+        tools = self._tools
         info = await log_info(tools.bus)
         await tools.reader.catch_up(CATCH_UP_S)
         now_us = tools.clock.now_us() - SETTLE_US
-        same = known is not None and known.log_us == info.created_us
-        after = known.sequence if same and known is not None else max(info.first_sequence - 1, 0)
+        known = self.position or self._first(info, now_us)
+        same = known.log_us == info.created_us
+        after = known.sequence if same else max(info.first_sequence - 1, 0)
         self._log_us = info.created_us
-        done_us = known.done_us if known is not None else now_us
-        self._done_us, end_us = done_us, max(done_us, now_us)
-        self._births = self._born(end_us)
+        self._done_us = done_us = known.done_us
+        end_us = max(done_us, now_us)
+        self._births = self._born(known, end_us)
         self.knowledge = self.knowledge.born(self._births)
         self._feed = Feed(tools.bus, info.last_sequence, self.knowledge.inputs, tools.clock)
-        if known is not None:
-            self._tell_lost(after, info.first_sequence)
-            late = await late_in_log(tools.bus, self._feed, after, info.last_sequence, done_us)
-            self._spans = [*known.spans, *version_spans(self.knowledge, known)]
-            await self._add_touched(late, done_us, "late")
-            await asyncio.to_thread(self._add_edited, known)
-            await self._bring_up(known, done_us, end_us)
+        self._tell_lost(after, info.first_sequence)
+        late = await late_in_log(tools.bus, self._feed, after, info.last_sequence, done_us)
+        self._spans = [*known.spans, *version_spans(self.knowledge, known, end_us)]
+        await self._add_touched(late, done_us, "late")
+        await asyncio.to_thread(self._add_edited, known)
+        await self._bring_up(known, done_us, end_us)
+        await self._bring_up_alarms(done_us, end_us)
         await self._open_stream(end_us)
         self._done_us = end_us
         # From here on a formula that is new has results; the next life must know that.
@@ -204,6 +202,7 @@ class Session:
         await self._tend_lost()
         advance = await asyncio.to_thread(self._advance, taken)
         await self._emit(advance)
+        await self._emit_alarms(advance, max(self._done_us, taken.known_us))
         if 0 < taken.late_sequence <= self._seen:
             await self._add_touched(_touched(taken.late), self._done_us, "late")
         self._done_us = max(self._done_us, taken.known_us)
@@ -226,13 +225,23 @@ class Session:
             await self._save_when_there(now=True)
             await self._feed.close()
 
-    def _born(self, now_us: int) -> dict[str, int]:
-        """When each formula began that is not told when; one that is new begins now."""
-        known = self.position
-        definitions = known.definitions if known is not None else {}
-        births = known.births if known is not None else {}
+    def _first(self, info: LogInfo, now_us: int) -> Position:
+        """Where the first life begins."""
+        return Position(
+            log_us=info.created_us,
+            sequence=info.last_sequence,
+            done_us=now_us,
+            received_us=0,
+            calendar=self.knowledge.config.calendar,
+        )
+
+    def _born(self, known: Position, now_us: int) -> dict[str, int]:
+        """When each formula began that is not told when: one that is new begins now, another text where
+        the one before it ended."""
         return {
-            key: births[key] if key in births and definitions.get(key) == digest else now_us
+            key: known.births[key]
+            if key in known.births and known.definitions.get(key) == digest
+            else (known.done_us if key in known.definitions else now_us)
             for key, digest in self.knowledge.definitions.items()
         }
 
@@ -241,7 +250,11 @@ class Session:
     async def _bring_up(self, known: Position, start_us: int, end_us: int) -> None:
         """Results of a time in which nobody evaluated, a few hours at a time; a formula that is new
         begins now."""
-        bounds = [bound for bound in self.knowledge.bounds if bound.key in known.definitions]
+        bounds = [
+            bound
+            for bound in self.knowledge.bounds
+            if bound.role == "formula" and bound.key in known.definitions
+        ]
         for chunk_us in range(start_us, end_us, CHUNK_US):
             until_us = min(chunk_us + CHUNK_US, end_us)
             fresh = True
@@ -250,10 +263,26 @@ class Session:
                     await self._see_results()
                     fresh = True
                 rows = await self._changes(bound, _all(bound), chunk_us, until_us)
-                await self._give(bound, rows, until_us, recomputed=False)
+                await self._give(bound, rows, recomputed=False)
                 fresh = fresh and not rows.height
             self._done_us = until_us
             self._tools.tally.progress(until_us, end_us)
+
+    async def _bring_up_alarms(self, done_us: int, end_us: int) -> None:
+        """What alarms' conditions were while nobody evaluated, and as far back as the desk asks."""
+        alarms = alarms_of(self.knowledge)
+        needs_us = self._tools.desk.needs_us
+        start_us = done_us if needs_us is None else min(done_us, needs_us)
+        if not alarms or start_us >= end_us:
+            return
+        await self._see_results()
+        for chunk_us in range(start_us, end_us, CHUNK_US):
+            until_us = min(chunk_us + CHUNK_US, end_us)
+            found = [
+                (bound, await self._changes(bound, _all(bound), chunk_us, until_us))
+                for bound in alarms
+            ]
+            await self._tools.desk.take(found, until_us)
 
     async def _changes(
         self, bound: Bound, assets: Int64Array, start_us: int, end_us: int
@@ -309,6 +338,15 @@ class Session:
         for need, tags in alike.items():
             for first in range(0, len(tags), NEEDS_TAGS):
                 self._put_past(stream, sorted(tags[first : first + NEEDS_TAGS]), need)
+        stream.advance(start_us)  # what comes from now on is new to it, also what is of before
+
+    def _fill_in(self, stream: Stream, behind: Sequence[Behind]) -> None:
+        """What the stream lacks, since somebody took back the first sample that it knew."""
+        lacking = {tag_id: need for each in behind for tag_id, need in each.needs.items()}
+        for tag_id, need in lacking.items():
+            tag = np.array([tag_id], np.int64)
+            end_us = need.from_us + 1
+            stream.fill(samples_since(self._tools.reader, tag, need.from_us, end_us, need.back_us))
 
     def _put_past(self, stream: Stream, tags: list[int], need: Need) -> None:
         """Samples of tags that the stream must know; in halves where they are many."""
@@ -332,7 +370,9 @@ class Session:
         try:
             if taken.batch.height:
                 self._stream.put(taken.batch)
-            return self._stream.advance(max(taken.known_us, self._done_us))
+            advance = self._stream.advance(max(taken.known_us, self._done_us))
+            self._fill_in(self._stream, advance.behind)
+            return advance
         except FORMULA_ERRORS as error:
             raise Failed("", error) from error
 
@@ -350,11 +390,6 @@ class Session:
             late = rows.filter(old)
             await self._give_rows(bound, late, recomputed=True)
             self._tools.changes.note(bound, late, "late")
-        alarms = [(bound, rows) for bound, rows in advance.results if bound.role != "formula"]
-        for bound, rows in alarms:
-            self._tools.tally.count(bound, rows, recomputed=False)
-        if self._tools.alarms is not None:
-            await self._tools.alarms.take(alarms, up_to_us)
         self._spans += [
             Span(
                 key=each.bound.key,
@@ -366,13 +401,18 @@ class Session:
             for each in advance.behind
         ]
 
-    async def _give(
-        self, bound: Bound, rows: pl.DataFrame, up_to_us: int, *, recomputed: bool
-    ) -> None:
+    async def _emit_alarms(self, advance: Advance, known_us: int) -> None:
+        if self._has_alarms:
+            results = [each for each in advance.results if each[0].role != "formula"]
+            for bound, rows in results:
+                self._tools.tally.count(bound, rows, recomputed=False)
+            await self._tools.desk.take(results, known_us)
+
+    async def _give(self, bound: Bound, rows: pl.DataFrame, *, recomputed: bool) -> None:
         if bound.role == "formula":
             await self._give_rows(bound, rows, recomputed=recomputed)
-        elif self._tools.alarms is not None:
-            await self._tools.alarms.take([(bound, rows)], up_to_us)
+        else:
+            await self._tools.desk.take([(bound, rows)], self._done_us)
 
     async def _give_rows(self, bound: Bound, rows: pl.DataFrame, *, recomputed: bool) -> None:
         await self._tools.outlet.give(bound, rows, recomputed=recomputed)
@@ -407,7 +447,7 @@ class Session:
         if span.assets:
             assets = assets[np.isin(np.array(bound.assets), np.array(span.assets))]
         rows = await self._changes(bound, assets, span.start_us, min(end_us, self._done_us))
-        await self._give(bound, rows, self._done_us, recomputed=True)
+        await self._give(bound, rows, recomputed=True)
         if rows.height and bound.role == "formula":
             self._tools.changes.note(bound, rows, span.cause)
             await self._pass_on(bound, rows)

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from headrace.apps.knowledge import Knowledge
+from headrace.apps.knowledge import Knowledge, statement
 from headrace.formula.bound import Bound
 from headrace.model.apps import AppsState, AppsStateName, FormulaHealth
 from headrace.model.errors import HeadraceError
@@ -76,7 +76,7 @@ class Tally:
             state=bound.state,
             version=bound.version,
             assets=len(bound.assets),
-            missing=knowledge.missing.get(bound.key.removesuffix("/off"), 0),
+            missing=knowledge.missing.get(statement(bound.key), 0),
             results=count.results,
             changed=count.changed,
             last_us=count.last_us,
@@ -87,7 +87,7 @@ class Tally:
         found = [self.formula(knowledge, bound) for bound in knowledge.bounds]
         configs = {f"{each.asset_type}.{each.name}": each for each in knowledge.config.formulas}
         for key, stopped in knowledge.stopped.items():
-            config = configs.get(key.removesuffix("/off"))
+            config = configs.get(statement(key))
             if config is not None:
                 found.append(
                     FormulaHealth(

@@ -128,10 +128,22 @@ class Bus:
         )
         return subscription.unsubscribe
 
-    async def answer(self, subject: str, handler: Callable[[bytes], Awaitable[bytes]]) -> None:
-        """Answer requests on ``subject``; a HeadraceError goes to the caller as itself."""
+    async def answer(
+        self,
+        subject: str,
+        handler: Callable[[bytes], Awaitable[bytes]],
+        *,
+        when: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Answer requests on ``subject``; a HeadraceError goes to the caller as itself.
+
+        Args:
+            when: while it is false another process answers.
+        """
 
         async def reply(message: Msg) -> None:
+            if not when():
+                return
             try:
                 body = await handler(message.data)
                 await message.respond(b"+" + body)

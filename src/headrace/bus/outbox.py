@@ -33,8 +33,8 @@ class Outbox:
         self._has_some = asyncio.Event()
 
     def report(self, severity: Severity, code: str, text: str, remedy: str) -> None:
-        """Queue one event; returns at once."""
-        self._waiting.append(
+        """Queue one event of this source; returns at once."""
+        self.put(
             Event(
                 at_us=self._clock.now_us(),
                 severity=severity,
@@ -44,6 +44,10 @@ class Outbox:
                 remedy=remedy,
             )
         )
+
+    def put(self, event: Event) -> None:
+        """Queue an event of another source; returns at once."""
+        self._waiting.append(event)
         self._has_some.set()
 
     async def run(self) -> None:

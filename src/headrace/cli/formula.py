@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from headrace.cli.formula_changes import changes
+from headrace.cli.formula_history import backfill_formulas, backtest_now
 from headrace.cli.reading import open_history
 from headrace.cli.run import DATA
 from headrace.formula.alarm_check import check_statement
@@ -57,6 +58,8 @@ def register(app: typer.Typer) -> None:
     group.command("functions")(functions)
     group.command("list")(list_formulas)
     group.command("versions")(versions)
+    group.command("backfill")(backfill_formulas)
+    group.command("backtest")(backtest_now)
     group.command("changes")(changes)
 
 

@@ -21,7 +21,6 @@ from headrace.alarms.notify.sending import Sender
 from headrace.alarms.notify.store import Attempt, NotifyStore
 from headrace.cli.run import DATA
 from headrace.historian.times import parse_time
-from headrace.model.calendar import PlantCalendar
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.notify import ChannelConfig
@@ -57,11 +56,10 @@ def register(app: typer.Typer) -> None:
         """Send a test message on a channel. Ends with 3 when it was not delivered."""
         folder, clock = DataFolder(data.resolve()), SystemClock()
         site = load_site(folder.site_file)
-        calendar = PlantCalendar(time_zone=site.time_zone)
         sender = Sender(folder.root, clock.now_us)
         with _store(folder) as store:
             outcome = asyncio.run(
-                send_test(channel, site.notify, calendar, store, clock, sender.send)
+                send_test(channel, site.notify, site.calendar, store, clock, sender.send)
             )
         out = Console()
         said = escape(f"{outcome.code} {outcome.text}".strip())

@@ -10,6 +10,7 @@ from typing import NoReturn
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.syntax import Syntax
 from rich.table import Table
 from rich.tree import Tree
@@ -18,6 +19,7 @@ from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
 from headrace.bus.subjects import DESIRED_BUCKET
 from headrace.cli.sharing import reach
+from headrace.formula.problems import LANGUAGES
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.time import to_datetime
@@ -50,16 +52,19 @@ def check(
     file: Path | None = typer.Argument(None, help="Site file [<data>/site.toml]."),
     data: Path = _DATA,
     as_json: bool = typer.Option(False, "--json", help="Problems as JSON."),
+    language: str = typer.Option("en", "--language", help="Of messages about formulas: en or zh."),
 ) -> None:
     """Check a site file and its tag files; exit code 2 when something is wrong."""
     path = file or DataFolder(data).site_file
+    if language not in LANGUAGES:
+        raise Misconfigured("CLI-1303", f"there is no language {language!r}", "Write en or zh.")
     try:
         model = load_site(path)
     except SiteProblems as error:
         if as_json:
             _out().print_json(msgspec.json.encode(error.problems).decode())
             raise typer.Exit(2) from error
-        _fail(error.problems)
+        _fail(error.problems, language)
     if as_json:
         _out().print_json("[]")
         return
@@ -197,8 +202,10 @@ def _load(folder: DataFolder) -> SiteModel:
         _fail(error.problems)
 
 
-def _fail(problems: list[Problem]) -> NoReturn:
+def _fail(problems: list[Problem], language: str = "en") -> NoReturn:
     """All problems, as a table on a terminal and as plain lines elsewhere; exit code 2."""
+    if language == "zh":
+        problems = [problem.in_chinese() for problem in problems]
     out = Console(stderr=True)
     if out.is_terminal:
         table = Table("where", show_lines=True)
@@ -206,11 +213,16 @@ def _fail(problems: list[Problem]) -> NoReturn:
             table.add_column(column, overflow="fold")
         for problem in problems:
             where = f"{problem.file}:{problem.line}"
-            table.add_row(where, problem.field, f"{problem.code} {problem.what}", problem.remedy)
+            what = escape(f"{problem.code} {problem.what}")
+            table.add_row(where, problem.field, what, escape(problem.remedy))
         out.print(table)
+        for problem in (each for each in problems if each.caret):
+            place = f"{problem.file}:{problem.line}:{problem.column}"
+            out.print(f"{place}\n{escape(problem.caret)}", highlight=False, soft_wrap=True)
     else:
         for problem in problems:
-            sys.stderr.write(f"{problem}\n")
+            caret = f"{problem.caret}\n" if problem.caret else ""
+            sys.stderr.write(f"{problem}\n{caret}")
     out.print(f"{_count(problems, 'problem')}; nothing was changed.", style="bold red")
     raise typer.Exit(2)
 
@@ -292,7 +304,7 @@ def _edges(state: SiteState) -> Table:
 def _tags(model: SiteModel, registry: Registry | None) -> Table:
     ids = registry.ids() if registry is not None else {}
     table = Table("tag", "unit", "connection", "address", "every (ms)", "id")
-    for tag in sorted(model.tags, key=lambda tag: tag.path):
-        number, tag_id = str(tag.scan_interval_ms), str(ids.get(tag.path, ""))
+    for tag in sorted((*model.tags, *model.derived), key=lambda tag: tag.path):
+        number, tag_id = str(tag.scan_interval_ms or ""), str(ids.get(tag.path, ""))
         table.add_row(tag.path, tag.unit, tag.connection, tag.address, number, tag_id)
     return table

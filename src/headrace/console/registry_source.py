@@ -6,6 +6,7 @@ from typing import Any
 
 from headrace.console.site_view import TagView
 from headrace.model.why_facts import WhyTag
+from headrace.site.knowledge import FormulaVersion
 from headrace.site.registry import EquipmentNode, Registry
 from headrace.site.why import find_tag
 
@@ -40,6 +41,10 @@ class RegistrySource:
             Misconfigured: SITE-1801 when there is none, or several.
         """
         return find_tag(self._registry, name)
+
+    def formula_versions(self, asset_type: str, name: str) -> list[FormulaVersion]:
+        """Versions of a formula, oldest first."""
+        return self._registry.formula_versions(asset_type, name)
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
         """Attributes of the site with its types' quantities, and the titles of its equipment."""

@@ -23,8 +23,10 @@ from headrace.historian.reader import open_reader
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
+from headrace.security.audit import AuditChain
 from headrace.security.identity import Identity
 from headrace.site import keeper
+from headrace.site.keeper import SiteState
 from headrace.site.registry import Registry
 
 STOP_S: Final = 2.5
@@ -71,12 +73,24 @@ async def run(
             alarm_store=alarm_store,
             clock=clock,
         )
+        stack.callback(sources.notifications.close)
         await answer_calls(sources)
         app = build_app(Services(sources, identity))
-        await _serve(app, sources, stop, host, port)
+        await _serve(app, sources, identity.audit, stop, host, port)
 
 
-async def _serve(app: object, sources: Sources, stop: asyncio.Event, host: str, port: int) -> None:
+async def _serve(
+    app: object,
+    sources: Sources,
+    audit: AuditChain,
+    stop: asyncio.Event,
+    host: str,
+    port: int,
+) -> None:
+    def accepted(state: SiteState) -> None:
+        told = {"revision": state.revision, "hash": state.content_hash, "changes": state.changes}
+        audit.record("site file", "site.accept", f"site/{state.site}", "done", **told)
+
     server = _Server(
         uvicorn.Config(
             app,  # type: ignore[arg-type] # an ASGI app
@@ -91,7 +105,7 @@ async def _serve(app: object, sources: Sources, stop: asyncio.Event, host: str, 
     )
     following: asyncio.Task[object] = asyncio.create_task(sources.follow(stop))
     keeping: asyncio.Task[object] = asyncio.create_task(
-        keeper.run(sources.folder, sources.bus, stop, sources.clock)
+        keeper.run(sources.folder, sources.bus, stop, sources.clock, accepted)
     )
     alarms: asyncio.Task[object] = asyncio.create_task(sources.alarms.follow(stop))
     serving: asyncio.Task[object] = asyncio.create_task(server.serve())

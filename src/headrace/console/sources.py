@@ -11,6 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -23,6 +24,7 @@ from headrace.bus.recent import recent_events
 from headrace.console.alarms import AlarmBoard
 from headrace.console.history import History
 from headrace.console.live import LiveValues
+from headrace.console.notifications import NotifyBoard
 from headrace.console.site_view import SiteView, TagView, build_view
 from headrace.model.apps import AppsState
 from headrace.model.errors import Corrupt, HeadraceError, Transient
@@ -39,6 +41,7 @@ from headrace.model.historians import together
 from headrace.model.time import US_PER_S, Clock
 from headrace.model.why_facts import WhyTag
 from headrace.site.keeper import ERRORS_KEY
+from headrace.site.knowledge import FormulaVersion
 from headrace.site.model import Problem
 
 EVENTS_KEPT: Final = 2_000
@@ -62,6 +65,10 @@ class SiteSource(Protocol):
 
     def find_tag(self, name: str) -> WhyTag:
         """One tag, in use or not."""
+        ...
+
+    def formula_versions(self, asset_type: str, name: str) -> list[FormulaVersion]:
+        """Versions of a formula, oldest first."""
         ...
 
     def about(self) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
@@ -211,6 +218,7 @@ class Sources:
         self.site = SiteView()
         self.site_problems: list[Problem] = []
         self._site_source = site_source
+        self.notifications = NotifyBoard(folder, partial(read_desired, bus), clock)
         self.alarms = AlarmBoard(alarm_store, self._ask_apps, self._apps_config, clock)
 
     async def follow(self, stop: asyncio.Event) -> None:
@@ -240,6 +248,10 @@ class Sources:
             Misconfigured: SITE-1801 when there is none, or several.
         """
         return await asyncio.to_thread(self._site_source.find_tag, name)
+
+    async def formula_versions(self, asset_type: str, name: str) -> list[FormulaVersion]:
+        """Every text that a formula of the site had, oldest first."""
+        return await asyncio.to_thread(self._site_source.formula_versions, asset_type, name)
 
     async def refresh_site(self) -> None:
         """Take over the site's tags when they changed."""
@@ -285,7 +297,11 @@ class Sources:
         return await self.request(self.subjects.apps_call(verb), message)
 
     async def _apps_config(self) -> bytes | None:
-        """What the apps role is to run; the last known stays while the broker is away."""
+        """What the apps role is to run."""
+        if not self.bus.client.is_connected:
+            raise Transient(
+                "BUS-1033", "the broker is away; what the apps role runs is not known now"
+            )
         return await read_desired(self.bus, APPS_KEY)
 
     async def _take_batch(self, message: Any) -> None:

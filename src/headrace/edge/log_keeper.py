@@ -12,7 +12,8 @@ At the bound ``stop`` (the default) lets the broker refuse new frames: nothing t
 lost, polls are missed and counted, sources that keep their data keep it. ``drop_oldest`` removes the
 oldest frames that the hub does not have, and says exactly which and how many samples.
 
-A removal is written down before it is made, so a kill in between neither hides nor repeats it.
+A removal is written down before it is made, so a kill in between neither hides nor repeats it, and its
+rows are told to the loss ledger, so that the historian can name what it misses.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ from typing import Any, Final
 import msgspec
 
 from headrace.bus.client import Bus
-from headrace.bus.envelope import HEADER_ROWS
+from headrace.bus.envelope import HEADER_ROWS, parse_runs
 from headrace.bus.leaf import Joined
 from headrace.bus.log import LogInfo, LogMessage, LogReader, log_info, purge_log, stored_at_us
 from headrace.bus.subjects import DESIRED_BUCKET, EDGE_BUCKET, Subjects, parse_batch
 from headrace.model.desired import EdgeConfig
-from headrace.model.errors import Misconfigured, Transient
+from headrace.model.errors import Corrupt, Misconfigured, Transient
 from headrace.model.health import EdgeLog, Event
+from headrace.model.ledger import LedgerPage, Removed
 from headrace.model.time import Clock
 
 LOOK_S: Final = 1.0
@@ -47,8 +49,14 @@ DROP_TO: Final = 0.85
 FULL_ABOVE: Final = 0.98
 DESIRED_BYTES_MAX: Final = 64 << 20
 READ_WAIT_S: Final = 2.0
+REMOVED_PAGE_MAX: Final = 2_000
+"""Spans of rows in one page of the ledger: some 200 KB."""
 IN_DOUBT_MAX: Final = 1_000
 """Frames after the hub's last word, which comes each second: ten a second and connection are normal."""
+
+
+Spans = dict[tuple[str, str, int, int, int], Removed]
+"""Cell and end -> rows that are about to be removed."""
 
 
 class StoredCall(msgspec.Struct, kw_only=True):
@@ -266,17 +274,35 @@ class LogKeeper:
         )
         reader = LogReader(self._bus, info.first_sequence - 1, headers_only=True)
         taken = 0
+        spans: Spans = {}
         try:
             while taken < wanted and (found := await reader.next(READ_WAIT_S)):
                 for message in found[: wanted - taken]:
                     self._count(message, removal)
+                    if message.sequence > self._stored:
+                        _note_rows(message, spans)
                 taken += len(found)
+                await self._tell_rows(spans, REMOVED_PAGE_MAX)
+            await self._tell_rows(spans, 1)
         finally:
             await reader.close()
         if removal.last:
             await self._put_removal(removal)
             await self._make(removal)
             self._removal = removal
+
+    async def _tell_rows(self, spans: Spans, enough: int) -> None:
+        """Tell the ledger which rows are about to go, when there are enough of them."""
+        while len(spans) >= enough:
+            keys = list(spans)[:REMOVED_PAGE_MAX]
+            page = LedgerPage(
+                edge=self._own.edge,
+                epoch=0,
+                sequence=0,
+                at_us=self._clock.now_us(),
+                removed=[spans.pop(key) for key in keys],
+            )
+            await self._bus.publish_page(self._subjects.edge_ledger(self._own.edge), page)
 
     def _count(self, message: LogMessage, removal: Removal) -> None:
         removal.last = message.sequence
@@ -387,6 +413,29 @@ class LogKeeper:
                 remedy=remedy,
             )
         )
+
+
+def _note_rows(message: LogMessage, spans: Spans) -> None:
+    """The rows of a frame by their cells; what goes on where an earlier frame ended is one span."""
+    connection = parse_batch(message.subject)[3]
+    try:
+        runs = parse_runs(message.headers)
+    except Corrupt:
+        return  # not a frame of ours; the historian counts it as foreign
+    for run in runs:
+        if not run.rows:
+            continue  # it closes its cell
+        cell = (connection, run.group, run.minute_us, run.epoch)
+        span = spans.pop((*cell, run.before), None) or Removed(
+            connection=connection,
+            group=run.group,
+            minute_us=run.minute_us,
+            epoch=run.epoch,
+            start=run.before,
+            end=run.before,
+        )
+        span.end = run.before + run.rows
+        spans[(*cell, span.end)] = span
 
 
 def _bad_call(verb: str, reason: object) -> Misconfigured:

@@ -45,10 +45,14 @@ def band_mean_square(
     """
     low, high = ranges
     result, count = np.full(len(low), np.nan), high - low
-    for n in np.unique(count[(length_us > 0) & (count >= SAMPLES_MIN)]).tolist():
-        for windows in _chunks(np.flatnonzero((count == n) & (length_us > 0)), n):
+    filled = (length_us > 0) & (count >= SAMPLES_MIN)
+    some = np.flatnonzero(filled)
+    step_us = (at_us[high[some] - 1] - at_us[low[some]]) / (count[some] - 1)
+    filled[some] = np.abs(count[some] * step_us - length_us[some]) <= step_us
+    for n in np.unique(count[filled]).tolist():
+        for windows in _chunks(np.flatnonzero((count == n) & filled), n):
             rows = low[windows][:, None] + np.arange(n)
-            result[windows] = _of_equal(value[rows], at_us[rows], length_us[windows], band_hz)
+            result[windows] = _of_equal(value[rows], at_us[rows], band_hz)
     return result
 
 
@@ -64,12 +68,11 @@ def _index(place: Floats, n: int) -> Floats:
     return np.where(place >= n / 2 - 1e-6, n // 2 + 1, np.ceil(place - 1e-6))
 
 
-def _of_equal(x: Floats, at_us: Keys, length_us: Keys, band_hz: tuple[float, ...]) -> Floats:
-    """Of windows with the same number of samples, shape (m, n)."""
+def _of_equal(x: Floats, at_us: Keys, band_hz: tuple[float, ...]) -> Floats:
+    """Of filled windows with the same number of samples, shape (m, n)."""
     n = x.shape[1]
     step_us = (at_us[:, -1] - at_us[:, 0]) / (n - 1)
     uneven = np.abs(np.diff(at_us, axis=1) - step_us[:, None]).max(axis=1) > UNEVEN_MAX * step_us
-    unfilled = np.abs(n * step_us - length_us) > step_us
     span_s = n * step_us * 1e-6
     first, after = (_index(limit * span_s, n) for limit in band_hz)
     beyond = band_hz[1] * span_s > n / 2 + 1e-6
@@ -82,4 +85,4 @@ def _of_equal(x: Floats, at_us: Keys, length_us: Keys, band_hz: tuple[float, ...
     k = np.arange(power.shape[1])
     inside = (k >= first[:, None]) & (k < after[:, None])
     total = np.where(inside, power, 0.0).sum(axis=1)
-    return np.where(uneven | unfilled | beyond, np.nan, total)
+    return np.where(uneven | beyond, np.nan, total)

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 
 from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag, NoData
+from headrace.formula.panes import FUNCTIONS, Live, Panes, Recorder
 from headrace.formula.plan import Calendar, Context, Input, Literal_, Node
 from headrace.formula.spans import CYCLE_MAX_US, Fold, PerCalendar, PerCycle, Sliding
 from headrace.formula.steps import BAD_FROM, Constant, Grid, Keys, Series, Steps
 from headrace.formula.track import ALWAYS, NEVER, Rows, Track
+from headrace.formula.windows import Ranges
 from headrace.formula.words import Words
 from headrace.model import status as st
 
+PANES_FROM_US: Final = 5_000_000
 _REMEMBERS: Final = (
     Held, NoData, Lag, Hold, Derivative, Increments, Ewma, Sliding, PerCalendar, PerCycle,
 )  # fmt: skip
@@ -48,7 +51,7 @@ class Surroundings(NamedTuple):
     """What all stages of a stream share."""
 
     words: Words
-    calendar: Calendar | None
+    calendar: Calendar
 
 
 class Changed(NamedTuple):
@@ -68,7 +71,8 @@ class Stage:
         node: its operands are :class:`Input` by the names of ``sources`` and ``attributes``.
         floor_us: of each asset the time from which its rows can be made again.
         due_us: of each asset when something happens by itself.
-        ends_us: of windows of the calendar, those that may matter.
+        starts_us, ends_us: of windows of the calendar, those that may matter.
+        panes, runs: what saves looking back, where the node is of a kind that has it.
     """
 
     node: Node
@@ -77,7 +81,10 @@ class Stage:
     track: Track
     floor_us: Keys
     due_us: Keys
+    starts_us: Keys = field(default_factory=lambda: np.empty(0, np.int64))
     ends_us: Keys = field(default_factory=lambda: np.empty(0, np.int64))
+    panes: Panes | None = None
+    runs: Runs | None = None
 
     @property
     def back_us(self) -> int:
@@ -88,6 +95,34 @@ class Stage:
         if isinstance(node, PerCycle):
             return CYCLE_MAX_US
         return 0 if isinstance(node, Ewma) else node.back_us
+
+    @property
+    def wanted_us(self) -> Keys:
+        """Of each asset the time at which its sources must still be known: a sample more than is looked
+        back to, since it decides what begins with the first one."""
+        wanted = self.floor_us - self.back_us - 1
+        if not isinstance(self.node, PerCalendar) or not len(self.ends_us):
+            return wanted
+        # Not before the first window that ends at the floor or later.
+        at = np.searchsorted(self.ends_us, self.floor_us, "left")
+        known = (at > 0) & (at < len(self.ends_us))
+        wanted[known] = np.maximum(wanted, self.starts_us[np.where(known, at, 0)])[known]
+        return wanted - 1
+
+    def looks_back(self, from_us: Keys, calendar: Calendar) -> Keys:
+        """What its sources must be known from, so that what it gives from a time on is right."""
+        node = self.node
+        if not isinstance(node, PerCalendar):
+            back_us = node.back_us if isinstance(node, Ewma) else self.back_us
+            return from_us - back_us
+        times, place = np.unique(from_us, return_inverse=True)
+        begin_us = times - 2 * node.longest_us
+        for at, (time_us, first_us) in enumerate(
+            zip(times.tolist(), begin_us.tolist(), strict=True)
+        ):
+            held = calendar.windows(node.name, first_us, time_us + 1)[-1:]
+            begin_us[at] = max(first_us, held[0][0]) if held else first_us
+        return np.asarray(begin_us[place], np.int64)
 
     @property
     def wants_usable(self) -> bool:
@@ -105,7 +140,8 @@ class Stage:
         at_us = needed_us.copy()
         at_us[some] = np.minimum(needed_us[some], track.at_us[held[some]])
         self.floor_us = np.maximum(self.floor_us, at_us)
-        track.forget(assets, self.floor_us)
+        # A fading memory goes on from its row before.
+        track.forget(assets, self.floor_us - int(isinstance(self.node, Ewma)))
 
     def advance(self, to_us: int, around: Surroundings) -> Changed | None:
         """Take in what changed in the sources, up to a time."""
@@ -117,7 +153,10 @@ class Stage:
             return None
         due = np.where(self.due_us[touched] < to_us, self.due_us[touched], NEVER)
         begin = np.minimum(_first_touched(self, touched, changed[touched], to_us, around), due)
-        begin = np.maximum(begin, self.floor_us[touched])
+        floor = self.floor_us[touched]
+        if (begin < floor).any():
+            self._forget_shortcuts(touched[begin < floor])
+            begin = np.maximum(begin, floor)
         active = begin < to_us
         who = touched[active]
         result = self._go_on(who, begin[active], to_us, around) if len(who) else None
@@ -125,26 +164,97 @@ class Stage:
             self.due_us[touched] = _next_due(self, touched, to_us)
         return result
 
+    def _forget_shortcuts(self, who: Keys) -> None:
+        """Something changed where it is not worked out again, but what was kept may rest on it."""
+        if self.panes is not None:
+            self.panes.forget(who)
+        if self.runs is not None:
+            self.runs.forget(who)
+
     def _go_on(self, who: Keys, from_us: Keys, to_us: int, around: Surroundings) -> Changed | None:
-        grid, inputs = self._read(who, from_us, to_us, around.words)
+        if self.panes is None:
+            return self._look_back(who, from_us, to_us, around)
+        source = next(iter(self.sources.values()))
+        quick = self.panes.goes_on(source.track, who, source.of(who), from_us)
+        made = self._add(who[quick], from_us[quick], to_us, around) if quick.any() else None
+        if quick.all():
+            return made
+        rest = who[~quick]
+        other = self._look_back(rest, from_us[~quick], to_us, around)
+        self._rebuild(rest, to_us, around)
+        return _both(made, other)
+
+    def _look_back(
+        self, who: Keys, from_us: Keys, to_us: int, around: Surroundings
+    ) -> Changed | None:
+        """Evaluate the node on all that it looks back to."""
+        found = {name: self._rows(each, who, from_us) for name, each in self.sources.items()}
+        grid, inputs = self._inputs(who, from_us, to_us, found, around.words)
         context = Context(grid, inputs, int(from_us.min()), to_us, around.calendar)
         steps = context.steps(self.node)
         if isinstance(self.node, Held):
-            self.due_us[who] = _held_due(self.node, context, len(who), to_us)
+            assert self.runs is not None, "of every for"
+            source = next(iter(self.sources.values()))
+            self.due_us[who] = self.runs.note(self.node, source, who, context)
+        return self._put(who, from_us, to_us, steps, grid, around.words)
+
+    def _put(
+        self, who: Keys, from_us: Keys, to_us: int, steps: Steps, grid: Grid, words: Words
+    ) -> Changed | None:
         slot, at_us = grid.asset(steps.keys), grid.at_us(steps.keys)
-        keep = (at_us >= from_us[slot]) & (at_us < to_us)
-        value = steps.value
+        value, status = steps.value, steps.status.astype(np.uint32, copy=False)
         if steps.words is not None:
-            self.track.is_text, value = True, around.words.kept(value, steps.words)
+            self.track.is_text, value = True, words.kept(value, steps.words)
         self.track.hold_us = steps.hold_us
-        counts = np.bincount(slot[keep], minlength=len(who))
-        rows = Rows(counts, at_us[keep], value[keep], steps.status[keep].astype(np.uint32))
+        keep = (at_us >= from_us[slot]) & (at_us < to_us)
+        if not keep.all():
+            slot, at_us, value, status = slot[keep], at_us[keep], value[keep], status[keep]
+        rows = Rows(np.bincount(slot, minlength=len(who)), at_us, value, status)
         return put_rows(self.track, who, from_us, rows)
 
-    def _read(
-        self, who: Keys, from_us: Keys, to_us: int, words: Words
+    def _add(self, who: Keys, from_us: Keys, to_us: int, around: Surroundings) -> Changed | None:
+        """New samples of panes that stay open."""
+        assert self.panes is not None and isinstance(self.node, Sliding), "of long windows"
+        ((name, source),) = self.sources.items()
+        members = source.of(who)
+        low = source.track.reach_back(members, from_us, usable=self.wants_usable)
+        rows = source.track.take(low, source.track.end[members])
+        grid, inputs = self._inputs(who, from_us, to_us, {name: rows}, around.words)
+        slot = rows.slot
+        new = np.flatnonzero(rows.at_us >= from_us[slot])
+        x = inputs[name]
+        assert isinstance(x, Steps), "a quantity"
+        live = Live(self.panes, new, who[slot[new]], rows.at_us[new])
+        keys = x.keys[new]
+        steps = self.node.fold.over((x, None), cast("Ranges", live), (keys, keys), grid)
+        self.panes.last_us[who] = source.track.last_us(members)
+        return self._put(who, from_us, to_us, steps, grid, around.words)
+
+    def _rebuild(self, who: Keys, to_us: int, around: Surroundings) -> None:
+        """Keep anew what saves looking back."""
+        assert self.panes is not None and isinstance(self.node, Sliding), "of long windows"
+        ((name, source),) = self.sources.items()
+        self.panes.forget(who)
+        last_us = source.track.last_us(source.of(who))
+        who, last_us = who[last_us > ALWAYS], last_us[last_us > ALWAYS]
+        if not len(who):
+            return
+        length_us = self.panes.length_us
+        from_us = last_us // length_us * length_us - length_us
+        members = source.of(who)
+        low = source.track.reach_back(members, from_us, usable=self.wants_usable)
+        rows = source.track.take(low, source.track.end[members])
+        grid, inputs = self._inputs(who, from_us, to_us, {name: rows}, around.words)
+        x = inputs[name]
+        assert isinstance(x, Steps), "a quantity"
+        recorder = Recorder(self.panes, who, rows.slot, rows.at_us, last_us)
+        keys = np.zeros(len(who), np.int64)
+        self.node.fold.over((x, None), cast("Ranges", recorder), (keys, keys), grid)
+        recorder.finish()
+
+    def _inputs(
+        self, who: Keys, from_us: Keys, to_us: int, found: Mapping[str, Rows], words: Words
     ) -> tuple[Grid, dict[str, Series]]:
-        found = {name: self._rows(each, who, from_us) for name, each in self.sources.items()}
         times = [each.at_us for each in found.values() if len(each.at_us)]
         first_us = min([int(from_us.min()), *(int(each.min()) for each in times)])
         base_us = first_us - self.back_us - 1
@@ -163,6 +273,8 @@ class Stage:
         end = source.track.end[members]
         if isinstance(self.node, Ewma):
             return self._with_own(source, who, from_us)
+        if self.runs is not None:
+            return self.runs.rows(source, who, from_us, self.back_us)
         low = source.track.reach_back(members, from_us - self.back_us, usable=self.wants_usable)
         return source.track.take(low, end)
 
@@ -206,6 +318,18 @@ def put_rows(
     first = np.flatnonzero(np.r_[True, changed.asset[1:] != changed.asset[:-1]])
     track.changed_us[changed.asset[first]] = changed.at_us[first]
     return changed
+
+
+def _both(one: Changed | None, other: Changed | None) -> Changed | None:
+    if one is None or other is None:
+        return one or other
+    order = np.argsort(np.concatenate([one.asset, other.asset]), kind="stable")
+    return Changed(
+        np.concatenate([one.asset, other.asset])[order],
+        np.concatenate([one.at_us, other.at_us])[order],
+        np.concatenate([one.value, other.value])[order],
+        np.concatenate([one.status, other.status])[order],
+    )
 
 
 def _difference(track: Track, who: Keys, old: Rows, new: Rows) -> Changed:
@@ -268,14 +392,13 @@ def _know_windows(
     first_us = min(int(changed.min()), to_us)
     if len(ends) and ends[0] <= first_us and ends[-1] >= to_us:
         return
-    assert around.calendar is not None, "the check asks for one"
     begin_us = first_us - node.longest_us
     known = around.calendar.windows(node.name, begin_us, to_us + 2 * node.longest_us)
     # Without a window for so long: look again by then.
-    found = [begin_us, *(end for _, end in known)]
-    if found[-1] < to_us:
-        found.append(to_us + node.longest_us)
-    stage.ends_us = np.array(found, np.int64)
+    found = [(begin_us, begin_us), *known]
+    if found[-1][1] < to_us:
+        found.append((to_us, to_us + node.longest_us))
+    stage.starts_us, stage.ends_us = np.array(found, np.int64).T.copy()
 
 
 def _next_due(stage: Stage, who: Keys, to_us: int) -> Keys:
@@ -292,28 +415,59 @@ def _next_due(stage: Stage, who: Keys, to_us: int) -> Keys:
         return never
     source = stage.sources[_name(node.operand)]
     members, track = source.of(who), source.track
-    if isinstance(node, Lag | NoData):
+    if isinstance(node, Lag):
         place = track.locate(members, np.full(len(who), to_us - node.duration_us))
-        some = place < track.end[members]
+    elif isinstance(node, Hold):
+        place = np.maximum(track.end[members] - 1, track.begin[members])
     else:
-        place = np.maximum(track.end[members] - 1, 0)
-        some = track.end[members] > track.begin[members]
+        place = track.locate(members, np.full(len(who), to_us - node.duration_us))
+        place = np.maximum(place, track.last_usable(members))
+    some = place < track.end[members]
+    if isinstance(node, Hold):
         some[some] = track.status[place[some]] < BAD_FROM
     never[some] = track.at_us[place[some]] + node.duration_us
     return np.where(never >= to_us, never, NEVER)
 
 
-def _held_due(node: Held, context: Context, slots: int, to_us: int) -> Keys:
-    x, grid = context.steps(node.condition), context.grid
-    due = np.full(slots, NEVER)
-    if not len(x.keys):
+class Runs:
+    """For ``condition for d``: since when the condition has been true, so that nobody looks back."""
+
+    def __init__(self, assets: int) -> None:
+        self._seen_us = np.full(assets, ALWAYS)
+        self._began_us = np.full(assets, ALWAYS)
+
+    def forget(self, who: Keys) -> None:
+        """What is kept of these assets no longer holds."""
+        self._seen_us[who] = ALWAYS
+
+    def rows(self, source: Source, who: Keys, from_us: Keys, back_us: int) -> Rows:
+        """The rows from a time on, behind one that stands for those before it."""
+        track, members = source.track, source.of(who)
+        place = track.locate(members, from_us)
+        known = place > track.begin[members]
+        known[known] = track.at_us[place[known] - 1] == self._seen_us[who[known]]
+        low = np.where(known, place - 1, track.reach_back(members, from_us - back_us))
+        rows = track.take(low, track.end[members])
+        first = (np.cumsum(rows.counts) - rows.counts)[known]
+        began_us = np.maximum(self._began_us[who], from_us - back_us - 1)
+        rows.at_us[first] = np.minimum(began_us[known], rows.at_us[first])
+        return rows
+
+    def note(self, node: Held, source: Source, who: Keys, context: Context) -> Keys:
+        """Keep where the last runs began; gives when they will have lasted for long enough."""
+        x, grid = context.steps(node.condition), context.grid
+        due = np.full(len(who), NEVER)
+        if not len(x.keys):
+            return due
+        slot, began_us = grid.asset(x.keys), grid.at_us(node.began(x, grid))
+        last = np.flatnonzero(np.append(slot[1:] != slot[:-1], True))
+        here = slot[last]
+        self._seen_us[who[here]] = source.track.last_us(source.of(who[here]))
+        self._began_us[who[here]] = began_us[last]
+        ripe = began_us[last] + node.duration_us
+        waits = (x.value[last] == 1.0) & (ripe >= context.end_us)
+        due[here[waits]] = ripe[waits]
         return due
-    slot, began = grid.asset(x.keys), grid.at_us(node.began(x, grid))
-    last = np.flatnonzero(np.r_[slot[1:] != slot[:-1], True])
-    ripe = began[last] + node.duration_us
-    waits = (x.value[last] == 1.0) & (ripe >= to_us)
-    due[slot[last[waits]]] = ripe[waits]
-    return due
 
 
 class _Builder:
@@ -337,7 +491,12 @@ class _Builder:
             name = self._made[id(node)] = f"#{len(self.stages)}"
             floor, due = np.full(self.assets, ALWAYS), np.full(self.assets, NEVER)
             track = Track(self.assets)
-            self.stages.append(Stage(rewritten, sources, attributes, track, floor, due))
+            made = Stage(rewritten, sources, attributes, track, floor, due)
+            if isinstance(node, Held):
+                made.runs = Runs(self.assets)
+            if isinstance(node, Sliding) and _is_long(node):
+                made.panes = Panes(self.assets, node.duration_us)
+            self.stages.append(made)
         return name
 
     def _rewrite(
@@ -380,6 +539,12 @@ class _Builder:
         parts = [getattr(node, each.name) for each in fields(node)]
         nodes = [p for part in parts for p in (part if isinstance(part, tuple) else (part,))]
         return all(self._is_constant(p) for p in nodes if hasattr(p, "evaluate"))
+
+
+def _is_long(node: Sliding) -> bool:
+    """Whether it pays to keep panes."""
+    fold = node.fold
+    return fold.other is None and fold.function in FUNCTIONS and node.duration_us >= PANES_FROM_US
 
 
 def stages_of(

@@ -14,7 +14,8 @@ for that comes back as :class:`Behind`: the caller evaluates it on history.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from headrace.formula.bound import Bound
 from headrace.formula.evaluate import SCHEMA
 from headrace.formula.plan import Calendar
 from headrace.formula.stages import Changed, Source, Stage, Surroundings, stages_of
+from headrace.formula.steps import Keys
 from headrace.formula.tags import Tags
 from headrace.formula.track import NEVER
 from headrace.model.calendar import PlantCalendar
@@ -33,20 +35,28 @@ LATENESS_US: Final = 900 * US_PER_S
 _FORGET_PARTS: Final = 8
 
 
+class Need(NamedTuple):
+    """What of a tag must be put before a stream can start: its samples from ``back_us`` before its last one
+    at or before ``from_us``, and the one before those; see :func:`headrace.formula.evaluate.evaluate`."""
+
+    from_us: int
+    back_us: int
+
+
 class Behind(NamedTuple):
     """Results that a sample touched which came too late for the stream to know what is around it.
 
     Attributes:
         start_us, end_us: the results of this asset in ``[start, end)`` are to be evaluated on history.
-        needs: (tag_id, time from which its samples must be handed in with :meth:`Stream.fill`), so that
-            the stream's own results after ``end_us`` are right; empty when they are.
+        needs: tag_id -> what must be handed in with :meth:`Stream.fill`, so that the stream's own results
+            after ``end_us`` are right; empty when they are.
     """
 
     bound: Bound
     asset: int
     start_us: int
     end_us: int
-    needs: tuple[tuple[int, int], ...] = ()
+    needs: Mapping[int, Need] = MappingProxyType({})
 
 
 class Advance(NamedTuple):
@@ -60,14 +70,6 @@ class Advance(NamedTuple):
 
     results: list[tuple[Bound, pl.DataFrame]]
     behind: list[Behind]
-
-
-class Need(NamedTuple):
-    """What of a tag must be put before a stream can start: its samples from ``back_us`` before its last one
-    at or before ``from_us``, and the one before those; see :func:`headrace.formula.evaluate.evaluate`."""
-
-    from_us: int
-    back_us: int
 
 
 class _Runner:
@@ -119,23 +121,46 @@ class _Runner:
         who = np.flatnonzero(first < floor)
         fed = who[self.feeds[who] >= 0]
         tags.late_us[self.feeds[fed]] = np.minimum(tags.late_us[self.feeds[fed]], first[fed])
-        return [Behind(self.bound, int(at), int(first[at]), int(floor[at])) for at in who]
+        return [
+            Behind(self.bound, at, int(first[at]), int(floor[at]), self._lacks(at, tags))
+            for at in who.tolist()
+        ]
+
+    def _lacks(self, asset: int, tags: Tags) -> dict[int, Need]:
+        members = np.array([each.of(self._assets)[asset] for each in self.inputs.values()])
+        back_us = self.bound.plan.back_us
+        return {tag_id: Need(at_us - 1, back_us) for tag_id, at_us in tags.lacks(members)}
 
     def forget(self, floor_us: int, tags: Tags) -> None:
         """Let go of what no result from a time on needs; what is needed of tags is noted in them."""
+        for stage, need_us in self._wanted(floor_us, tags, lambda stage: stage.wanted_us):
+            stage.forget(need_us)
+
+    def note_needs(self, from_us: int, tags: Tags, calendar: Calendar) -> None:
+        """Note in the tags what results from a time on need."""
+        seen: dict[int, Keys] = {}
+        for stage, need_us in self._wanted(
+            from_us, tags, lambda stage: stage.looks_back(seen[id(stage)], calendar)
+        ):
+            seen[id(stage)] = need_us
+
+    def _wanted(
+        self, from_us: int, tags: Tags, wanted: Callable[[Stage], Keys]
+    ) -> Iterator[tuple[Stage, Keys]]:
+        """Each stage with the time that those behind it need it from; after it its sources are asked."""
         needed = {id(stage.track): np.full(len(self._assets), NEVER) for stage in self.stages}
-        root_us = np.full(len(self._assets), floor_us)
+        root_us = np.full(len(self._assets), from_us)
         fed = self.feeds >= 0
-        root_us[fed] = np.minimum(floor_us, tags.wanted_us[self.feeds[fed]])
+        root_us[fed] = np.minimum(from_us, tags.wanted_us[self.feeds[fed]])
         needed[id(self.root.track)] = root_us
         for stage in reversed(self.stages):
-            stage.forget(needed[id(stage.track)])
-            wanted = stage.floor_us - stage.back_us
+            yield stage, needed[id(stage.track)]
+            begin_us = wanted(stage)
             for source in stage.sources.values():
                 if source.members is None:
-                    np.minimum(needed[id(source.track)], wanted, out=needed[id(source.track)])
+                    np.minimum(needed[id(source.track)], begin_us, out=needed[id(source.track)])
                 else:
-                    np.minimum.at(tags.wanted_us, source.members, wanted)
+                    np.minimum.at(tags.wanted_us, source.members, begin_us)
 
 
 class Stream:
@@ -194,6 +219,13 @@ class Stream:
                 return Advance([], [])
         return self._run(to_us)
 
+    def fill(self, batch: pl.DataFrame) -> None:
+        """Hand in what a :class:`Behind` needs: all that there is of these tags by its :class:`Need`.
+
+        They count from the next advance on, which gives what they change.
+        """
+        self._tags.fill(batch)
+
     def _run(self, to_us: int) -> Advance:
         first = self._to_us is None
         self._tags.take(to_us)
@@ -213,7 +245,7 @@ class Stream:
         asset, at_us = changed.asset[keep], changed.at_us[keep]
         value, status = changed.value[keep], changed.status[keep]
         text = pl.Series("text", [None], pl.String).new_from_index(0, len(asset))
-        number = pl.Series("value", value).fill_nan(None)
+        number = pl.Series("value", value, nan_to_null=True)
         if runner.bound.plan.kind == "text":
             text = self._around.words.texts(value)
             number = pl.Series("value", [None], pl.Float64).new_from_index(0, len(asset))
@@ -237,21 +269,15 @@ class Stream:
         Returns:
             tag_id -> what is needed of it; of formulas' own tags what is from before their version.
         """
-        found: dict[int, Need] = {}
-        back = np.zeros(len(self._tags.ids), np.int64)
+        tags, floor_us = self._tags, at_us - self._lateness_us
+        tags.wanted_us.fill(NEVER)
         for runner in reversed(self._runners):
-            fed = runner.feeds >= 0
-            extra = np.zeros(len(fed), np.int64)
-            extra[fed] = back[runner.feeds[fed]]
-            for source in runner.inputs.values():
-                assert source.members is not None, "of tags"
-                np.maximum.at(back, source.members, extra + runner.bound.plan.back_us)
-        for place, tag_id in enumerate(self._tags.ids.tolist()):
-            back_us = int(back[place])
-            from_us = at_us - self._lateness_us - back_us
-            if from_us < self._tags.owned_us[place]:
-                found[tag_id] = Need(from_us, back_us)
-        return found
+            runner.note_needs(floor_us, tags, self._around.calendar)
+        return {
+            int(tags.ids[place]): Need(from_us, floor_us - from_us)
+            for place, from_us in enumerate(tags.wanted_us.tolist())
+            if from_us < tags.owned_us[place]
+        }
 
 
 def _feeders(bounds: Sequence[Bound]) -> set[int]:

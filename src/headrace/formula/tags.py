@@ -10,7 +10,7 @@ import polars as pl
 
 from headrace.formula.bound import Bound
 from headrace.formula.stages import put_rows
-from headrace.formula.steps import Bools, Floats, Keys, Statuses
+from headrace.formula.steps import BAD_FROM, Bools, Floats, Keys, Statuses
 from headrace.formula.track import ALWAYS, NEVER, Rows, Track
 from headrace.formula.words import Words
 from headrace.model import status as st
@@ -83,7 +83,8 @@ class Tags:
         self._is_text = np.zeros(n, np.bool_)
         self.owned_us = np.full(n, NEVER)
         self._waiting: list[_Samples] = []
-        self._gone = _NONE
+        self._gone = self._aside = _NONE
+        self._filled_us = np.full(n, ALWAYS)
         for bound in bounds:
             for name in bound.plan.texts & bound.inputs.keys():
                 self._is_text[self.members(bound.inputs[name])] = True
@@ -112,7 +113,7 @@ class Tags:
         if len(read) < len(place):
             batch, place = batch[read], place[read]
         at_us = microseconds(batch["source_timestamp"])
-        value = batch["value"].fill_null(np.nan).to_numpy()
+        value = batch["value"].to_numpy()  # NaN for null
         is_text = self._is_text[place]
         if is_text.any():
             value = np.where(is_text, self.words.codes(batch["text"]), value)
@@ -138,6 +139,9 @@ class Tags:
                 samples = samples.at(ready)
             if len(samples.tag):
                 self._insert(samples.newest())
+                # What was filled in changes nothing before what was known: others evaluate that.
+                np.maximum(self.track.changed_us, self._filled_us, out=self.track.changed_us)
+            self._filled_us.fill(ALWAYS)
         self._come_true(to_us)
 
     def _keep_ahead(self, samples: _Samples, to_us: int) -> None:
@@ -166,9 +170,10 @@ class Tags:
         if early.any():
             np.minimum.at(self.late_us, samples.tag[early], samples.at_us[early])
             samples = samples.at(~early)
-        first = np.flatnonzero(np.r_[True, samples.tag[1:] != samples.tag[:-1]])
+        samples = self._put_aside(samples)
         if not len(samples.tag):
             return
+        first = np.flatnonzero(np.append(True, samples.tag[1:] != samples.tag[:-1]))
         tags, from_us = samples.tag[first], samples.at_us[first]
         odd = self.track.last_us(tags) >= from_us
         strange = (samples.status == st.RETRACTED) | np.isin(samples.tag, self._gone.tag)
@@ -180,6 +185,43 @@ class Tags:
             tags, from_us, samples = tags[~odd], from_us[~odd], samples.at(~late)
         if len(tags):
             self._write(tags, from_us, samples)
+
+    def _put_aside(self, samples: _Samples) -> _Samples:
+        """All but those that take away the first sample that is known, or its value: nobody here knows
+        what was before it."""
+        assert self.track.received_us is not None, "of tags"
+        first = np.flatnonzero(samples.at_us == self.track.since_us[samples.tag])
+        if not len(first):
+            return samples
+        place = self.track.begin[samples.tag[first]]
+        wins = samples.received_us[first] >= self.track.received_us[place]
+        status = samples.status[first]
+        tears = wins & (status >= BAD_FROM) & (self.track.status[place] < BAD_FROM)
+        tears |= wins & (status == st.RETRACTED)
+        torn = samples.at(first[tears])
+        self._aside = self._aside.and_then(torn).newest()
+        self.late_us[torn.tag] = np.minimum(self.late_us[torn.tag], torn.at_us)
+        return samples.at(np.delete(np.arange(len(samples.tag)), first[tears]))
+
+    def lacks(self, members: Keys) -> list[tuple[int, int]]:
+        """(tag_id, time): what was before a time must be known again to go on."""
+        some = np.isin(self._aside.tag, members)
+        ids, at_us = self.ids[self._aside.tag[some]], self._aside.at_us[some]
+        return list(zip(ids.tolist(), at_us.tolist(), strict=True))
+
+    def fill(self, batch: pl.DataFrame) -> None:
+        """Samples of before what is known; what was put aside for the want of them waits no longer."""
+        place = self.find(batch["tag_id"].to_numpy())
+        tags = np.unique(place[place >= 0])
+        waiting, self._waiting = self._waiting, []
+        self.put(batch)
+        samples = _NONE.and_then(*self._waiting)
+        older = samples.at(samples.at_us < self.track.since_us[samples.tag])
+        mine = np.isin(self._aside.tag, tags)
+        self._waiting = [*waiting, older, self._aside.at(mine)]
+        self._aside = self._aside.at(~mine)
+        self._filled_us[tags] = self.track.since_us[tags]
+        self.track.since_us[tags] = ALWAYS
 
     def _replace(self, tags: Keys, from_us: Keys, samples: _Samples) -> None:
         """Samples among others, or in place of them."""

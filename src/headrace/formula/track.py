@@ -68,7 +68,7 @@ class Track:
         is_text: whether values are codes of words.
     """
 
-    def __init__(self, members: int, *, received: bool = False, is_text: bool = False) -> None:
+    def __init__(self, members: int, *, received: bool = False) -> None:
         self.begin = np.zeros(members, np.int64)
         self.end = np.zeros(members, np.int64)
         self._block = np.zeros(members, np.int64)
@@ -81,7 +81,7 @@ class Track:
         self.changed_us = np.full(members, NEVER)
         self.since_us = np.full(members, ALWAYS)
         self.hold_us = 0
-        self.is_text = is_text
+        self.is_text = False
 
     @property
     def rows(self) -> int:
@@ -134,6 +134,11 @@ class Track:
         """The place of the row that holds just before a time, or of the last usable one by then."""
         low = np.maximum(self.locate(members, from_us) - 1, self.begin[members])
         return self._usable(members, low) if usable else low
+
+    def last_usable(self, members: Keys) -> Keys:
+        """The place of each one's last usable row; of its first one where none is."""
+        begin = self.begin[members]
+        return self._usable(members, np.maximum(self.end[members] - 1, begin))
 
     def _usable(self, members: Keys, low: Keys) -> Keys:
         begin, end = self.begin[members], self.end[members]

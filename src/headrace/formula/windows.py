@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -75,8 +75,8 @@ class Ranges:
         join = {"sum": np.add, "min": np.minimum, "max": np.maximum}[how]
         if self.middle is None or self.pane is None:
             return _reduced(join, values, self.low, self.high, empty)
-        left = _running(values, self.pane, how, reverse=True)
-        right = _running(values, self.pane, how, reverse=False)
+        left = running(values, self.pane, how, reverse=True)
+        right = running(values, self.pane, how, reverse=False)
         first = left[np.minimum(self.low, max(len(left) - 1, 0))] if len(left) else left
         first[self.low >= self.middle] = empty
         last = right
@@ -86,21 +86,11 @@ class Ranges:
 
     def moments(self, x: Floats, y: Floats, good: Floats) -> Moments:
         """Numbers, means and sums of products of deviations of the samples where ``good`` is 1."""
-        made = []
-        for part in self._parts():
-            dx, x0 = part.centred(x, good)
-            dy, y0 = (dx, x0) if x is y else part.centred(y, good)
-            made.append(_part_moments(part, (dx, x0), (dy, y0), good))
-        return made[0] if len(made) == 1 else made[0].joined(made[1])
+        return joined([moments_of(part, x, y, good) for part in self._parts()])
 
     def moments_of_time(self, at_us: Keys, y: Floats, good: Floats) -> Moments:
         """The same with the samples' times in seconds as x; its mean counts from a time of each window."""
-        made = []
-        for part in self._parts():
-            seconds = np.where(good > 0, part.since_us(at_us) * 1e-6, 0.0)
-            x = (seconds, np.zeros(len(self.low)))
-            made.append(_part_moments(part, x, part.centred(y, good), good))
-        return made[0] if len(made) == 1 else made[0].joined(made[1])
+        return joined([moments_of_time(part, at_us, y, good) for part in self._parts()])
 
     def _parts(self) -> list[_OneByOne | _Side]:
         if self.middle is None or self.pane is None:
@@ -196,12 +186,45 @@ class _Side:
         return np.where(good > 0, values - reference, 0.0), reference[self.at]
 
     def sum(self, values: Floats) -> Floats:
-        running = _running(values, self.pane, "sum", reverse=self.before)
-        return np.where(self.some, running[self.at], 0.0)
+        made = running(values, self.pane, "sum", reverse=self.before)
+        return np.where(self.some, made[self.at], 0.0)
+
+
+class Part(Protocol):
+    """Windows, or the one end or the other of each of them."""
+
+    def since_us(self, at_us: Keys) -> Keys:
+        """Times relative to one of each window."""
+        ...
+
+    def centred(self, values: Floats, good: Floats) -> tuple[Floats, Floats]:
+        """Values relative to a reference of each window, and the reference."""
+        ...
+
+    def sum(self, values: Floats) -> Floats: ...
+
+
+def moments_of(part: Part, x: Floats, y: Floats, good: Floats) -> Moments:
+    """See :meth:`Ranges.moments`."""
+    dx, x0 = part.centred(x, good)
+    dy, y0 = (dx, x0) if x is y else part.centred(y, good)
+    return _part_moments(part, (dx, x0), (dy, y0), good)
+
+
+def moments_of_time(part: Part, at_us: Keys, y: Floats, good: Floats) -> Moments:
+    """See :meth:`Ranges.moments_of_time`."""
+    seconds = np.where(good > 0, part.since_us(at_us) * 1e-6, 0.0)
+    dy, y0 = part.centred(y, good)
+    return _part_moments(part, (seconds, np.zeros(len(y0))), (dy, y0), good)
+
+
+def joined(parts: list[Moments]) -> Moments:
+    """Of windows from those of their parts."""
+    return parts[0] if len(parts) == 1 else parts[0].joined(parts[1])
 
 
 def _part_moments(
-    part: _OneByOne | _Side,
+    part: Part,
     x: tuple[Floats, Floats],
     y: tuple[Floats, Floats],
     good: Floats,
@@ -236,7 +259,7 @@ def _reduced(join: np.ufunc, values: Floats, low: Keys, high: Keys, empty: float
     return result
 
 
-def _running(values: Floats, pane: Keys, how: Combine, *, reverse: bool) -> Floats:
+def running(values: Floats, pane: Keys, how: Combine, *, reverse: bool) -> Floats:
     """Running sums, minima or maxima that begin anew with each pane."""
     if not len(values):
         return values
@@ -245,11 +268,11 @@ def _running(values: Floats, pane: Keys, how: Combine, *, reverse: bool) -> Floa
     if len(values) >= LONG_PANES * (len(begins) + 1):
         return _running_in_slices(values, begins.tolist(), how, reverse=reverse)
     column = pl.col("value")
-    running = {"sum": column.cum_sum, "min": column.cum_min, "max": column.cum_max}[how](
+    made = {"sum": column.cum_sum, "min": column.cum_min, "max": column.cum_max}[how](
         reverse=reverse
     )
     frame = pl.DataFrame({"value": values, "pane": pane})
-    return frame.select(running.over("pane"))["value"].to_numpy()
+    return frame.select(made.over("pane"))["value"].to_numpy()
 
 
 def _running_in_slices(values: Floats, begins: list[int], how: Combine, *, reverse: bool) -> Floats:

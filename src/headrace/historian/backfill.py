@@ -286,12 +286,12 @@ class _Run:
     async def all_parts(self, outlet: _Outlet) -> None:
         """Keep the pool busy, and no more results waiting than it has workers."""
         known = {each.part for each in self.noted}
-        waiting = deque(n for n in range(len(self.job.parts)) if n not in known)
+        waiting = [n for n in reversed(range(len(self.job.parts))) if n not in known]
         running: dict[asyncio.Future[Done], int] = {}
         try:
             while waiting or running:
                 while waiting and len(running) <= self.pool.size:
-                    number = waiting.popleft()
+                    number = waiting.pop()
                     call = self.pool.submit(run_part, self.source, self.job.parts[number])
                     running[asyncio.wrap_future(call)] = number
                 ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

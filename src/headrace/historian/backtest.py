@@ -46,8 +46,7 @@ Progress = Callable[[int, int], None]
 """(parts done, parts in all)."""
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What to try.
 
     Attributes:
@@ -206,7 +205,7 @@ def conditions_of(
     bounds = {
         each.role: _of(each, question.assets)
         for each in binding.bound
-        if each.key.partition("/")[0] == f"{question.asset_type}.{name}"
+        if f"{each.key}/".startswith(f"{question.asset_type}.{name}/")
     }
     on = bounds.get("alarm") or bounds.get("formula")
     lacking = tuple((path, what) for path, key, what in binding.missing if key == name)

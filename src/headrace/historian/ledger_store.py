@@ -46,6 +46,7 @@ MINUTES_KEPT_US: Final = 30 * 24 * HOUR_US
 HOURS_KEPT_US: Final = 400 * 24 * HOUR_US
 LOCK_WAIT_S: Final = 5.0
 _ALL: Final = (-(2**62), 2**62)
+_REMOVED: Final = {**KEY_SCHEMA, "removed": pl.Int64()}
 
 
 def _columns(names: Iterable[str]) -> str:
@@ -69,6 +70,10 @@ _TABLES: Final = (
     _table("hour", COUNTS),
     _table("alarm", ("samples",)),
     _table("unsettled", ("since_us",)),
+    'CREATE TABLE IF NOT EXISTS removed (edge TEXT, connection TEXT, "group" TEXT, minute_us INTEGER,'
+    ' epoch INTEGER, start INTEGER, "end" INTEGER)',
+    f"CREATE INDEX IF NOT EXISTS removed_cell ON removed ({_columns(KEY)})",
+    "CREATE INDEX IF NOT EXISTS removed_minute ON removed (minute_us)",
     "CREATE INDEX IF NOT EXISTS edge_minute ON edge_cell (minute_us)",
     "CREATE INDEX IF NOT EXISTS writer_told ON writer_cell (told_us)",
     "CREATE INDEX IF NOT EXISTS writer_minute ON writer_cell (minute_us)",
@@ -309,6 +314,11 @@ class LedgerStore:
             try:
                 edge = self._select("edge_cell", _EDGE, where, values)
                 writer = self._select("writer_cell", _WRITER, where, values)
+                removed = self._db.execute(
+                    f'SELECT {_columns(KEY)}, sum("end" - start) FROM removed WHERE {where}'
+                    f" GROUP BY {_columns(KEY)}",
+                    values,
+                ).fetchall()
                 committed = self._db.execute("SELECT app, sequence FROM committed").fetchall()
                 newest = self._db.execute(
                     "SELECT edge, connection, epoch, max(minute_us) FROM writer_cell"
@@ -327,6 +337,7 @@ class LedgerStore:
             edge_rows.select(*EDGE_SCHEMA).cast({"final": pl.Boolean}),
             pl.DataFrame(writer, schema=WRITER_SCHEMA, orient="row"),
             in_log,
+            removed=pl.DataFrame(removed, schema=_REMOVED, orient="row"),
             killed=killed,
             now_us=self._clock.now_us(),
             **options,
@@ -384,7 +395,7 @@ class LedgerStore:
             db.executemany(
                 f"{_insert('hour', COUNTS)} ON CONFLICT DO UPDATE SET {sums}", hours.rows()
             )
-            for table in ("edge_cell", "writer_cell", "alarm", "unsettled"):
+            for table in ("edge_cell", "writer_cell", "removed", "alarm", "unsettled"):
                 db.execute(f"DELETE FROM {table} WHERE minute_us < ?", (edge_us,))
             db.execute("DELETE FROM hour WHERE minute_us < ?", (now_us - HOURS_KEPT_US,))
             db.execute("DELETE FROM ended WHERE at_us < ?", (edge_us,))
@@ -456,11 +467,31 @@ def _take_page(db: sqlite3.Connection, page: LedgerPage, now_us: int) -> None:
         counts = [int(getattr(cell.counts, name)) for name in (*EDGE_COUNTS, "final")]
         if _put_newer(db, (*key, *counts, now_us, page.sequence, page.log_us)):
             changed.append(key)
+    for rows in page.removed:
+        key = CellKey(page.edge, rows.connection, rows.group, rows.minute_us, rows.epoch)
+        if _put_removed(db, key, rows.start, rows.end):
+            changed.append(key)
     _unsettle(db, changed, now_us)
     if page.end:
         ends = [(page.edge, epoch, page.end, page.at_us) for epoch in page.epochs]
         db.executemany("INSERT OR REPLACE INTO ended VALUES (?, ?, ?, ?)", ends)
         _unsettle(db, _cells_of(db, page.edge, page.epochs), now_us)
+
+
+def _put_removed(db: sqlite3.Connection, key: CellKey, start: int, end: int) -> bool:
+    """Keep the union of what was told of a cell; whether it grew."""
+    query = f'SELECT start, "end" FROM removed WHERE {_is_key()}'
+    known = db.execute(query, key).fetchall()
+    spans = [span for span in known if span[0] <= end and start <= span[1]]
+    joined = min([start, *(s for s, _ in spans)]), max([end, *(e for _, e in spans)])
+    if joined in spans:
+        return False
+    db.executemany(
+        f'DELETE FROM removed WHERE {_is_key()} AND start = ? AND "end" = ?',
+        [(*key, *span) for span in spans],
+    )
+    db.execute(f"INSERT INTO removed VALUES ({', '.join('?' * 7)})", (*key, *joined))
+    return True
 
 
 def _unsettle(db: sqlite3.Connection, keys: Iterable[CellKey], now_us: int) -> None:
@@ -519,12 +550,22 @@ def _open_writable(path: Path, clock: Clock, put_aside: Path | None = None) -> L
         with db:
             for statement in _TABLES:
                 db.execute(statement)
+            _widen(db)
             now_us = clock.now_us()
             db.execute("INSERT OR IGNORE INTO meta VALUES ('since_us', ?)", (now_us,))
     except sqlite3.Error:
         db.close()
         raise
     return LedgerStore(db, clock, put_aside)
+
+
+def _widen(db: sqlite3.Connection) -> None:
+    """Give a ledger of an older version the counts that it does not have."""
+    for table, names in (("edge_cell", _EDGE), ("writer_cell", _WRITER), ("hour", COUNTS)):
+        known = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+        for name in names:
+            if name not in known:
+                db.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" INTEGER NOT NULL DEFAULT 0')
 
 
 @contextmanager

@@ -43,13 +43,6 @@ def plot(
         Misconfigured: HIST-1080 when matplotlib is not installed, HIST-1081 when the tags have more
             than 8 units.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise Misconfigured(
-            "HIST-1080", "matplotlib is not installed", "Run: pip install 'headrace[plot]'"
-        ) from error
     panels: dict[str, list[Trend]] = {}
     for trend in trends:
         panels.setdefault(trend.unit, []).append(trend)
@@ -59,18 +52,35 @@ def plot(
             f"the tags have {len(panels)} different units, more than {PANELS_MAX} panels",
             "Plot fewer tags at once.",
         )
-    figure = Figure(figsize=(12, 1.3 + 2.9 * max(len(panels), 1)), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(1.3 + 2.9 * max(len(panels), 1), title)
     axes = figure.subplots(max(len(panels), 1), 1, sharex=True, squeeze=False)[:, 0]
-    if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=INK, weight="semibold")
     for axis, (unit, group) in zip(axes, panels.items(), strict=False):
         for number, trend in enumerate(group):
             _draw(axis, trend, COLOURS[number % len(COLOURS)])
-        _dress(axis, unit)
+        dress(axis, unit)
     figure.align_ylabels(axes)
-    _time_axis(axes[-1], start_us, end_us, zone)
+    time_axis(axes[-1], start_us, end_us, zone)
     figure.savefig(path, facecolor="white")
+
+
+def new_figure(height: float, title: str) -> Any:
+    """A figure of the house's look, ``height`` inches high, that needs no screen.
+
+    Raises:
+        Misconfigured: HIST-1080 when matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise Misconfigured(
+            "HIST-1080", "matplotlib is not installed", "Run: pip install 'headrace[plot]'"
+        ) from error
+    figure = Figure(figsize=(12, height), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=INK, weight="semibold")
+    return figure
 
 
 def _draw(axis: Any, trend: Trend, colour: str) -> None:
@@ -125,7 +135,8 @@ def _bad_spans(buckets: pl.DataFrame) -> list[tuple[np.datetime64, np.datetime64
     ]
 
 
-def _dress(axis: Any, unit: str) -> None:
+def dress(axis: Any, unit: str) -> None:
+    """The house's look for one panel."""
     axis.set_ylabel(unit or "value", color=INK)
     axis.grid(True, color="#e9ecef", linewidth=0.8)
     axis.set_axisbelow(True)
@@ -142,7 +153,8 @@ def _dress(axis: Any, unit: str) -> None:
         )  # fmt: skip
 
 
-def _time_axis(axis: Any, start_us: int, end_us: int, zone: tzinfo) -> None:
+def time_axis(axis: Any, start_us: int, end_us: int, zone: tzinfo) -> None:
+    """Times below a panel, from start to end."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(tz=zone, minticks=5, maxticks=10)  # type: ignore[no-untyped-call] # theirs

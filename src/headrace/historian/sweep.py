@@ -16,9 +16,8 @@ from headrace.model.errors import Misconfigured
 STEPS_MAX: Final = 101
 STEPS: Final = 21
 _COMPARISONS: Final = frozenset({"<", "<=", ">", ">=", "=", "<>"})
-_RANGE: Final = re.compile(
-    r"(-?[\d.]+(?:[eE][+-]?\d+)?)\.\.(-?[\d.]+(?:[eE][+-]?\d+)?)(?:\.\.([\d.]+(?:[eE][+-]?\d+)?))?"
-)
+_NUMBER: Final = r"(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)"
+_RANGE: Final = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?:\.\.{_NUMBER})?")
 
 
 class Sweep(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,10 +66,7 @@ def parse_sweep(text: str, number: int = 0) -> Sweep:
         2.5
     """
     match = _RANGE.fullmatch(text.replace(" ", ""))
-    try:
-        low, high, step = (float(each or 0) for each in match.groups()) if match else (0, 0, -1)
-    except ValueError:
-        step = -1
+    low, high, step = (float(each or 0) for each in match.groups()) if match else (0, 0, -1)
     if step < 0:
         raise Misconfigured(
             "HIST-2203", f"{text!r} is no range of values", "Write 70..90 or 70..90..2.5."

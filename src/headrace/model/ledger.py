@@ -7,13 +7,15 @@ one twice is harmless. Of each cell this holds at every moment::
 
     expected      = read + missed_*
     read + marked = filtered + published + buffered + dropped_*
-    published     = stored + duplicate + rejected + lost + skipped + in_log
+    published     = stored + duplicate + rejected + lost + edge_log_full + skipped + in_log
 
 :func:`explain` lays both sides beside each other; what no name covers is ``unexplained``, and an
-alarm. Two things are known only afterwards. An edge that was killed told its counts up to a second
+alarm. Three things are known only afterwards. An edge that was killed told its counts up to a second
 before: how much it published, the log itself knows (``before`` of a :class:`Run`); the rest is
 ``dropped_edge_killed`` or ``read_untold``. And a frame without an answer when its connection was
-stopped is ``dropped_in_doubt`` until the historian has met it.
+stopped is ``dropped_in_doubt`` until the historian has met it. And an edge with a log of its own that was full
+names the rows that it removed (:class:`Removed`): of what the historian misses, those are
+``edge_log_full``.
 """
 
 from __future__ import annotations
@@ -136,6 +138,23 @@ class PageCell(msgspec.Struct, kw_only=True, omit_defaults=True):
     counts: EdgeCounts
 
 
+class Removed(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Rows of a cell that an edge removed from its own full log before its hub had them.
+
+    Attributes:
+        connection, group, minute_us, epoch: the cell; the page says whose.
+        start, end: rows ``[start, end)`` of all that were published of the cell. To hear of a row
+            twice is harmless, and so is a row that had reached the hub after all.
+    """
+
+    connection: str
+    group: str
+    minute_us: int
+    epoch: int
+    start: int
+    end: int
+
+
 class LedgerPage(msgspec.Struct, kw_only=True, omit_defaults=True):
     """What an edge tells of its books, on the bus.
 
@@ -149,6 +168,8 @@ class LedgerPage(msgspec.Struct, kw_only=True, omit_defaults=True):
             life of the edge found it, and it was no orderly end.
         epochs: of all cells that were in motion, and the epoch now.
         polled: connections that were being polled.
+        removed: rows that left its own log unsent; of pages that tell nothing else, ``epoch`` and
+            ``sequence`` are 0.
     """
 
     edge: str
@@ -160,6 +181,7 @@ class LedgerPage(msgspec.Struct, kw_only=True, omit_defaults=True):
     epochs: list[int] = []
     polled: list[str] = []
     cells: list[PageCell] = []
+    removed: list[Removed] = []
 
 
 class WriterPage(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -195,7 +217,7 @@ WRITER_SCHEMA: Final[dict[str, Any]] = {
     "told_us": _INT64,
 }
 DERIVED: Final = (
-    "in_log", "read_untold", "dropped_edge_killed", "foreign", "open", "unexplained",
+    "in_log", "read_untold", "dropped_edge_killed", "edge_log_full", "foreign", "open", "unexplained",
 )  # fmt: skip
 COUNTS: Final = (*(n for n in EDGE_COUNTS if n != "last_sequence"), *WRITER_COUNTS, *DERIVED)
 """Every count of an explained row."""
@@ -227,6 +249,7 @@ def explain(
     writer_rows: pl.DataFrame,
     in_log: pl.DataFrame | None = None,
     *,
+    removed: pl.DataFrame | None = None,
     killed: Collection[tuple[str, int]] = (),
     now_us: int | None = None,
     grace_us: int = GRACE_US,
@@ -238,6 +261,7 @@ def explain(
         writer_rows: columns of :data:`WRITER_SCHEMA`, one row a cell.
         in_log: the key and ``in_log``: how many published samples at most wait in the log for the
             historian; see :func:`waiting_in_log`. None: it has taken everything.
+        removed: the key and ``removed``: how many rows the edge removed from its own full log; None: none.
         killed: (edge, epoch) of edges that ended without closing their books.
         now_us: with it, a difference of a cell that may still be in motion is ``open``, not
             ``unexplained``; None: nothing moves any more.
@@ -245,8 +269,8 @@ def explain(
 
     Returns:
         Columns of :data:`EXPLAINED_SCHEMA`, sorted by key. Of every row: ``expected + marked`` is the
-        sum of all ``missed_*``, ``filtered``, ``buffered``, ``dropped_*``, ``in_log``, ``stored``,
-        ``duplicate``, ``rejected``, ``lost``, ``skipped``, when ``open`` and ``unexplained`` are 0.
+        sum of all ``missed_*``, ``filtered``, ``buffered``, ``dropped_*``, ``edge_log_full``, ``in_log``,
+        ``stored``, ``duplicate``, ``rejected``, ``lost``, ``skipped``, when ``open`` and ``unexplained`` are 0.
 
     Example:
         >>> key = CellKey("local", "plc_1", "1000ms", 0, 5)
@@ -254,12 +278,13 @@ def explain(
         >>> explain(edge, writer_frame({key: WriterCounts(stored=7)}))["unexplained"].to_list()
         [1]
     """
-    rows = _beside(edge_rows, writer_rows, in_log, killed)
+    rows = _beside(edge_rows, writer_rows, in_log, removed, killed)
     seen = pl.sum_horizontal(_SEEN)
     rows = rows.with_columns(seen.alias("seen"), pl.sum_horizontal(MISSED).alias("missed"))
     rows = _settle_foreign(rows)
     rows = _settle_doubt(rows)
     rows = _settle_killed(rows)
+    rows = _settle_log_full(rows)
     deficit = pl.col("published") - pl.col("seen")
     rows = rows.with_columns(pl.min_horizontal("in_log", deficit.clip(0)).alias("in_log"))
     gaps = (
@@ -279,6 +304,7 @@ def _beside(
     edge_rows: pl.DataFrame,
     writer_rows: pl.DataFrame,
     in_log: pl.DataFrame | None,
+    removed: pl.DataFrame | None,
     killed: Collection[tuple[str, int]],
 ) -> pl.DataFrame:
     rows = edge_rows.with_columns(has_edge=True).join(
@@ -287,14 +313,15 @@ def _beside(
     )  # fmt: skip
     ended = pl.DataFrame(list(killed), schema={"edge": pl.String, "epoch": pl.Int64}, orient="row")
     rows = rows.join(ended.unique().with_columns(killed=True), on=["edge", "epoch"], how="left")
-    if in_log is None:
-        rows = rows.with_columns(in_log=pl.lit(0, pl.Int64))
-    else:
-        rows = rows.join(in_log.select(*KEY, "in_log"), on=KEY, how="left")
+    for name, counted in (("in_log", in_log), ("removed", removed)):
+        if counted is None:
+            rows = rows.with_columns(pl.lit(0, pl.Int64).alias(name))
+        else:
+            rows = rows.join(counted.select(*KEY, name), on=KEY, how="left")
     zero = pl.lit(0, pl.Int64)
     return rows.with_columns(
         pl.col(pl.Int64).fill_null(0), pl.col(pl.Boolean).fill_null(False)
-    ).with_columns(read_untold=zero, dropped_edge_killed=zero, foreign=zero)
+    ).with_columns(read_untold=zero, dropped_edge_killed=zero, edge_log_full=zero, foreign=zero)
 
 
 def _kept_back() -> pl.Expr:
@@ -339,6 +366,17 @@ def _settle_killed(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(
         expected=pl.col("expected") + pl.col("read_untold"),
         read=pl.col("read") + pl.col("read_untold"),
+    )
+
+
+def _settle_log_full(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows that the edge removed from its own full log: named, as far as the historian misses them."""
+    within = pl.min_horizontal("lost", "removed")
+    after = pl.min_horizontal(
+        pl.col("removed") - within, (pl.col("published") - pl.col("seen")).clip(0)
+    )
+    return rows.with_columns(
+        lost=pl.col("lost") - within, edge_log_full=within + after, seen=pl.col("seen") + after
     )
 
 

@@ -166,6 +166,19 @@ CAUSES: Final = (
         ("See what ended it: logs/edge.log", "查看终止原因：logs/edge.log"),
     ),
     Cause(
+        "edge_log_full", "edge", "loss",
+        ("edge's own log full", "边缘日志已满"),
+        (
+            "The edge was apart from its hub until its own log was full, and removed its oldest "
+            "samples, as on_full = drop_oldest asks (EDGE-1903).",
+            "边缘与中心断开直至自身日志已满，并按 on_full = drop_oldest 删除了最旧的样本（EDGE-1903）。",
+        ),
+        (
+            "Give its log more room: headrace edge set --log-gib",
+            "加大其日志空间：headrace edge set --log-gib",
+        ),
+    ),
+    Cause(
         "in_log", "log", "odd",
         ("waits in the log", "在日志中等待"),
         ("Safe on disk; the historian has not stored it yet.", "已安全落盘；历史库尚未存储。"),

@@ -84,7 +84,8 @@ def shares(row: dict[str, Any]) -> dict[str, int]:
         "duplicate": row["duplicate"] + row["skipped"],
         "waiting": row["buffered"] + row["in_log"] + row["open"],
         "missed": sum(n for name, n in row.items() if name.startswith("missed_")),
-        "dropped": sum(n for name, n in row.items() if name.startswith("dropped_")),
+        "dropped": row["edge_log_full"]
+        + sum(n for name, n in row.items() if name.startswith("dropped_")),
         "lost": row["lost"] + row["rejected"],
         "unexplained": row["unexplained"],
     }

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from headrace.model.errors import Misconfigured
 from headrace.site import schema
 from headrace.site.knowledge import FormulaVersion, apps_config, next_versions
-from headrace.site.model import SiteModel, Tag, nearest_asset
+from headrace.site.model import DERIVED, SiteModel, Tag, nearest_asset
 
 _TAG_COLUMNS = tuple(column.name for column in schema.TAG.columns)
 _VERSIONED = ("path", "unit", "connection", "address")
@@ -31,6 +31,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
         returned: were retired and have their id and history again.
         changed: same path, other settings.
         connections: names of connections that were added, changed or removed.
+        formulas: ``asset type.name`` of formulas that came, left or have another text.
     """
 
     added: tuple[str, ...] = ()
@@ -39,21 +40,23 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     returned: tuple[str, ...] = ()
     retired: tuple[str, ...] = ()
     connections: tuple[str, ...] = ()
+    formulas: tuple[str, ...] = ()
     other: bool = False
 
     @property
     def is_empty(self) -> bool:
         """Nothing at all was changed."""
         lists = (self.added, self.changed, self.renamed, self.returned, self.retired)
-        return not any(lists) and not self.connections and not self.other
+        return not any((*lists, self.connections, self.formulas, self.other))
 
     def summary(self) -> str:
         """One line for people, such as ``3 tags added, 1 renamed``."""
         words = ("added", "changed", "renamed", "returned", "retired")
         parts = [f"{len(getattr(self, word))} {word}" for word in words if getattr(self, word)]
-        text = "tags: " + ", ".join(parts) if parts else ""
-        if self.connections:
-            text += f"{'; ' if text else ''}connections: {', '.join(self.connections)}"
+        told = ["tags: " + ", ".join(parts)] if parts else []
+        told += [f"connections: {', '.join(self.connections)}"] if self.connections else []
+        told += [f"formulas: {', '.join(self.formulas)}"] if self.formulas else []
+        text = "; ".join(told)
         return text or ("titles or settings of the site" if self.other else "nothing")
 
 
@@ -78,8 +81,10 @@ def apply_model(connection: Connection, model: SiteModel, now_us: int) -> Change
     connections = _write_connections(connection, model, now_us)
     other = _write_equipment(connection, model, now_us)
     other |= _write_asset_types(connection, model, now_us)
-    other |= _write_knowledge(connection, model, ids, now_us)
-    changes = msgspec.structs.replace(changes, connections=connections, other=other)
+    formulas, differs = _write_knowledge(connection, model, ids, now_us)
+    changes = msgspec.structs.replace(
+        changes, connections=connections, formulas=formulas, other=other or differs
+    )
     _write_site(connection, model, dict(site) if site else None, now_us, changes)
     return changes
 
@@ -182,7 +187,8 @@ def _earlier_id(tag: Tag, known: _Known) -> int:
     """The id at the newest of its earlier paths that is known, 0 when none is (a new installation)."""
     for old in reversed(tag.was):
         tag_id = known.active.get(old) or known.retired.get(old)
-        if tag_id:
+        # Nobody wrote the `was` of a derived tag: it takes no measured history.
+        if tag_id and (tag.connection != DERIVED or known.rows[tag_id]["connection"] == DERIVED):
             return tag_id
     return 0
 
@@ -354,11 +360,14 @@ def newest_versions(connection: Connection) -> dict[tuple[str, str], FormulaVers
     return {(row["asset_type"], row["name"]): FormulaVersion(**row) for row in rows}
 
 
-def _write_knowledge(connection: Connection, model: SiteModel, ids: list[int], now_us: int) -> bool:
-    """Versions of formulas, and what the apps role runs; whether that changed."""
+def _write_knowledge(
+    connection: Connection, model: SiteModel, ids: list[int], now_us: int
+) -> tuple[tuple[str, ...], bool]:
+    """Versions of formulas, and what the apps role runs: formulas that changed, and whether it did."""
     known = newest_versions(connection)
     table = schema.FORMULA_VERSION
-    for version in next_versions(known, model, now_us):
+    changed = next_versions(known, model, now_us)
+    for version in changed:
         key = (version.asset_type, version.name)
         row = version._asdict()
         if key in known and known[key].version == version.version:
@@ -371,11 +380,12 @@ def _write_knowledge(connection: Connection, model: SiteModel, ids: list[int], n
     config = apps_config(model, dict(zip(paths, ids, strict=True)), known)
     rows = [{"key": "apps", "config": msgspec.json.encode(config, order="sorted").decode()}]
     before = connection.execute(select(schema.KNOWLEDGE)).mappings().all()
+    names = tuple(sorted(f"{each.asset_type}.{each.name}" for each in changed))
     if [dict(row) for row in before] == rows:
-        return False
+        return names, False
     connection.execute(delete(schema.KNOWLEDGE))
     _insert(connection, schema.KNOWLEDGE, rows)
-    return True
+    return names, True
 
 
 def _write_site(

@@ -19,8 +19,15 @@ import tomlkit.exceptions
 
 from headrace.model.errors import Misconfigured, Refused, Terminal
 from headrace.model.folder import DataFolder
+from headrace.model.knowledge import FormulaState
 from headrace.site.file import SiteFiles, load_site
 from headrace.site.model import SiteModel, Tag
+from headrace.site.statements import (
+    multi_line,
+    one_statement,
+    with_statement,
+    without_statement,
+)
 from headrace.site.tag_list import CsvList
 from headrace.site.tag_table import decode
 from headrace.site.tags import DEFAULTS, FIELDS
@@ -150,6 +157,60 @@ class SiteEdit:
             known = ", ".join(self._data.get("connection", {})) or "none"
             raise Misconfigured(
                 "SITE-1412", f"there is no connection {name} in {_SITE}", f"There are: {known}."
+            )
+
+    # --- formulas ---------------------------------------------------------------------------------
+
+    def set_formula(
+        self, asset_type: str, name: str, text: str, state: FormulaState | None = None
+    ) -> None:
+        """Give a formula or alarm of an asset type another text, or add it; and its state when asked to.
+
+        Raises:
+            Misconfigured: SITE-1419 when there is no such asset type; SITE-1118 when the text is not one
+                statement of this name.
+            FormulaProblem: when the text cannot be read.
+        """
+        self._asset_type(asset_type)
+        statement = one_statement(name, text)
+
+        def change(data: Any) -> None:
+            table = data["asset_type"][asset_type]
+            _set_text(table, with_statement(str(table.get("formulas", "")), name, statement))
+            if state is not None:
+                _set_state(table, name, state)
+
+        self._with_tomlkit(change)
+
+    def remove_formula(self, asset_type: str, name: str) -> None:
+        """Take a formula out; its history and that of its tags stay.
+
+        Raises:
+            Misconfigured: SITE-1419 when there is no such asset type; SITE-1420 no such formula.
+        """
+        self._asset_type(asset_type)
+        text = without_statement(
+            str(self._data["asset_type"][asset_type].get("formulas", "")), name
+        )
+        if text is None:
+            raise Misconfigured(
+                "SITE-1420", f"{asset_type} has no formula {name}", "See: headrace formula list"
+            )
+
+        def change(data: Any) -> None:
+            table = data["asset_type"][asset_type]
+            _set_text(table, text)
+            _set_state(table, name, "live")
+            if name in table.get("start", {}):
+                del table["start"][name]
+
+        self._with_tomlkit(change)
+
+    def _asset_type(self, name: str) -> None:
+        if name not in self._data.get("asset_type", {}):
+            known = ", ".join(self._data.get("asset_type", {})) or "none"
+            raise Misconfigured(
+                "SITE-1419", f"there is no asset type {name} in {_SITE}", f"There are: {known}."
             )
 
     # --- tags -------------------------------------------------------------------------------------
@@ -523,6 +584,23 @@ def _toml_block(header: str, table: dict[str, Any]) -> str:
     for name, value in table.items():
         lines.append(f"{_key(name)} = {tomlkit.item(_inline(value)).as_string()}")
     return "\n" + "\n".join(lines) + "\n"
+
+
+def _set_text(table: Any, text: str) -> None:
+    if not text.strip():
+        table.pop("formulas", None)
+    else:
+        table["formulas"] = text if type(table) is dict else multi_line(text)
+
+
+def _set_state(table: Any, name: str, state: FormulaState) -> None:
+    for word in ("shadow", "off"):
+        names = list(table.get(word, []))
+        wanted = [each for each in names if each != name] + ([name] if word == state else [])
+        if wanted and wanted != names:
+            table[word] = wanted
+        elif names and not wanted:
+            del table[word]
 
 
 def _inline(value: Any) -> Any:

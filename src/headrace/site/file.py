@@ -35,7 +35,7 @@ from headrace.site.model import (
     parent_of,
 )
 from headrace.site.notes import Notes, near
-from headrace.site.notify_section import Known, read_notify
+from headrace.site.notify_section import known_names, read_notify
 from headrace.site.tag_table import read_tag_table
 from headrace.site.tags import TagChecks, TagColumns, from_table, from_toml
 
@@ -176,7 +176,7 @@ def _read(notes: Notes, data: dict[str, Any], files: SiteFiles) -> SiteModel:
     tags = tuple(tag for each in columns for tag in each.tags)
     _check_places(notes, declared, assets, tags)
     equipment = _equipment(declared, assets, tags)
-    known = Known([each.name for each in types], [each.path for each in equipment])
+    known = known_names(types, [each.path for each in equipment], calendar)
     titles = site.get("title") or site["name"], site.get("title_zh", "")
     model = SiteModel(
         **site,

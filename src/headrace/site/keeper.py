@@ -16,7 +16,7 @@ import fcntl
 import logging
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -88,15 +88,26 @@ class SiteState(msgspec.Struct, kw_only=True):
     edges: dict[str, EdgeFollow] = {}
 
 
+Accepted = Callable[[SiteState], None]
+
+
 class Keeper:
     """One data folder's keeper. :func:`run` drives it; tests drive it step by step.
 
     Args:
         folder: the data folder with ``site.toml``.
         registry: where ids live.
+        accepted: told of each change that came into force, before the edges are.
     """
 
-    def __init__(self, folder: DataFolder, registry: Registry, clock: Clock) -> None:
+    def __init__(
+        self,
+        folder: DataFolder,
+        registry: Registry,
+        clock: Clock,
+        accepted: Accepted | None = None,
+    ) -> None:
+        self._accepted = accepted
         self.folder = folder
         self.registry = registry
         self.clock = clock
@@ -175,6 +186,8 @@ class Keeper:
         self.state.accepted_us, self.state.changes = record.applied_us, changes.summary()
         if not changes.is_empty:
             self._say("info", "SITE-1303", f"the site file was accepted: {changes.summary()}", "")
+            if self._accepted is not None:
+                self._accepted(self.state)
 
     def _desire_edge(self, edge: str, config: EdgeConfig, now_us: int) -> None:
         self._put(f"edge.{edge}", msgspec.json.encode(config, order="sorted"))
@@ -281,7 +294,11 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 async def run(
-    folder: DataFolder, bus: Bus, stop: asyncio.Event, clock: Clock | None = None
+    folder: DataFolder,
+    bus: Bus,
+    stop: asyncio.Event,
+    clock: Clock | None = None,
+    accepted: Accepted | None = None,
 ) -> None:
     """Keep the desired state until ``stop`` is set.
 
@@ -291,10 +308,11 @@ async def run(
     Args:
         folder: the data folder; ``site.toml`` need not exist yet.
         bus: connected as the platform.
+        accepted: told of each change that came into force.
     """
     async with _turn(folder, stop):
         if not stop.is_set():
-            await _keep(folder, bus, stop, clock or SystemClock())
+            await _keep(folder, bus, stop, clock or SystemClock(), accepted)
 
 
 @asynccontextmanager
@@ -318,9 +336,15 @@ async def _pause(stop: asyncio.Event) -> None:
         pass
 
 
-async def _keep(folder: DataFolder, bus: Bus, stop: asyncio.Event, clock: Clock) -> None:
+async def _keep(
+    folder: DataFolder,
+    bus: Bus,
+    stop: asyncio.Event,
+    clock: Clock,
+    accepted: Accepted | None,
+) -> None:
     registry = Registry.of(folder)
-    keeper = Keeper(folder, registry, clock)
+    keeper = Keeper(folder, registry, clock, accepted)
     office = _Office(folder, bus, clock) if is_shared(folder) else None
 
     async def hear(message: Any) -> None:
@@ -336,7 +360,7 @@ async def _keep(folder: DataFolder, bus: Bus, stop: asyncio.Event, clock: Clock)
             if office is None or await office.is_ours(keeper):
                 await _step(keeper, bus)
             elif keeper.has_looked:
-                keeper = Keeper(folder, registry, clock)  # another console keeps it now
+                keeper = Keeper(folder, registry, clock, accepted)  # another console keeps it now
             await _pause(stop)
     finally:
         if office is not None:

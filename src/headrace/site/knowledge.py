@@ -201,7 +201,7 @@ def _derived(bound: Bound, path: str, former: Mapping[str, tuple[str, ...]]) -> 
         connection=DERIVED,
         address=bound.key,
         unit="" if unit == "1" else unit,
-        title=name.replace("_", " "),
+        title=name[:1].upper() + name[1:].replace("_", " "),
         scan_interval_ms=0,
         was=tuple(f"{place}/{name}" for place in former.get(path, ())),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from headrace.model.calendar import PlantCalendar
 from headrace.model.errors import Misconfigured
 from headrace.model.ids import NAME
 from headrace.model.notify import (
@@ -21,6 +22,7 @@ from headrace.model.notify import (
     check_routes,
     is_wall_clock,
 )
+from headrace.site.model import AssetType
 from headrace.site.notes import Notes, near
 from headrace.site.sections import NAME_REMEDY, Section
 from headrace.site.toml_lines import Key
@@ -39,17 +41,33 @@ _ROUTE: Final = (
 
 
 class Known(NamedTuple):
-    """Names that routes may choose by; None: they are not checked.
+    """Names that routes may choose by.
 
     Attributes:
         asset_types, shifts, teams: names. places: paths of equipment. alarms: such as ``pump.hot``.
     """
 
-    asset_types: Iterable[str] | None = None
-    places: Iterable[str] | None = None
-    shifts: Iterable[str] | None = None
-    teams: Iterable[str] | None = None
-    alarms: Iterable[str] | None = None
+    asset_types: list[str]
+    places: list[str]
+    shifts: list[str]
+    teams: list[str]
+    alarms: list[str]
+
+
+def known_names(types: list[AssetType], places: list[str], calendar: PlantCalendar) -> Known:
+    """What the rest of the site file offers to choose by."""
+    return Known(
+        asset_types=[each.name for each in types],
+        places=places,
+        shifts=[shift.name for shift in calendar.shifts],
+        teams=sorted({team for shift in calendar.shifts for team in shift.teams}),
+        alarms=[
+            f"{kind.name}.{each.name}"
+            for kind in types
+            for each in kind.formulas
+            if each.kind == "alarm"
+        ],
+    )
 
 
 def read_notify(
@@ -184,12 +202,11 @@ def _step(notes: Notes, key: Key, table: Any) -> EscalationStep:
     return EscalationStep(channels=_channels(section), after_min=after_min)
 
 
-def _chosen(section: Section, word: str, names: Iterable[str] | None) -> tuple[str, ...]:
+def _chosen(section: Section, word: str, names: Iterable[str]) -> tuple[str, ...]:
     found = _texts(section, word)
-    known = None if names is None else list(names)
     for value in found:
-        if known is not None and value not in known:
-            remedy = near(value, known) or "Use a name that the site file has."
+        if value not in names:
+            remedy = near(value, names) or "Use a name that the site file has."
             section.wrong(word, f"{word} has {value!r}, which is not known", remedy, "SITE-1009")
     return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import asyncio
+from typing import Final, TypeVar
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -12,8 +13,12 @@ from headrace.console.history import Place
 from headrace.console.services import Services
 from headrace.formula.functions import FUNCTIONS
 from headrace.model.errors import Misconfigured, Refused
+from headrace.model.knowledge import FormulaState
+from headrace.site.edit import SiteEdit
+from headrace.site.formulas import formula_lines
 
 ROWS_MAX: Final = 200_000
+T = TypeVar("T")
 
 
 class Preview(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,6 +31,13 @@ class Preview(msgspec.Struct, forbid_unknown_fields=True):
     end: str = "now"
 
 
+class Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    """A formula or alarm to save: the whole statement, and its state when that is to change too."""
+
+    text: str
+    state: FormulaState | None = None
+
+
 def make_router(services: Services) -> APIRouter:
     """The routes below ``/api/v1/formula``."""
     router = APIRouter(prefix="/api/v1/formula", tags=["formula"])
@@ -36,14 +48,7 @@ def make_router(services: Services) -> APIRouter:
         """Evaluate ``{"formula", "equipment" or "asset_type", "start", "end"}``; what is wrong with a
         formula is told with line, column, reason and remedy, also in Chinese (``what_zh``, ``remedy_zh``)."""
         services.require(request, "read", "samples")
-        try:
-            asked = msgspec.json.decode(await request.body(), type=Preview)
-        except msgspec.DecodeError as error:
-            raise Misconfigured(
-                "CONS-1003",
-                f"the body does not fit: {error}",
-                'Send {"formula": ..., "equipment": ...}.',
-            ) from error
+        asked = _decoded(await request.body(), Preview, 'Send {"formula": ..., "equipment": ...}.')
         now_us = sources.clock.now_us()
         span = parse_time(asked.start, now_us), parse_time(asked.end, now_us)
         if span[1] <= span[0]:
@@ -85,4 +90,64 @@ def make_router(services: Services) -> APIRouter:
             }
         )
 
+    _add_saving(router, services)
     return router
+
+
+def _add_saving(router: APIRouter, services: Services) -> None:
+    """Formulas of the site file: list, versions, save, remove."""
+    sources = services.sources
+
+    @router.get("")
+    async def listed(request: Request) -> Response:
+        """Every formula and alarm with its version, its state, and where it is evaluated."""
+        services.require(request, "read", "samples")
+        lines = await asyncio.to_thread(formula_lines, sources.site.apps)
+        return json_answer({"formulas": msgspec.to_builtins(lines)})
+
+    @router.get("/{asset_type}/{name}/versions")
+    async def versions(request: Request, asset_type: str, name: str) -> Response:
+        """Every text that a formula had, oldest first, with the source time from which it counts."""
+        services.require(request, "read", "samples")
+        found = await sources.formula_versions(asset_type, name)
+        return json_answer({"versions": [version._asdict() for version in found]})
+
+    @router.put("/{asset_type}/{name}")
+    async def save(request: Request, asset_type: str, name: str) -> Response:
+        """Save ``{"text": "name = ...", "state": "live", "shadow" or "off"}`` into the site file. With
+        ``?check=true`` it is only checked. Gives the diff."""
+        services.require(request, "edit", f"formula/{asset_type}.{name}")
+        asked = _decoded(await request.body(), Wanted, 'Send {"text": "name = ..."}.')
+
+        def work() -> str:
+            edit = SiteEdit(sources.folder)
+            edit.set_formula(asset_type, name, asked.text, asked.state)
+            return _done(edit, request)
+
+        return json_answer({"diff": await asyncio.to_thread(work)})
+
+    @router.delete("/{asset_type}/{name}")
+    async def remove(request: Request, asset_type: str, name: str) -> Response:
+        """Take a formula out of the site file; its history stays. ``?check=true`` as above."""
+        services.require(request, "edit", f"formula/{asset_type}.{name}")
+
+        def work() -> str:
+            edit = SiteEdit(sources.folder)
+            edit.remove_formula(asset_type, name)
+            return _done(edit, request)
+
+        return json_answer({"diff": await asyncio.to_thread(work)})
+
+
+def _done(edit: SiteEdit, request: Request) -> str:
+    if request.query_params.get("check", "") not in ("", "0", "false"):
+        edit.check()
+        return edit.diff()
+    return edit.save()
+
+
+def _decoded(body: bytes, kind: type[T], remedy: str) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as error:
+        raise Misconfigured("CONS-1003", f"the body does not fit: {error}", remedy) from error

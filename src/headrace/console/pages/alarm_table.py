@@ -32,11 +32,12 @@ _PARTS: Final = (
     ("list", "/alarms", "list"),
     ("journal", "/alarms/journal", "book"),
     ("metrics", "/alarms/metrics", "chart"),
+    ("notifications", "/alarms/notifications", "bell"),
 )
 
 
 def parts_nav(texts: Texts, here: str) -> Markup:
-    """Links between list, journal and metrics."""
+    """Links between list, journal, metrics and notifications."""
     links = [
         tag(
             "a", icon(picture, 16), texts(f"alarm.{name}"), href=href,
@@ -246,6 +247,7 @@ def bulk_bar(visit: Visit, picked: int, verbs: Sequence[str]) -> Markup:
         tag(
             "button.hr-btn.small", icon(pictures[verb], 15), tag("span", texts(f"alarm_do.{verb}")),
             type="button", data_bulk=verb, cls="primary" if verb == "acknowledge" else "",
+            title=texts(f"alarm_do.{verb}"), aria_label=texts(f"alarm_do.{verb}"),
         )
         for verb in verbs
     ]  # fmt: skip

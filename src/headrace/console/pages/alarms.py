@@ -30,6 +30,7 @@ from headrace.console.pages.alarm_table import (
     views_bar,
 )
 from headrace.console.pages.shell import Visit, empty_state, frame, html
+from headrace.console.widgets.icons import icon
 from headrace.console.widgets.markup import tag
 from headrace.console.widgets.spans import moment
 from headrace.model.alarm import AlarmState
@@ -53,12 +54,12 @@ async def show(visit: Visit) -> None:
     """Draw the page; the query (``view``, ``priority``, ``state``, ``below``, ``search``, ``mine``,
     ``sort``, ``alarm``) fills it."""
     texts = visit.texts
+    ui.add_body_html('<script src="/static/alarms.js" defer></script>')
     with frame(visit, texts("alarm.title"), nav="alarms", help_text=texts("alarm.help")):
         page = _Page(visit)
         page.draw()
         await page.refresh()
         ui.timer(REFRESH_S, page.refresh)
-    ui.add_body_html('<script src="/static/alarms.js" defer></script>')
 
 
 class _Page:
@@ -102,6 +103,9 @@ class _Page:
         with ui.element("div").classes("hr-bar hr-filters"):
             self.search = ui.input(placeholder=texts("alarm.search"), value=first["search"])
             self.search.props("outlined dense clearable debounce=150").classes("hr-alsearch")
+            html(icon("filter", 18), tag_name="button").classes("hr-btn hr-filterbtn").props(
+                f'type=button data-filters aria-label="{texts("alarm.filters")}"'
+            )
             self.prios = html("").on(
                 "click", self._toggle_priority, js_handler=_EMIT.format(name="priority")
             )
@@ -242,7 +246,6 @@ class _Page:
     async def _after(self) -> None:
         """Something was done: what was chosen for it is done with."""
         self._picked.clear()
-        await self._board.refresh()
         await self.refresh()
 
     def _closed(self) -> None:

@@ -13,6 +13,7 @@ from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment, span
 from headrace.model.health import ConnectionState, EdgeState
 from headrace.model.time import US_PER_S
+from headrace.site.model import Problem
 
 REFRESH_S = 0.5
 
@@ -80,12 +81,20 @@ def _problems(visit: Visit) -> Markup:
     found = visit.services.sources.site_problems
     if not found:
         return join()
-    lines = [
-        tag("div", tag("code", f"{p.file}:{p.line} {p.code}"), f" {p.field}: {p.what}. {p.remedy}")
-        for p in found[:20]
-    ]
+    lines = [_problem(problem, visit.texts.language) for problem in found[:20]]
     title = tag("b", f"{visit.texts('connections.site_errors')} ({len(found)})")
     return tag(".hr-error", title, lines, style="margin:0 0 14px", role="alert")
+
+
+def _problem(problem: Problem, language: str) -> Markup:
+    """Its place, what is wrong and what to do; of a formula also the line with a caret."""
+    problem = problem.in_chinese() if language == "zh" else problem
+    return tag(
+        "div",
+        tag("code", f"{problem.file}:{problem.line} {problem.code}"),
+        f" {problem.field}: {problem.what}. {problem.remedy}",
+        tag("pre.hr-mono", problem.caret, style="margin:2px 0 8px") if problem.caret else None,
+    )
 
 
 class _Cards:

@@ -167,6 +167,8 @@ def _row(view: TagView, path: str, texts: Texts, may_write: bool) -> Markup:
     title = tag_title(view, texts)
     place = view.path[len(path) + 1 :] if path else view.path
     hint = f"{view.connection} · {view.address} · {texts('asset.id')} {view.tag_id}"
+    if view.derived:
+        place = f"{place} · {texts('asset.derived', name=view.address)}"
     name = tag(
         "a.hr-tagname", title, tag("small", place), href=f"/trend?tags={view.tag_id}", title=hint
     )

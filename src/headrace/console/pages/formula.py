@@ -9,10 +9,12 @@ import polars as pl
 from nicegui import ui
 
 from headrace.console.history import Place
+from headrace.console.pages.formula_saved import SavedFormulas
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, empty_state, frame, html
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.units import shown_unit
+from headrace.formula.binding import names_in
 from headrace.formula.functions import FUNCTIONS
 from headrace.formula.plan import Plan
 from headrace.formula.problems import FormulaProblem
@@ -22,6 +24,8 @@ from headrace.model.time import US_PER_MS, US_PER_S
 from headrace.site.registry import compile_pattern
 
 LINES_MAX: Final = 8
+TYPE: Final = "type "
+"""What stands before an asset type in the list of equipment."""
 POINTS_MAX: Final = 4_000
 TEXT_ROWS_MAX: Final = 200
 _SPANS: Final = (
@@ -55,7 +59,9 @@ class _Formulas:
 
     def draw(self) -> None:
         texts = self._visit.texts
-        options = list(dict.fromkeys([self._first, *self._equipment]))
+        apps = self._visit.site.apps
+        types = [f"{TYPE}{kind.name}" for kind in apps.types] if apps else []
+        options = list(dict.fromkeys([self._first, *types, *self._equipment]))
         with ui.element("div").classes("hr-bar"):
             self.equipment = ui.select(
                 options, value=self._first, label=texts("formula.equipment"), with_input=True,
@@ -65,6 +71,7 @@ class _Formulas:
                 {seconds: texts(key, n=n) for key, n, seconds in _SPANS}, value=_DEFAULT_SPAN_S
             ).props("outlined dense")
             html("").classes("hr-grow")
+            html(tag("a.hr-btn", texts("backtest.open"), href="/formulas/backtest"))
             button(texts("formula.run"), self.evaluate, "primary", icon_name="play")
         self.text = ui.input(
             texts("formula.formula"), value=self._formula, placeholder=texts("formula.placeholder")
@@ -78,30 +85,55 @@ class _Formulas:
             " if (b) emit(b.dataset.insert); }",
         )
         self.answer = ui.element("div")
+        self.saved = SavedFormulas(self._visit, self._written, self._open)
+        self.saved.draw()
         with ui.expansion(texts("formula.functions")).style("margin-top:16px"):
             html(self._functions()).classes("hr-card").style("overflow-x:auto")
         self._list_quantities()
         with self.answer:
             empty_state("trend", texts("formula.empty"), texts("formula.empty_what"))
 
+    def _place(self) -> Place:
+        value = str(self.equipment.value or "")
+        is_type = value.startswith(TYPE)
+        return Place(asset_type=value.removeprefix(TYPE)) if is_type else Place(value)
+
+    def _asset_type(self) -> str:
+        """That of the chosen type, or of the chosen equipment; "" when there is none."""
+        place, apps = self._place(), self._visit.site.apps
+        if place.asset_type or apps is None:
+            return place.asset_type
+        return next((asset.type for asset in apps.assets if asset.path == place.pattern), "")
+
+    def _written(self) -> tuple[str, str]:
+        return str(self.text.value or "").strip(), self._asset_type()
+
+    def _open(self, expression: str, asset_type: str) -> None:
+        self.equipment.set_value(f"{TYPE}{asset_type}")
+        self.text.set_value(expression)
+
     def _list_quantities(self) -> None:
-        matches = compile_pattern(str(self.equipment.value or ""))
-        views = {
-            view.name: view
-            for view in reversed(self._visit.site.tags)
-            if matches.fullmatch(view.unit_path)
-        }
+        place, apps = self._place(), self._visit.site.apps
+        asset_type = self._asset_type()
+        units: dict[str, str] = {}
+        if not place.asset_type:
+            matches = compile_pattern(place.pattern) if place.pattern else None
+            for view in self._visit.site.tags:
+                if matches is not None and matches.fullmatch(view.unit_path):
+                    units.setdefault(view.name, shown_unit(view.unit))
+        if apps is not None and asset_type:
+            for name, quantity in names_in(apps, asset_type).items():
+                unit = shown_unit(quantity.unit) if quantity.kind == "number" else ""
+                units.setdefault(name, unit)
         chips = [
             tag(
-                "button.hr-chip",
-                tag("b", view.name),
-                tag("span.hr-unit", shown_unit(view.unit)),
-                type="button",
-                data_insert=view.name,
+                "button.hr-chip", tag("b", name), tag("span.hr-unit", unit), type="button",
+                data_insert=name,
             )
-            for view in reversed(views.values())
-        ]
+            for name, unit in units.items()
+        ]  # fmt: skip
         self.quantities.set_content(join(chips))
+        self.saved.suggest(asset_type)
 
     def _insert(self, event: Any) -> None:
         text = str(self.text.value or "")
@@ -131,12 +163,12 @@ class _Formulas:
         try:
             visit.require("read", "samples")
             plan, laid, rows = await sources.history.formula(
-                text, Place(str(self.equipment.value)), tags, span, visit.site.apps
+                text, self._place(), tags, span, visit.site.apps
             )
         except HeadraceError as error:
             self.answer.clear()
             with self.answer:
-                html(_wrong(error, texts.language)).classes("hr-card hr-pad").props("role=alert")
+                html(wrong(error, texts.language)).classes("hr-card hr-pad").props("role=alert")
             return
         self.answer.clear()
         with self.answer:
@@ -163,7 +195,7 @@ class _Formulas:
             html(texts("formula.reduced")).classes("hr-plot-note")
 
 
-def _wrong(error: HeadraceError, language: str) -> Markup:
+def wrong(error: HeadraceError, language: str) -> Markup:
     """What is wrong: for a formula with the line and a caret below the place."""
     if not isinstance(error, FormulaProblem):
         return join([tag("b", error.code), " ", error.what, tag("p.hr-dim", error.remedy)])

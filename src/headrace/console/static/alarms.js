@@ -91,6 +91,10 @@ hr.alarms = (() => {
   }
 
   document.addEventListener("keydown", key);
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-filters]");
+    if (button) button.classList.toggle("on", button.closest(".hr-filters").classList.toggle("open"));
+  });
   document.addEventListener("focusin", (event) => {
     const row = event.target.closest && event.target.closest("tr[data-alarm]");
     if (row) { current = row.dataset.alarm; mark(); }
