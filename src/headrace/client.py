@@ -271,6 +271,22 @@ class Site:
         )
         return pl.read_ipc_stream(io.BytesIO(answer.content))
 
+    def alarm_metrics(
+        self, start: str = "-1d", end: str = "now", *, below: str = "", depth: int = 0
+    ) -> dict[str, dict[str, Any]]:
+        """The figures of ISA-18.2 and EEMUA 191: ``average``, ``peak``, ``floods``, ``bad_actors``...
+
+        Args:
+            below: equipment path. depth: 1 for each area, 2 for each work center, 0 the whole.
+
+        Returns:
+            Path of the area (``below`` itself for depth 0) -> its figures.
+        """
+        found: dict[str, dict[str, Any]] = self._get(
+            "alarms/metrics", start=start, end=end, below=below, depth=depth
+        ).json()["areas"]
+        return found
+
     def act_on_alarms(
         self,
         verb: str,

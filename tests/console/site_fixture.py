@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import msgspec
 import numpy as np
+from alarm_site import alarm_sections
 
 from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress, free_port, prepare_address, start_broker, stop_broker
@@ -68,7 +69,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def site_text() -> str:
-    """The site file: three areas, five work units."""
+    """The site file: three areas, five work units, alarms of the pumps and the milling machines."""
     lines = [
         '[site]\nenterprise = "acme"\nname = "mill"',
         'title = { en = "Demo works", zh = "示范工厂" }\ntime_zone = "Europe/Berlin"',
@@ -86,7 +87,7 @@ def site_text() -> str:
                 f'address = "holding:{register}:float32"\nunit = "{unit}"\ntitle = {title}'
             )
             register += 2
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *alarm_sections()]) + "\n"
 
 
 class RunningSite:
@@ -188,8 +189,10 @@ class RunningSite:
 
 
 @contextmanager
-def start_site(root: Path, text: str = "", *, edge: bool = False) -> Iterator[RunningSite]:
-    """Start everything on an empty folder, with an edge when asked to; stop it all at the end."""
+def start_site(
+    root: Path, text: str = "", *, edge: bool = False, apps: bool = False
+) -> Iterator[RunningSite]:
+    """Start everything on an empty folder, with an edge and apps when asked to; stop it all at the end."""
     folder = DataFolder(root)
     root.mkdir(parents=True, exist_ok=True)
     folder.site_file.write_text(text or site_text(), encoding="utf-8")
@@ -205,6 +208,7 @@ def start_site(root: Path, text: str = "", *, edge: bool = False) -> Iterator[Ru
         identity.close()
         port = free_port()
         roles = [("historian", []), ("console", [str(port)]), *([("edge", [])] if edge else [])]
+        roles += [("apps", [])] if apps else []
         for role, more in roles:
             stack.enter_context(_process(role, folder, more))
         site = RunningSite(folder, address, f"http://127.0.0.1:{port}")

@@ -10,7 +10,8 @@ from typing import Any
 import httpx
 import polars as pl
 import pytest
-from alarm_fixture import CNCS, PUMPS, Alarms, serve_alarms
+from alarm_fixture import Alarms, serve_alarms
+from alarm_site import CNCS, PUMPS
 from site_fixture import CLOCK, RunningSite
 from test_rest import token
 from websockets.sync.client import connect as connect_socket
@@ -20,7 +21,7 @@ from headrace.security.policy import Role
 
 FLOW = f"{PUMPS[0]}/low_flow"
 OVERLOAD = f"{PUMPS[0]}/overload"
-LOAD = f"{CNCS[0]}/spindle_load"
+LOAD = f"{CNCS[0]}/spindle_high"
 
 
 @pytest.fixture
@@ -110,10 +111,10 @@ def test_each_role_may_what_the_policy_says(
 @pytest.mark.parametrize(
     ("verb", "body", "code"),
     [
-        ("acknowledge", {"alarms": []}, "CONS-1301"),
-        ("comment", {"alarms": [FLOW], "comment": "  "}, "CONS-1302"),
-        ("shelve", {"alarms": [FLOW], "comment": "why"}, "CONS-1303"),
-        ("shelve", {"alarms": [FLOW], "comment": "why", "for": "30d"}, "CONS-1303"),
+        ("acknowledge", {"alarms": []}, "ALARM-1011"),
+        ("comment", {"alarms": [FLOW], "comment": "  "}, "ALARM-1012"),
+        ("shelve", {"alarms": [FLOW], "comment": "why"}, "ALARM-1014"),
+        ("shelve", {"alarms": [FLOW], "comment": "why", "for": "30d"}, "ALARM-1014"),
         ("shelve", {"alarms": [FLOW], "comment": "why", "for": "soon"}, "CONS-1004"),
         ("snooze", {"alarms": [FLOW]}, "CONS-1306"),
         ("acknowledge", {"alarm": FLOW}, "CONS-1003"),

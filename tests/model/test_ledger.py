@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from headrace.model import ledger_causes
@@ -37,6 +37,7 @@ from headrace.model.ledger_view import summed, total, ways
 
 KEY = CellKey("local", "plc_1", "1000ms", 3 * MINUTE_US, 7)
 few = some.integers(0, 30)
+calm = settings(deadline=None)  # the first example waits for a busy machine
 
 
 @some.composite
@@ -86,6 +87,7 @@ def only(frame: pl.DataFrame) -> dict[str, int]:
     return frame.row(0, named=True)
 
 
+@calm
 @given(lives(), some.data())
 def test_what_the_log_lost_is_known_to_the_sample(
     life: tuple[EdgeCounts, list[int]], data: some.DataObject
@@ -97,6 +99,7 @@ def test_what_the_log_lost_is_known_to_the_sample(
     assert row["unexplained"] == 0 and closes(row)
 
 
+@calm
 @given(lives(), some.data())
 def test_what_an_edge_removed_is_named_as_far_as_it_is_missed(
     life: tuple[EdgeCounts, list[int]], data: some.DataObject
@@ -133,6 +136,7 @@ def unclosed(frames: list[int], seen: list[bool]) -> dict[CellKey, WriterCounts]
     return cells
 
 
+@calm
 @given(lives(), some.sampled_from([*MISSED, "expected", "read", "published", "filtered"]), few)
 def test_a_count_that_is_wrong_is_seen(
     life: tuple[EdgeCounts, list[int]], name: str, wrong: int
@@ -144,6 +148,7 @@ def test_a_count_that_is_wrong_is_seen(
     assert row["unexplained"] > 0
 
 
+@calm
 @given(lives(), some.data())
 def test_a_kill_leaves_nothing_unexplained(
     life: tuple[EdgeCounts, list[int]], data: some.DataObject
@@ -202,6 +207,7 @@ def test_a_frame_in_doubt_that_the_log_has_after_all_is_published() -> None:
     assert (gone["unexplained"], gone["dropped_in_doubt"], gone["published"]) == (0, 3, 6)
 
 
+@calm
 @given(some.lists(some.integers(1, 9), min_size=1, max_size=8), some.data())
 def test_a_log_that_begins_again_counts_nothing_twice(
     frames: list[int], data: some.DataObject
@@ -240,11 +246,13 @@ runs = some.builds(
 )
 
 
+@calm
 @given(some.lists(runs, max_size=5))
 def test_runs_come_back_as_they_went(sent: list[Run]) -> None:
     assert decode_runs(encode_runs(sent)) == sent
 
 
+@calm
 @given(some.text(max_size=30))
 def test_any_other_text_is_refused_or_is_runs(text: str) -> None:
     try:

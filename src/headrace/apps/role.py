@@ -46,6 +46,7 @@ from headrace.security.files import make_folder
 CONFIG_KEY: Final = "apps"
 NOTIFY_KEY: Final = "notify"
 HEALTH_S: Final = 1.0
+NOTIFY_STOP_S: Final = 3.0
 RETRY_S: Final = 0.5
 PUZZLED_S: Final = 5.0
 BROKER_WAIT_S: Final = 30.0
@@ -93,6 +94,7 @@ class _Role:
         self._outlet: Outlet | None = None
         self._session: Session | None = None
         self._puzzled = 0
+        self._is_telling = False
         self._info: LogInfo | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -101,18 +103,23 @@ class _Role:
         )
         await self._desk.serve(self._bus, self._subjects, lambda: self._lease.is_held)
         tasks = [
-            asyncio.create_task(self._notify(stop)),
             asyncio.create_task(self._watch()),
             asyncio.create_task(self._tell()),
             asyncio.create_task(self._outbox.run()),
             asyncio.create_task(_set_when(stop, self._again)),
         ]
+        telling = asyncio.create_task(self._notify(stop))
+        telling.add_done_callback(lambda _: self._again.set())
         books: list[asyncio.Task[None]] = []
         try:
             while not stop.is_set():
                 await self._work(stop, books)
+                if telling.done() and not stop.is_set():
+                    telling.result()  # an error of ours ends the role, which is started anew
+            if self._is_telling:
+                await asyncio.wait({telling}, timeout=NOTIFY_STOP_S)
         finally:
-            await end_tasks(*tasks, *books)
+            await end_tasks(*tasks, *books, telling)
             await self._desk.close()
             if self._outlet is not None:
                 await self._outlet.end()
@@ -122,6 +129,7 @@ class _Role:
         """Tell people of alarms; begins when there are settings for it."""
         async for _ in self._bus.watch(DESIRED_BUCKET, NOTIFY_KEY):
             break
+        self._is_telling = True
         await run_notify(
             self._folder,
             self._bus,

@@ -33,7 +33,7 @@ class Outbox:
         self._has_some = asyncio.Event()
 
     def report(self, severity: Severity, code: str, text: str, remedy: str) -> None:
-        """Queue one event; returns at once."""
+        """Queue one event of this source; returns at once."""
         self.put(
             Event(
                 at_us=self._clock.now_us(),
@@ -46,7 +46,7 @@ class Outbox:
         )
 
     def put(self, event: Event) -> None:
-        """Queue an event as it is; returns at once."""
+        """Queue an event of another source; returns at once."""
         self._waiting.append(event)
         self._has_some.set()
 

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from headrace.alarms.metrics import AlarmMetrics, by_area, metrics
+from headrace.alarms.sheet import SheetProblems
 from headrace.alarms.store import AlarmStore, JournalFilter
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
@@ -25,7 +27,8 @@ from headrace.bus.desired import read_desired
 from headrace.cli.run import DATA, site_subjects
 from headrace.console.alarm_frames import alarm_frame, journal_frame
 from headrace.console.alarm_lines import SORTS, VIEWS, AlarmFilter, chosen, ordered
-from headrace.console.alarms import Act, AlarmBoard
+from headrace.console.alarm_sheets import SheetFormat, export_sheet, plan_import
+from headrace.console.alarms import Act, AlarmBoard, is_below
 from headrace.console.sources import APPS_KEY
 from headrace.console.texts import Texts
 from headrace.console.widgets.spans import moment, span
@@ -66,6 +69,9 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_alarms)
     group.command("show")(show)
     group.command("journal")(journal)
+    group.command("metrics")(figures)
+    group.command("export")(export)
+    group.command("import")(import_sheet)
     group.command("ack")(acknowledge)
     group.command("shelve")(shelve)
     group.command("assign")(assign)
@@ -205,6 +211,105 @@ def _show_journal(lines: list[Transition], texts: Texts, *, alarm: bool = True) 
     Console().print(table)
 
 
+def figures(
+    start: str = typer.Option("-1d", "--from", help="now, -1h, or ISO 8601 with a zone."),
+    end: str = typer.Option("now", "--to", help="Same forms as --from."),
+    below: str = BELOW,
+    depth: int = typer.Option(0, "--depth", min=0, max=10, help="1: each area, 2: work centers."),
+    format: Format = FORMAT,
+    language: str = LANGUAGE,
+    data: Path = DATA,
+) -> None:
+    """How good the alarms are, by ISA-18.2 and EEMUA 191: rate, floods, bad actors, standing, stale."""
+    now_us, place, texts = SystemClock().now_us(), below.strip("/"), _texts(language)
+    span_us = parse_time(start, now_us), parse_time(end, now_us)
+    if span_us[0] >= span_us[1]:
+        raise Misconfigured(
+            "CLI-1215", f"from {start} to {end} is no time", "Let --from be earlier."
+        )
+    with _store(data) as store:
+        journal = store.journal_frame(*span_us, area=place)
+        states = [one for one in store.states() if is_below(one, place)]
+    found = (
+        by_area(journal, states, *span_us, depth=depth)
+        if depth
+        else {place: metrics(journal, states, *span_us)}
+    )
+    if format is Format.json:
+        lines = [
+            msgspec.json.encode({"area": area, **msgspec.to_builtins(one)})
+            for area, one in found.items()
+        ]
+        sys.stdout.write("".join(line.decode() + "\n" for line in lines))
+        return
+    frame = pl.DataFrame([_figures(area, one) for area, one in found.items()])
+    if format is Format.csv:
+        sys.stdout.write(frame.write_csv())
+        return
+    table = Table(
+        *(texts(f"alarm_metric.{name}") for name in frame.columns), show_edge=False, pad_edge=False
+    )
+    for row in frame.iter_rows():
+        table.add_row(
+            *(f"{value:.2f}" if isinstance(value, float) else escape(str(value)) for value in row)
+        )
+    Console().print(table)
+
+
+def _figures(area: str, found: AlarmMetrics) -> dict[str, str | int | float]:
+    return {
+        "area": area or "/",
+        "alarms": found.told,
+        "average": found.average,
+        "peak": found.peak,
+        "floods": len(found.floods),
+        "standing_now": len(found.standing),
+        "stale": len(found.stale),
+        "chattering_now": len(found.chattering),
+        "bad_actor": found.bad_actors[0].alarm if found.bad_actors else "",
+    }
+
+
+def export(
+    file: Path = typer.Argument(help="To write: alarms.csv or alarms.xlsx."), data: Path = DATA
+) -> None:
+    """Write the rationalisation sheet of all alarms; ``import`` reads it back."""
+    kind: SheetFormat = "xlsx" if file.suffix.lower() == ".xlsx" else "csv"
+    body = export_sheet(DataFolder(data.resolve()), kind)
+    try:
+        file.write_bytes(body)
+    except OSError as error:
+        raise Misconfigured(
+            "CLI-1216", f"{file} cannot be written: {error.strerror}", "Choose another place."
+        ) from error
+    Console().print(f"{file} written")
+
+
+def import_sheet(
+    file: Path = typer.Argument(help="A sheet as export writes it, .csv or .xlsx."),
+    dry: bool = typer.Option(False, "--dry-run", help="Only show what would change."),
+    data: Path = DATA,
+) -> None:
+    """Take a rationalisation sheet back into the alarms' texts in the site file, whole or not at all."""
+    out = Console(highlight=False)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise Misconfigured(
+            "CLI-1217", f"{file} cannot be read: {error.strerror}", "Give a file that export wrote."
+        ) from error
+    try:
+        edit, changed = plan_import(DataFolder(data.resolve()), file.name, content)
+    except SheetProblems as error:
+        for each in error.problems:
+            place = f"row {each.row}{f', {each.column}' if each.column else ''}"
+            out.print(f"[red]{each.code}[/] {place}: {escape(each.what)}. {escape(each.remedy)}")
+        raise typer.Exit(2) from None
+    diff = edit.diff() if dry else edit.save()
+    out.print(escape(diff), end="")
+    out.print(f"{len(changed)} alarms {'would change' if dry else 'changed'}")
+
+
 def acknowledge(
     alarms: list[str] = typer.Argument(None, help="Paths of alarms."),
     everything: bool = typer.Option(False, "--all", help="All that wait to be acknowledged."),
@@ -303,7 +408,11 @@ def _register_plain(group: typer.Typer) -> None:
 
 def _act(data: Path, user: str, act: Act, language: str) -> None:
     folder, texts, out = DataFolder(data.resolve()), _texts(language), Console(highlight=False)
-    answer = asyncio.run(_send(folder, _actor(folder, user), act))
+    identity = Identity(folder)
+    try:
+        answer = asyncio.run(_send(folder, identity, _actor(identity, user), act))
+    finally:
+        identity.close()
     for outcome in answer.outcomes:
         if outcome.code:
             words = f"{outcome.code} {outcome.what}. {outcome.remedy}"
@@ -315,7 +424,7 @@ def _act(data: Path, user: str, act: Act, language: str) -> None:
         raise typer.Exit(REFUSED)
 
 
-def _actor(folder: DataFolder, name: str) -> Actor:
+def _actor(identity: Identity, name: str) -> Actor:
     """The user who acts; the policy asks for the role that the account has now.
 
     Raises:
@@ -325,17 +434,13 @@ def _actor(folder: DataFolder, name: str) -> Actor:
         raise Refused(
             "CLI-1213", "it is not said who does this", "Give --as USER, or set HEADRACE_USER."
         )
-    identity = Identity(folder)
-    try:
-        user = next((u for u in identity.users() if u.name == name and not u.disabled), None)
-    finally:
-        identity.close()
+    user = next((u for u in identity.users() if u.name == name and not u.disabled), None)
     if user is None:
         raise Refused("CLI-1214", f"there is no open account {name!r}", "See: headrace user list")
     return Actor(user.name, user.role, user.must_change)
 
 
-async def _send(folder: DataFolder, actor: Actor, act: Act) -> CommandAnswer:
+async def _send(folder: DataFolder, identity: Identity, actor: Actor, act: Act) -> CommandAnswer:
     subjects, clock = site_subjects(folder), SystemClock()
     async with AsyncExitStack() as stack:
         address = load_address(folder)
@@ -350,7 +455,7 @@ async def _send(folder: DataFolder, actor: Actor, act: Act) -> CommandAnswer:
         async def config() -> bytes | None:
             return await read_desired(bus, APPS_KEY)
 
-        return await AlarmBoard(store, ask, config, clock).act(actor, act)
+        return await AlarmBoard(store, ask, config, clock).act(actor, act, identity.audit)
 
 
 @contextmanager

@@ -13,22 +13,29 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 import msgspec
-import polars as pl
 
+from headrace.alarms.commands import check_command
+from headrace.alarms.metrics import (
+    FLOOD_FROM,
+    FLOOD_UNTIL,
+    PERIOD_US,
+    AlarmMetrics,
+    by_area,
+    metrics,
+)
 from headrace.alarms.store import AlarmFilter, AlarmStore, JournalFilter, JournalLine
 from headrace.console.alarm_about import AlarmAbout, AlarmTexts
 from headrace.console.alarm_lines import badge
 from headrace.model.alarm import (
-    ALARMS_A_COMMAND_MAX,
-    COMMENT_MAX,
     AlarmState,
     Command,
     CommandAnswer,
     Verb,
 )
-from headrace.model.errors import Corrupt, HeadraceError, Misconfigured
+from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.knowledge import AppsConfig
-from headrace.model.time import US_PER_S, Clock
+from headrace.model.time import Clock
+from headrace.security.audit import AuditChain
 from headrace.security.policy import Action, Actor, require
 
 RIGHTS: Final[dict[Verb, Action]] = {
@@ -43,11 +50,8 @@ RIGHTS: Final[dict[Verb, Action]] = {
 }
 """What the policy is asked for, for each verb: operators work alarms, engineers take them out of service."""
 REFRESH_S: Final = 1.0
+TOLD_MAX: Final = 50
 JOURNAL_MAX: Final = 10_000
-FLOOD_US: Final = 600 * US_PER_S
-FLOOD_BEGINS: Final = 10
-FLOOD_ENDS: Final = 5
-SHELF_MAX_US: Final = 14 * 86_400 * US_PER_S
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +79,7 @@ class AlarmBoard:
 
     Attributes:
         states: all alarms. version: counts up when they changed.
+        badge: how many wait to be acknowledged, and the highest priority of them.
         problem: why the store cannot be read, else "".
         recent: how many came up in the last 10 minutes; flood_since_us: 0 when there is no flood
             (ISA-18.2: more than 10 in 10 minutes, until fewer than 5).
@@ -98,15 +103,11 @@ class AlarmBoard:
         self._refreshing = asyncio.Lock()
         self._watchers: set[asyncio.Event] = set()
         self.states: tuple[AlarmState, ...] = ()
+        self.badge: tuple[int, str] = (0, "")
         self.version = 0
         self.problem = ""
         self.recent = 0
         self.flood_since_us = 0
-
-    @property
-    def badge(self) -> tuple[int, str]:
-        """How many alarms wait to be acknowledged, and their highest priority."""
-        return badge(self.states)
 
     @property
     def defined(self) -> bool:
@@ -122,7 +123,10 @@ class AlarmBoard:
         return next((one for one in self.states if one.alarm == path), None)
 
     async def _read_config(self) -> None:
-        body = await self._config()
+        try:
+            body = await self._config()
+        except Transient:
+            return  # the texts known last stay while the broker is away; states do not come from it
         if body == self._config_body:
             return
         self._config_body = body
@@ -167,10 +171,10 @@ class AlarmBoard:
             states = tuple(await asyncio.to_thread(self._store.states))
             self._revision = revision
             if states != self.states:
-                self.states = states
+                self.states, self.badge = states, badge(states)
                 self._changed()
         now_us = self._clock.now_us()
-        lately = JournalFilter(start_us=now_us - FLOOD_US, events=("alarm",), limit=JOURNAL_MAX)
+        lately = JournalFilter(start_us=now_us - PERIOD_US, events=("alarm",), limit=JOURNAL_MAX)
         self._judge_flood([line.transition.at_us for line in await self.journal(lately)])
 
     def _mark(self) -> tuple[int, int]:
@@ -181,9 +185,9 @@ class AlarmBoard:
         """ISA-18.2 and EEMUA 191: a flood begins with more than 10 alarms in 10 minutes for one
         operator, and ends when fewer than 5 come in 10 minutes."""
         self.recent = len(onsets_us)
-        if self.recent > FLOOD_BEGINS and not self.flood_since_us:
+        if self.recent > FLOOD_FROM and not self.flood_since_us:
             self.flood_since_us = sorted(onsets_us)[0]
-        elif self.recent < FLOOD_ENDS:
+        elif self.recent < FLOOD_UNTIL:
             self.flood_since_us = 0
 
     async def follow(self, stop: asyncio.Event) -> None:
@@ -206,9 +210,28 @@ class AlarmBoard:
         """
         return await asyncio.to_thread(self._store.journal, wanted)
 
-    async def journal_frame(self, start_us: int, end_us: int, below: str = "") -> pl.DataFrame:
-        """The journal as columns, for metrics."""
-        return await asyncio.to_thread(self._store.journal_frame, start_us, end_us, area=below)
+    async def metrics(
+        self, start_us: int, end_us: int, *, below: str = "", depth: int = 0
+    ) -> dict[str, AlarmMetrics]:
+        """The figures of ISA-18.2 and EEMUA 191 over a source time.
+
+        Args:
+            below: equipment path, "" is the site.
+            depth: 0 gives the whole under ``below``; 1 an entry for each area, 2 each work center...
+
+        Raises:
+            Transient: ALARM-1103 when the journal cannot be read.
+        """
+
+        def count() -> dict[str, AlarmMetrics]:
+            journal = self._store.journal_frame(start_us, end_us, area=below)
+            found = [state for state in states if is_below(state, below)]
+            if depth:
+                return by_area(journal, found, start_us, end_us, depth=depth)
+            return {below: metrics(journal, found, start_us, end_us)}
+
+        states = self.states
+        return await asyncio.to_thread(count)
 
     async def after(self, number: int, limit: int) -> list[JournalLine]:
         """Lines after one of that number, in their order."""
@@ -223,16 +246,18 @@ class AlarmBoard:
         """How many wait for changes now."""
         return len(self._watchers)
 
-    async def act(self, actor: Actor, act: Act) -> CommandAnswer:
+    async def act(self, actor: Actor, act: Act, audit: AuditChain) -> CommandAnswer:
         """Do what a person wants, once: the request has an id of its own.
+
+        Args:
+            audit: where it is told, before and after.
 
         Raises:
             Refused: SEC-1004 when the role is not enough.
-            Misconfigured: CONS-1301 to CONS-1303 for what cannot be meant.
+            Misconfigured: ALARM-1010 to ALARM-1015 for what cannot be meant.
             Transient: the apps role does not answer; nothing was done, or it was: look at the list.
         """
         require(actor, RIGHTS[act.verb], "alarms")
-        check_act(act, self._clock.now_us())
         command = Command(
             id=act.id or secrets.token_hex(12),
             verb=act.verb,
@@ -242,36 +267,16 @@ class AlarmBoard:
             until_us=act.until_us,
             assignee=act.assignee,
         )
-        answer = msgspec.convert(await self._ask(act.verb, command), CommandAnswer)
+        check_command(command, self._clock.now_us())
+        named = command.alarms[:TOLD_MAX]
+        about = (actor.name, f"alarm.{act.verb}", f"alarm/{named[0]}")
+        async with audit.doing(*about, alarms=named, count=len(command.alarms)) as told:
+            answer = msgspec.convert(await self._ask(act.verb, command), CommandAnswer)
+            told["refused"] = len(answer.refused)
         await self.refresh()
         return answer
 
 
-def check_act(act: Act, now_us: int) -> None:
-    """Pass when the words can be meant, whatever the alarms' states.
-
-    Raises:
-        Misconfigured: CONS-1301 no or too many alarms, CONS-1302 no or too long a text,
-            CONS-1303 an end of shelving that is past or too far away.
-    """
-    if not 0 < len(act.alarms) <= ALARMS_A_COMMAND_MAX:
-        raise Misconfigured(
-            "CONS-1301",
-            f"{act.verb} names {len(act.alarms):,} alarms",
-            f"Name 1 to {ALARMS_A_COMMAND_MAX:,} alarms by their paths.",
-        )
-    text = act.comment.strip()
-    needed = act.verb in ("shelve", "remove_from_service", "comment")
-    if len(text) > COMMENT_MAX or (needed and not text):
-        raise Misconfigured(
-            "CONS-1302",
-            f"the text of {act.verb} has {len(text):,} characters",
-            f"Give a reason or comment of 1 to {COMMENT_MAX:,} characters.",
-        )
-    if act.verb == "shelve" and not now_us < act.until_us <= now_us + SHELF_MAX_US:
-        days = SHELF_MAX_US // (86_400 * US_PER_S)
-        raise Misconfigured(
-            "CONS-1303",
-            "shelving needs an end in the future",
-            f"Give an end within {days} days; for longer take the alarm out of service.",
-        )
+def is_below(state: AlarmState, path: str) -> bool:
+    """Whether the asset lies at or below an equipment path; "" is everywhere."""
+    return f"{state.asset}/".startswith(f"{path}/") if path else True

@@ -13,17 +13,21 @@ from nicegui import ui
 from headrace.console.api import alarms as alarms_api
 from headrace.console.api import apps as apps_api
 from headrace.console.api import audit, errors, gate, ledger, live, rest, screen, site_file, why
+from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
+from headrace.console.api import notifications as notifications_api
 from headrace.console.pages import (
     add_connection,
     alarm_journal,
     alarm_metrics,
     alarms,
+    backtest,
     connections,
     equipment,
     events,
     faults,
     formula,
+    notifications,
     overview,
     trend,
     users,
@@ -41,8 +45,10 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/alarms", alarms.show, "read"),
     ("/alarms/journal", alarm_journal.show, "read"),
     ("/alarms/metrics", alarm_metrics.show, "read"),
+    ("/alarms/notifications", notifications.show, "read"),
     ("/trend", trend.show, "read"),
     ("/formulas", formula.show, "read"),
+    ("/formulas/backtest", backtest.show, "read"),
     ("/connections", connections.show, "read"),
     ("/connections/add", add_connection.show, "edit"),
     ("/events", events.show, "read"),
@@ -57,8 +63,10 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     screen.make_router,
     rest.make_router,
     formula_api.make_router,
+    backtest_api.make_router,
     apps_api.make_router,
     alarms_api.make_router,
+    notifications_api.make_router,
     ledger.make_router,
     site_file.make_router,
     why.make_router,

@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from headrace.formula.plan import Plan
+from headrace.historian.backtest import Outcome, Question, backtest
 from headrace.historian.facts import table_facts
 from headrace.historian.reader import Reader
 from headrace.model.knowledge import AppsConfig
@@ -98,6 +100,31 @@ class History:
             laid = ground.lay(plan)
             parts = list(laid.on_history(self._reader, *span_us))
             return plan, laid, pl.concat(parts).sort("asset", "at_us")
+
+        async with self._turns:
+            return await asyncio.to_thread(work)
+
+    async def backtest(
+        self, place: Place, question: Question, tags: Tags, config: AppsConfig | None
+    ) -> Outcome:
+        """A condition or an alarm on stored history; see :func:`headrace.historian.backtest.backtest`.
+
+        Args:
+            question: its asset type is that of the place.
+
+        Raises:
+            FormulaProblem: what is wrong with it, with its place.
+            Misconfigured: SITE-2001 to SITE-2004 for the equipment, HIST-2201 to HIST-2205 else.
+            Refused: HIST-2001 for more than can be read at once.
+        """
+
+        def work() -> Outcome:
+            if place.asset_type:
+                ground = ground_of_type(config, place.asset_type)
+            else:
+                ground = ground_of_equipment(config, place.pattern, tags, self._reader)
+            asked = msgspec.structs.replace(question, asset_type=ground.asset_type)
+            return backtest(self._reader, ground.config, asked)
 
         async with self._turns:
             return await asyncio.to_thread(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
@@ -120,44 +121,61 @@ def meet(
 
 
 def read_marks(path: Path) -> list[Mark]:
-    """Events from a CSV file with the columns ``time, label, end, asset``; only the time must be there.
+    """Events from a CSV file; see :func:`parse_marks`.
 
     Raises:
         Misconfigured: HIST-2210 for a file that cannot be read, HIST-2211 for a line that does not fit.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            lines = list(csv.DictReader(handle))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured(
             "HIST-2210", f"cannot read events from {path}: {error}", "Give a CSV file in UTF-8."
         ) from error
+    return parse_marks(text, str(path))
+
+
+def parse_marks(text: str, name: str = "events") -> list[Mark]:
+    """Events from CSV with the columns ``time, label, end, asset``; only the time must be there.
+
+    Args:
+        name: of the text, for messages.
+
+    Raises:
+        Misconfigured: HIST-2210 without a column ``time`` or for too many events, HIST-2211 for a line
+            that does not fit.
+
+    Example:
+        >>> parse_marks("time,label\\n1970-01-01T00:00:01Z,seized")[0].at_us
+        1000000
+    """
+    lines = list(csv.DictReader(io.StringIO(text, newline="")))
     if lines and "time" not in lines[0]:
         raise Misconfigured(
             "HIST-2210",
-            f"{path} has the columns {', '.join(map(str, lines[0]))}, and no time",
+            f"{name} has the columns {', '.join(map(str, lines[0]))}, and no time",
             f"Write a first line with {','.join(_COLUMNS)}; only time must be there.",
         )
     if len(lines) > EVENTS_MAX:
         raise Misconfigured(
-            "HIST-2210", f"{path} has {len(lines):,} events", f"Give at most {EVENTS_MAX:,}."
+            "HIST-2210", f"{name} has {len(lines):,} events", f"Give at most {EVENTS_MAX:,}."
         )
-    return [_mark(path, number, line) for number, line in enumerate(lines, 2)]
+    return [_mark(name, number, line) for number, line in enumerate(lines, 2)]
 
 
-def _mark(path: Path, number: int, line: dict[str, str | None]) -> Mark:
-    said = {name: (line.get(name) or "").strip() for name in _COLUMNS}
+def _mark(name: str, number: int, line: dict[str, str | None]) -> Mark:
+    said = {column: (line.get(column) or "").strip() for column in _COLUMNS}
     try:
         at_us = parse_time(said["time"], 0)
         end_us = parse_time(said["end"], 0) if said["end"] else None
     except HeadraceError as error:
         raise Misconfigured(
             "HIST-2211",
-            f"{path}, line {number}: {error.what}",
+            f"{name}, line {number}: {error.what}",
             "Write times as 2026-03-28T21:00:00Z.",
         ) from error
     if end_us is not None and end_us < at_us:
         raise Misconfigured(
-            "HIST-2211", f"{path}, line {number}: the end is before the time", "Swap them."
+            "HIST-2211", f"{name}, line {number}: the end is before the time", "Swap them."
         )
     return Mark(at_us=at_us, end_us=end_us, label=said["label"], asset=said["asset"])

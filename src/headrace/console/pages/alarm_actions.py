@@ -13,6 +13,7 @@ from headrace.console.alarms import RIGHTS, Act
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_done, show_error
 from headrace.console.texts import Texts
+from headrace.console.widgets.markup import join
 from headrace.console.widgets.spans import moment
 from headrace.model.alarm import SUPPRESSED, AlarmState, Outcome, Verb
 from headrace.model.errors import HeadraceError
@@ -94,7 +95,9 @@ class Actions:
         visit, texts = self._visit, self._texts
         try:
             actor = visit.require(RIGHTS[act.verb], "alarms")
-            answer = await visit.services.sources.alarms.act(actor, act)
+            answer = await visit.services.sources.alarms.act(
+                actor, act, visit.services.identity.audit
+            )
         except HeadraceError as error:
             show_error(visit, error)
             return False
@@ -122,7 +125,7 @@ class Actions:
             show_done(said)
             return
         self._undo = back
-        self.said.set_content(said)
+        self.said.set_content(join(said))
         self.bar.classes(remove="hr-hide")
         self.timer.deactivate()
         self.timer.activate()

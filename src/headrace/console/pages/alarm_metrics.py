@@ -8,8 +8,18 @@ from typing import Any, Final
 
 from nicegui import ui
 
+from headrace.alarms.metrics import (
+    ACCEPTABLE_RATE,
+    BUSY_SHARE_MAX,
+    FLOOD_FROM,
+    MANAGEABLE_RATE,
+    STALE_MAX,
+    AlarmMetrics,
+    Count,
+    Flood,
+    OperatorWork,
+)
 from headrace.console.alarm_lines import WORST_FIRST
-from headrace.console.alarm_metrics import BadActor, Flood, MetricsView, metrics_view
 from headrace.console.pages.alarm_journal import SPANS
 from headrace.console.pages.alarm_table import (
     area_names,
@@ -56,10 +66,10 @@ class _Page:
         with ui.element("div").classes("hr-bar"):
             html(parts_nav(texts, "metrics"))
             html("").classes("hr-grow")
+            html(_sheets(texts)).classes("hr-row hr-wrap")
             self.span = pick_one({str(s): texts(key, n=n) for key, n, s in SPANS[1:5]}, "86400")
             self.below = pick_one({"": texts("alarm.every_area")} | area_names(self._visit), "")
-            self.actor = pick_one({"": texts("alarm_metric.every_operator")}, "")
-        for control in (self.span, self.below, self.actor):
+        for control in (self.span, self.below):
             control.on_value_change(self.refresh)
         self.body = ui.element("div")
 
@@ -67,44 +77,60 @@ class _Page:
         """Count and draw when the journal, the time's tenth minute, or the choice changed."""
         sources = self._visit.services.sources
         now_us = sources.clock.now_us()
-        choice = self.span.value, self.below.value, self.actor.value
+        choice = self.span.value, self.below.value
         state = sources.alarms.version, now_us // (600 * US_PER_S), choice
         if state == self._drawn:
             return
         self._drawn = state
         start_us = now_us - int(self.span.value or 86_400) * US_PER_S
-        below, actor = str(self.below.value or ""), str(self.actor.value or "")
+        below = str(self.below.value or "")
         try:
-            view = await metrics_view(sources.alarms, (start_us, now_us), below, actor)
+            found = await sources.alarms.metrics(start_us, now_us, below=below)
+            areas = await sources.alarms.metrics(start_us, now_us, below=below, depth=1)
         except HeadraceError as error:
             self.body.clear()
             with self.body:
                 what = self._visit.texts("alarm.offline", what=f"{error.code} {error.what}")
                 html(tag(".hr-alert", what, role="alert"))
             return
-        names = {"": self._visit.texts("alarm_metric.every_operator")}
-        names |= {name: name for name in view.operators}
-        self.actor.set_options(names, value=actor if actor in names else "")
         self.body.clear()
         with self.body:
-            self._draw_view(view, now_us)
+            self._draw_view(found[below], areas, now_us)
 
-    def _draw_view(self, view: MetricsView, now_us: int) -> None:
+    def _draw_view(self, view: AlarmMetrics, areas: dict[str, AlarmMetrics], now_us: int) -> None:
         visit, texts = self._visit, self._visit.texts
         html(_facts(texts, view), tag_name="section").classes("hr-facts hr-metric-facts")
         with ui.element("div").classes("hr-metric-grid"):
             with _card(texts("alarm_metric.rate"), texts("alarm_metric.rate_what"), "wide"):
                 _plot(rate_chart(view, texts))
             with _card(texts("alarm_metric.actors"), texts("alarm_metric.actors_what")):
-                _plot(pareto_chart(visit, view.actors, texts))
+                _plot(pareto_chart(visit, view.bad_actors, texts))
             with _card(texts("alarm_metric.priorities"), texts("alarm_metric.priorities_what")):
                 _plot(priority_chart(view, texts))
             with _card(texts("alarm_metric.floods"), texts("alarm_metric.floods_what")):
                 html(_floods(texts, view.floods))
             with _card(texts("alarm_metric.chattering"), texts("alarm_metric.chattering_what")):
                 html(_chattering(visit, view))
+            with _card(texts("alarm_metric.areas"), texts("alarm_metric.areas_what")):
+                html(_areas(visit, areas))
+            with _card(texts("alarm_metric.operators"), texts("alarm_metric.operators_what")):
+                html(_operators(texts, view.operators))
             with _card(texts("alarm_metric.standing"), texts("alarm_metric.standing_what"), "wide"):
                 html(_standing(visit, view, now_us))
+
+
+def _sheets(texts: Texts) -> Markup:
+    """The rationalisation sheet, to take along."""
+    return join(
+        [
+            tag(
+                "a.hr-btn", icon("download", 16), texts("alarm_metric.sheet", format=kind.upper()),
+                href=f"/api/v1/alarms/sheet?format={kind}", download=True,
+                title=texts("alarm_metric.sheet_what"),
+            )
+            for kind in ("csv", "xlsx")
+        ]
+    )  # fmt: skip
 
 
 def _card(title: str, what: str, width: str = "") -> ui.element:
@@ -119,14 +145,18 @@ def _plot(options: dict[str, Any]) -> None:
         draw_chart(options)
 
 
-def _facts(texts: Texts, view: MetricsView) -> Markup:
+def _facts(texts: Texts, view: AlarmMetrics) -> Markup:
     share = view.flood_share * 100
     facts = (
-        ("average", f"{view.average:.2f}", _judge(view.average, 1, 2)),
-        ("peak", f"{view.peak:,}", _judge(view.peak, 10, 10)),
-        ("in_flood", f"{share:.1f} %", _judge(share, 1, 5)),
+        ("average", f"{view.average:.2f}", _judge(view.average, ACCEPTABLE_RATE, MANAGEABLE_RATE)),
+        ("peak", f"{view.peak:,}", _judge(view.peak, FLOOD_FROM, FLOOD_FROM)),
+        (
+            "in_flood",
+            f"{share:.1f} %",
+            _judge(view.flood_share, BUSY_SHARE_MAX, 5 * BUSY_SHARE_MAX),
+        ),
         ("standing_now", f"{len(view.standing):,}", ""),
-        ("stale", f"{view.stale:,}", _judge(view.stale, 5, 5)),
+        ("stale", f"{len(view.stale):,}", _judge(len(view.stale), STALE_MAX - 1, STALE_MAX - 1)),
         ("chattering_now", f"{len(view.chattering):,}", _judge(len(view.chattering), 0, 0)),
     )
     return join([_fact(texts, name, value, judged) for name, value, judged in facts])
@@ -150,9 +180,9 @@ def _fact(texts: Texts, name: str, value: str, judged: str) -> Markup:
     )  # fmt: skip
 
 
-def rate_chart(view: MetricsView, texts: Texts) -> dict[str, Any]:
+def rate_chart(view: AlarmMetrics, texts: Texts) -> dict[str, Any]:
     """Alarms in each 10 minutes, the targets as lines, floods shaded."""
-    data = [[at_us / US_PER_MS, count] for at_us, count in view.rates]
+    data = [[at_us / US_PER_MS, count] for at_us, count in view.periods]
     shaded = [
         [{"xAxis": flood.start_us / US_PER_MS}, {"xAxis": flood.end_us / US_PER_MS}]
         for flood in view.floods
@@ -169,7 +199,7 @@ def rate_chart(view: MetricsView, texts: Texts) -> dict[str, Any]:
         }
         for at, name, colour in ((1, "line_target", "good"), (10, "line_flood", "bad"))
     ]
-    high = max([count for _, count in view.rates] or [0])
+    high = max([count for _, count in view.periods] or [0])
     return {
         "animation": False,
         "grid": {"left": 40, "right": 16, "top": 18, "bottom": 26},
@@ -194,11 +224,9 @@ def rate_chart(view: MetricsView, texts: Texts) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def pareto_chart(visit: Visit, actors: Sequence[BadActor], texts: Texts) -> dict[str, Any]:
+def pareto_chart(visit: Visit, actors: Sequence[Count], texts: Texts) -> dict[str, Any]:
     """The alarms that come most often, and what share of all they make together."""
-    names = [
-        f"{asset_title(visit, actor.asset)} {actor.name.replace('_', ' ')}" for actor in actors
-    ]
+    names = [f"{asset_title(visit, actor.asset)} {_name(actor)}" for actor in actors]
     together, total = [], 0.0
     for actor in actors:
         total += actor.share * 100
@@ -223,12 +251,13 @@ def pareto_chart(visit: Visit, actors: Sequence[BadActor], texts: Texts) -> dict
     }  # fmt: skip
 
 
-def priority_chart(view: MetricsView, texts: Texts) -> dict[str, Any]:
+def priority_chart(view: AlarmMetrics, texts: Texts) -> dict[str, Any]:
     """Share of each priority beside what the standards advise, in percent."""
     order = WORST_FIRST[::-1]
+    shares = {each.priority: (each.share, each.target) for each in view.priorities}
     series = (
-        ("alarm_metric.now", [round(view.priorities[p] * 100, 1) for p in order], "accent"),
-        ("alarm_metric.target", [round(view.targets[p] * 100, 1) for p in order], "idle"),
+        ("alarm_metric.now", [round(shares[p][0] * 100, 1) for p in order], "accent"),
+        ("alarm_metric.target", [round(shares[p][1] * 100, 1) for p in order], "idle"),
     )
     return {
         "animation": False,
@@ -253,7 +282,7 @@ def _floods(texts: Texts, floods: Sequence[Flood]) -> Markup:
         tag(
             "tr", tag("td.hr-nowrap.hr-num", f"{moment(flood.start_us)[5:16]} UTC"),
             tag("td.num", span(texts, flood.end_us - flood.start_us)),
-            tag("td.num", flood.alarms), tag("td.num", flood.peak),
+            tag("td.num", flood.count), tag("td.num", flood.peak),
         )
         for flood in sorted(floods, key=lambda flood: -flood.start_us)[:ROWS_SHOWN]
     ]  # fmt: skip
@@ -265,7 +294,7 @@ def _floods(texts: Texts, floods: Sequence[Flood]) -> Markup:
     return tag("table.hr-table", tag("thead", head), tag("tbody", rows))
 
 
-def _chattering(visit: Visit, view: MetricsView) -> Markup:
+def _chattering(visit: Visit, view: AlarmMetrics) -> Markup:
     texts = visit.texts
     if not view.chattering:
         return tag("p.hr-dim", texts("alarm_metric.no_chattering"))
@@ -279,16 +308,60 @@ def _chattering(visit: Visit, view: MetricsView) -> Markup:
     return tag("table.hr-table", tag("thead", head), tag("tbody", rows))
 
 
-def _named(visit: Visit, actor: BadActor) -> Markup:
-    words = f"{asset_title(visit, actor.asset)} · {actor.name.replace('_', ' ')}"
+def _name(count: Count) -> str:
+    return count.alarm.rpartition("/")[2].replace("_", " ")
+
+
+def _areas(visit: Visit, areas: dict[str, AlarmMetrics]) -> Markup:
+    texts = visit.texts
+    if not areas:
+        return tag("p.hr-dim", texts("alarm.journal_empty"))
+    heads = ("alarms", "average", "peak", "standing_now")
+    head = [
+        tag("th", texts("alarm_metric.area")),
+        *(tag("th.num", texts(f"alarm_metric.{h}")) for h in heads),
+    ]
+    rows = [
+        tag(
+            "tr", tag("td", asset_title(visit, area)), tag("td.num", f"{found.told:,}"),
+            tag("td.num", f"{found.average:.2f}"), tag("td.num", found.peak),
+            tag("td.num", len(found.standing)),
+        )
+        for area, found in areas.items()
+    ]  # fmt: skip
+    return tag("table.hr-table", tag("thead", tag("tr", head)), tag("tbody", rows))
+
+
+def _operators(texts: Texts, operators: Sequence[OperatorWork]) -> Markup:
+    if not operators:
+        return tag("p.hr-dim", texts("alarm_metric.no_operators"))
+    heads = ("acknowledged", "shelved", "comments", "response")
+    head = [
+        tag("th", texts("alarm_metric.operator")),
+        *(tag("th.num", texts(f"alarm_metric.{h}")) for h in heads),
+    ]
+    rows = [
+        tag(
+            "tr", tag("td", each.actor), tag("td.num", each.acknowledged), tag("td.num", each.shelved),
+            tag("td.num", each.comments),
+            tag("td.num", "–" if each.response_s is None else span(texts, round(each.response_s * US_PER_S))),
+        )
+        for each in operators
+    ]  # fmt: skip
+    return tag("table.hr-table", tag("thead", tag("tr", head)), tag("tbody", rows))
+
+
+def _named(visit: Visit, actor: Count) -> Markup:
+    words = f"{asset_title(visit, actor.asset)} · {_name(actor)}"
     return tag("a", words, href=deep_link(actor.alarm))
 
 
-def _standing(visit: Visit, view: MetricsView, now_us: int) -> Markup:
+def _standing(visit: Visit, view: AlarmMetrics, now_us: int) -> Markup:
     texts = visit.texts
     if not view.standing:
         return tag("p.hr-dim", texts("alarm_metric.no_standing"))
-    oldest = sorted(view.standing, key=lambda one: one.active_us)[:ROWS_SHOWN]
+    board = visit.services.sources.alarms
+    oldest = [one for one in map(board.find, view.standing[:ROWS_SHOWN]) if one is not None]
     rows = [
         tag(
             "tr",

@@ -246,7 +246,6 @@ class _Page:
     async def _after(self) -> None:
         """Something was done: what was chosen for it is done with."""
         self._picked.clear()
-        await self._board.refresh()
         await self.refresh()
 
     def _closed(self) -> None:

@@ -71,6 +71,7 @@ class _Formulas:
                 {seconds: texts(key, n=n) for key, n, seconds in _SPANS}, value=_DEFAULT_SPAN_S
             ).props("outlined dense")
             html("").classes("hr-grow")
+            html(tag("a.hr-btn", texts("backtest.open"), href="/formulas/backtest"))
             button(texts("formula.run"), self.evaluate, "primary", icon_name="play")
         self.text = ui.input(
             texts("formula.formula"), value=self._formula, placeholder=texts("formula.placeholder")
@@ -167,7 +168,7 @@ class _Formulas:
         except HeadraceError as error:
             self.answer.clear()
             with self.answer:
-                html(_wrong(error, texts.language)).classes("hr-card hr-pad").props("role=alert")
+                html(wrong(error, texts.language)).classes("hr-card hr-pad").props("role=alert")
             return
         self.answer.clear()
         with self.answer:
@@ -194,7 +195,7 @@ class _Formulas:
             html(texts("formula.reduced")).classes("hr-plot-note")
 
 
-def _wrong(error: HeadraceError, language: str) -> Markup:
+def wrong(error: HeadraceError, language: str) -> Markup:
     """What is wrong: for a formula with the line and a caret below the place."""
     if not isinstance(error, FormulaProblem):
         return join([tag("b", error.code), " ", error.what, tag("p.hr-dim", error.remedy)])
