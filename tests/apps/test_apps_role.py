@@ -19,7 +19,7 @@ from headrace.bus.client import Bus
 from headrace.bus.recent import recent_events
 from headrace.formula.bound import Bound
 from headrace.formula.stream import Advance, Stream
-from headrace.model.apps import FormulaChange
+from headrace.model.apps import DerivedFacts, FormulaChange
 from headrace.model.calendar import PlantCalendar, Shift
 from headrace.model.folder import DataFolder
 
@@ -57,7 +57,10 @@ async def test_results_are_those_of_history_to_the_bit(rig: Rig) -> None:
         state = rig.states[-1]
         assert state.formulas[0].results >= 60 and not state.error_code
         assert state.latency_p99_us > 0
-        del first
+        answer = await rig.bus.request(SUBJECTS.apps_call("why"), b'{"tag_id": 1001}')
+        told = msgspec.json.decode(answer, type=DerivedFacts)
+        assert (told.asset, told.inputs, told.state) == ("hall/pump_1", [4, 3], "running")
+        assert told.has_tag and told.acknowledged_us >= first
 
 
 async def test_what_came_while_it_did_not_run_is_worked_out_once(rig: Rig) -> None:

@@ -174,6 +174,8 @@ def test_a_wrong_formula_is_shown_with_its_caret(installation: DataFolder) -> No
     line = wrong.splitlines().index("load = power / rated_powr -> %") + 1
     assert f"site.toml:{line}:16 asset_type.pump.formulas: FORM-1010" in result.stderr
     assert "^^^^^^^^^^" in result.stderr
+    chinese = CliRunner().invoke(build(), [*site, "--language", "zh"])
+    assert "是否指 rated_power" in chinese.stderr
 
 
 def test_derived_tags_are_shown_with_the_others(installation: DataFolder) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx
 import polars as pl
 import pytest
 from alarm_fixture import Alarms, serve_alarms
@@ -82,6 +84,32 @@ def test_figures_are_counted_over_the_journal(running_site: RunningSite, alarms:
     site = connect(running_site.url, token(running_site, "viewer"))
     asked = site.alarm_metrics(str(start_us), below="machining")
     assert asked["machining"]["told"] == 12
+
+
+def test_the_sheet_goes_out_and_comes_back(running_site: RunningSite, tmp_path: Path) -> None:
+    before = running_site.folder.site_file.read_text("utf-8")
+    for kind in ("csv", "xlsx"):
+        assert run(running_site, "export", str(tmp_path / f"alarms.{kind}"))[0] == 0
+        code, out, _ = run(running_site, "import", str(tmp_path / f"alarms.{kind}"), "--dry-run")
+        assert code == 0 and "0 alarms would change" in out
+    sheet = tmp_path / "alarms.csv"
+    text = sheet.read_text("utf-8-sig").replace("Check the tool for wear", "Change the tool")
+    sheet.write_text(text.replace("检查刀具磨损", "更换刀具"), "utf-8")
+    code, out, _ = run(running_site, "import", str(sheet), "--dry-run")
+    assert code == 0 and "1 alarms would change" in out and '"Change the tool"' in out
+    assert running_site.folder.site_file.read_text("utf-8") == before
+    sheet.write_text(text.replace("medium", "loud"), "utf-8")
+    code, out, _ = run(running_site, "import", str(sheet))
+    assert code == 2 and "ALARM-1205" in out and "loud" in out
+    headers = {"Authorization": f"Bearer {token(running_site, 'engineer')}"}
+    url = f"{running_site.url}/api/v1/alarms/sheet"
+    assert httpx.get(url, params={"format": "xlsx"}, headers=headers).content[:2] == b"PK"
+    body = text.replace("检查刀具磨损", "更换刀具").encode()
+    answer = httpx.put(url, params={"dry": True}, content=body, headers=headers).json()
+    assert answer["changed"] == ["cnc.spindle_high"] and "更换刀具" in answer["diff"]
+    viewer = {"Authorization": f"Bearer {token(running_site, 'viewer')}"}
+    assert httpx.put(url, content=body, headers=viewer).json()["code"] == "SEC-1004"
+    assert running_site.folder.site_file.read_text("utf-8") == before
 
 
 def test_the_terminal_asks_the_same_policy(running_site: RunningSite, alarms: Alarms) -> None:

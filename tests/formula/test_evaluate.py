@@ -57,6 +57,7 @@ FORMULAS = (
     "derivative(x)",
     "lag(x, 5 s) - x",
     "hold(x, 3 s) * 2",
+    "no data from x for 3 s",
     "ewma(x, 2 s)",
     "mean(x) per 5 s",
     "integral(y) per minute",

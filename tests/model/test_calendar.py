@@ -150,3 +150,33 @@ def test_windows_of_a_time_are_those_that_end_in_it(
     ]
     assert made.windows(name, start, end) == expected
     assert made.windows(name, start, middle) + made.windows(name, middle, end) == expected
+
+
+def test_a_new_plan_of_shifts_leaves_the_past_as_it_was() -> None:
+    long = [Shift(name=n, start=s, end=e, valid_until="2026-06-01") for n, s, e in TWELVE_HOURS]
+    short = [Shift(name=n, start=s, end=e, valid_from="2026-06-01") for n, s, e in EIGHT_HOURS]
+    before, after = PlantCalendar(shifts=tuple(long)), PlantCalendar(shifts=(*long, *short))
+    after.check()
+    change = to_us(datetime(2026, 6, 1, 6, tzinfo=UTC))
+    past = list(before.between("shift", change - 30 * DAY_US, change))
+    assert past and list(after.between("shift", change - 30 * DAY_US, change)) == past
+    assert [w.hours for w in after.between("shift", change, change + DAY_US)] == [8.0] * 3
+    assert past[-1].end_us == change
+
+
+@pytest.mark.parametrize("until", ["2026-06-02", "", "9999-12-31"])
+def test_plans_that_meet_must_not_overlap(until: str) -> None:
+    long = [Shift(name=n, start=s, end=e, valid_until=until) for n, s, e in TWELVE_HOURS]
+    short = [Shift(name=n, start=s, end=e, valid_from="2026-06-01") for n, s, e in EIGHT_HOURS]
+    with pytest.raises(Misconfigured, match="MODEL-1013"):
+        PlantCalendar(shifts=(*long, *short)).check()
+
+
+def test_a_plan_that_ends_on_no_date_is_refused() -> None:
+    shift = Shift(name="early", start="06:00", end="14:00", valid_until="in June")
+    with pytest.raises(Misconfigured, match="MODEL-1012"):
+        PlantCalendar(shifts=(shift,)).check()
+
+
+TWELVE_HOURS = (("day", "06:00", "18:00"), ("night", "18:00", "06:00"))
+EIGHT_HOURS = (("early", "06:00", "14:00"), ("late", "14:00", "22:00"), ("night", "22:00", "06:00"))

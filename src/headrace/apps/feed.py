@@ -75,6 +75,7 @@ class Feed:
         self._clock = clock
         self._held: deque[Held] = deque()  # bounded by HELD_ROWS_MAX and by time
         self._held_rows = 0
+        self._known_us = 0
         self.samples = 0
         self.corrupt = 0
 
@@ -115,6 +116,9 @@ class Feed:
             messages and now_us - messages[-1].at_us > LIVE_US
         ):
             known_us = min(messages[-1].at_us, now_us)
+        elif not messages and not await self._log.has_all():
+            known_us = min(self._known_us, now_us)  # the silence is the broker's, not the plant's
+        self._known_us = known_us
         return Taken(
             concat_batches([*batches, late]),
             known_us - SETTLE_US,

@@ -109,10 +109,13 @@ class _Role:
             asyncio.create_task(_set_when(stop, self._again)),
         ]
         telling = asyncio.create_task(self._notify(stop))
+        telling.add_done_callback(lambda _: self._again.set())
         books: list[asyncio.Task[None]] = []
         try:
             while not stop.is_set():
                 await self._work(stop, books)
+                if telling.done() and not stop.is_set():
+                    telling.result()  # an error of ours ends the role, which is started anew
             if self._is_telling:
                 await asyncio.wait({telling}, timeout=NOTIFY_STOP_S)
         finally:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -42,7 +42,7 @@ from headrace.apps.tally import Tally
 from headrace.bus.client import Bus
 from headrace.bus.log import LogInfo, log_info
 from headrace.formula.bound import Bound
-from headrace.formula.stream import Advance, Need, Stream
+from headrace.formula.stream import Advance, Behind, Need, Stream
 from headrace.historian.inputs import samples_since
 from headrace.historian.reader import Reader
 from headrace.model.apps import Cause
@@ -338,6 +338,15 @@ class Session:
         for need, tags in alike.items():
             for first in range(0, len(tags), NEEDS_TAGS):
                 self._put_past(stream, sorted(tags[first : first + NEEDS_TAGS]), need)
+        stream.advance(start_us)  # what comes from now on is new to it, also what is of before
+
+    def _fill_in(self, stream: Stream, behind: Sequence[Behind]) -> None:
+        """What the stream lacks, since somebody took back the first sample that it knew."""
+        lacking = {tag_id: need for each in behind for tag_id, need in each.needs.items()}
+        for tag_id, need in lacking.items():
+            tag = np.array([tag_id], np.int64)
+            end_us = need.from_us + 1
+            stream.fill(samples_since(self._tools.reader, tag, need.from_us, end_us, need.back_us))
 
     def _put_past(self, stream: Stream, tags: list[int], need: Need) -> None:
         """Samples of tags that the stream must know; in halves where they are many."""
@@ -361,7 +370,9 @@ class Session:
         try:
             if taken.batch.height:
                 self._stream.put(taken.batch)
-            return self._stream.advance(max(taken.known_us, self._done_us))
+            advance = self._stream.advance(max(taken.known_us, self._done_us))
+            self._fill_in(self._stream, advance.behind)
+            return advance
         except FORMULA_ERRORS as error:
             raise Failed("", error) from error
 

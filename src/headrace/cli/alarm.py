@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from headrace.alarms.metrics import AlarmMetrics, by_area, metrics
+from headrace.alarms.sheet import SheetProblems
 from headrace.alarms.store import AlarmStore, JournalFilter
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
@@ -26,6 +27,7 @@ from headrace.bus.desired import read_desired
 from headrace.cli.run import DATA, site_subjects
 from headrace.console.alarm_frames import alarm_frame, journal_frame
 from headrace.console.alarm_lines import SORTS, VIEWS, AlarmFilter, chosen, ordered
+from headrace.console.alarm_sheets import SheetFormat, export_sheet, plan_import
 from headrace.console.alarms import Act, AlarmBoard, is_below
 from headrace.console.sources import APPS_KEY
 from headrace.console.texts import Texts
@@ -68,6 +70,8 @@ def register(app: typer.Typer) -> None:
     group.command("show")(show)
     group.command("journal")(journal)
     group.command("metrics")(figures)
+    group.command("export")(export)
+    group.command("import")(import_sheet)
     group.command("ack")(acknowledge)
     group.command("shelve")(shelve)
     group.command("assign")(assign)
@@ -264,6 +268,46 @@ def _figures(area: str, found: AlarmMetrics) -> dict[str, str | int | float]:
         "chattering_now": len(found.chattering),
         "bad_actor": found.bad_actors[0].alarm if found.bad_actors else "",
     }
+
+
+def export(
+    file: Path = typer.Argument(help="To write: alarms.csv or alarms.xlsx."), data: Path = DATA
+) -> None:
+    """Write the rationalisation sheet of all alarms; ``import`` reads it back."""
+    kind: SheetFormat = "xlsx" if file.suffix.lower() == ".xlsx" else "csv"
+    body = export_sheet(DataFolder(data.resolve()), kind)
+    try:
+        file.write_bytes(body)
+    except OSError as error:
+        raise Misconfigured(
+            "CLI-1216", f"{file} cannot be written: {error.strerror}", "Choose another place."
+        ) from error
+    Console().print(f"{file} written")
+
+
+def import_sheet(
+    file: Path = typer.Argument(help="A sheet as export writes it, .csv or .xlsx."),
+    dry: bool = typer.Option(False, "--dry-run", help="Only show what would change."),
+    data: Path = DATA,
+) -> None:
+    """Take a rationalisation sheet back into the alarms' texts in the site file, whole or not at all."""
+    out = Console(highlight=False)
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise Misconfigured(
+            "CLI-1217", f"{file} cannot be read: {error.strerror}", "Give a file that export wrote."
+        ) from error
+    try:
+        edit, changed = plan_import(DataFolder(data.resolve()), file.name, content)
+    except SheetProblems as error:
+        for each in error.problems:
+            place = f"row {each.row}{f', {each.column}' if each.column else ''}"
+            out.print(f"[red]{each.code}[/] {place}: {escape(each.what)}. {escape(each.remedy)}")
+        raise typer.Exit(2) from None
+    diff = edit.diff() if dry else edit.save()
+    out.print(escape(diff), end="")
+    out.print(f"{len(changed)} alarms {'would change' if dry else 'changed'}")
 
 
 def acknowledge(

@@ -19,6 +19,7 @@ from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
 from headrace.bus.subjects import DESIRED_BUCKET
 from headrace.cli.sharing import reach
+from headrace.formula.problems import LANGUAGES
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.time import to_datetime
@@ -51,16 +52,19 @@ def check(
     file: Path | None = typer.Argument(None, help="Site file [<data>/site.toml]."),
     data: Path = _DATA,
     as_json: bool = typer.Option(False, "--json", help="Problems as JSON."),
+    language: str = typer.Option("en", "--language", help="Of messages about formulas: en or zh."),
 ) -> None:
     """Check a site file and its tag files; exit code 2 when something is wrong."""
     path = file or DataFolder(data).site_file
+    if language not in LANGUAGES:
+        raise Misconfigured("CLI-1303", f"there is no language {language!r}", "Write en or zh.")
     try:
         model = load_site(path)
     except SiteProblems as error:
         if as_json:
             _out().print_json(msgspec.json.encode(error.problems).decode())
             raise typer.Exit(2) from error
-        _fail(error.problems)
+        _fail(error.problems, language)
     if as_json:
         _out().print_json("[]")
         return
@@ -198,8 +202,10 @@ def _load(folder: DataFolder) -> SiteModel:
         _fail(error.problems)
 
 
-def _fail(problems: list[Problem]) -> NoReturn:
+def _fail(problems: list[Problem], language: str = "en") -> NoReturn:
     """All problems, as a table on a terminal and as plain lines elsewhere; exit code 2."""
+    if language == "zh":
+        problems = [problem.in_chinese() for problem in problems]
     out = Console(stderr=True)
     if out.is_terminal:
         table = Table("where", show_lines=True)
@@ -207,10 +213,12 @@ def _fail(problems: list[Problem]) -> NoReturn:
             table.add_column(column, overflow="fold")
         for problem in problems:
             where = f"{problem.file}:{problem.line}"
-            caret = f"\n{problem.caret}" if problem.caret else ""
-            what = escape(f"{problem.code} {problem.what}{caret}")
+            what = escape(f"{problem.code} {problem.what}")
             table.add_row(where, problem.field, what, escape(problem.remedy))
         out.print(table)
+        for problem in (each for each in problems if each.caret):
+            place = f"{problem.file}:{problem.line}:{problem.column}"
+            out.print(f"{place}\n{escape(problem.caret)}", highlight=False, soft_wrap=True)
     else:
         for problem in problems:
             caret = f"{problem.caret}\n" if problem.caret else ""

@@ -94,10 +94,14 @@ async def _ask(folder: DataFolder, tag: WhyTag) -> Diagnosis:
         async def table(tag_id: int, live: bool) -> TableFacts:
             return await table_facts(reader, tag_id, live=live)
 
+        async def find(tag_id: int) -> WhyTag | None:
+            return await asyncio.to_thread(_find, folder, str(tag_id))
+
         async def screen(tag_id: int, live: bool) -> ScreenFacts | None:
             return await ask_console(bus, subjects, tag_id) if live else None
 
-        await watch.until("" if tag.retired or tag.paused else tag.edge, HEALTH_WAIT_S)
+        own = tag.retired or tag.paused or tag.derived
+        await watch.until("" if own else tag.edge, HEALTH_WAIT_S)
         heard = watch.edges.get(tag.edge)
         sources = Sources(
             bus=bus,
@@ -106,6 +110,7 @@ async def _ask(folder: DataFolder, tag: WhyTag) -> Diagnosis:
             screen=screen,
             edge_seen_us=heard[1] if heard else 0,
             historian=watch.historian,
+            find=find,
         )
         return diagnose(await collect(tag, sources, clock))
 

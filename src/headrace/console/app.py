@@ -15,6 +15,7 @@ from headrace.console.api import apps as apps_api
 from headrace.console.api import audit, errors, gate, ledger, live, rest, screen, site_file, why
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
+from headrace.console.api import notifications as notifications_api
 from headrace.console.pages import (
     add_connection,
     alarm_journal,
@@ -26,6 +27,7 @@ from headrace.console.pages import (
     events,
     faults,
     formula,
+    notifications,
     overview,
     trend,
     users,
@@ -43,6 +45,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/alarms", alarms.show, "read"),
     ("/alarms/journal", alarm_journal.show, "read"),
     ("/alarms/metrics", alarm_metrics.show, "read"),
+    ("/alarms/notifications", notifications.show, "read"),
     ("/trend", trend.show, "read"),
     ("/formulas", formula.show, "read"),
     ("/formulas/backtest", backtest.show, "read"),
@@ -63,6 +66,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     backtest_api.make_router,
     apps_api.make_router,
     alarms_api.make_router,
+    notifications_api.make_router,
     ledger.make_router,
     site_file.make_router,
     why.make_router,

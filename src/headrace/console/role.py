@@ -73,6 +73,7 @@ async def run(
             alarm_store=alarm_store,
             clock=clock,
         )
+        stack.callback(sources.notifications.close)
         await answer_calls(sources)
         app = build_app(Services(sources, identity))
         await _serve(app, sources, identity.audit, stop, host, port)

@@ -11,6 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -23,6 +24,7 @@ from headrace.bus.recent import recent_events
 from headrace.console.alarms import AlarmBoard
 from headrace.console.history import History
 from headrace.console.live import LiveValues
+from headrace.console.notifications import NotifyBoard
 from headrace.console.site_view import SiteView, TagView, build_view
 from headrace.model.apps import AppsState
 from headrace.model.errors import Corrupt, HeadraceError, Transient
@@ -216,6 +218,7 @@ class Sources:
         self.site = SiteView()
         self.site_problems: list[Problem] = []
         self._site_source = site_source
+        self.notifications = NotifyBoard(folder, partial(read_desired, bus), clock)
         self.alarms = AlarmBoard(alarm_store, self._ask_apps, self._apps_config, clock)
 
     async def follow(self, stop: asyncio.Event) -> None:

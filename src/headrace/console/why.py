@@ -69,5 +69,6 @@ async def explain(
         screen=screen,
         edge_seen_us=sources.health.edge_seen_us(tag.edge),
         historian=sources.health.historian_heard,
+        find=lambda tag_id: sources.find_tag(str(tag_id)),
     )
     return diagnose(await site_why.collect(tag, found, sources.clock))

@@ -51,7 +51,7 @@ class Surroundings(NamedTuple):
     """What all stages of a stream share."""
 
     words: Words
-    calendar: Calendar | None
+    calendar: Calendar
 
 
 class Changed(NamedTuple):
@@ -71,7 +71,7 @@ class Stage:
         node: its operands are :class:`Input` by the names of ``sources`` and ``attributes``.
         floor_us: of each asset the time from which its rows can be made again.
         due_us: of each asset when something happens by itself.
-        ends_us: of windows of the calendar, those that may matter.
+        starts_us, ends_us: of windows of the calendar, those that may matter.
         panes, runs: what saves looking back, where the node is of a kind that has it.
     """
 
@@ -81,6 +81,7 @@ class Stage:
     track: Track
     floor_us: Keys
     due_us: Keys
+    starts_us: Keys = field(default_factory=lambda: np.empty(0, np.int64))
     ends_us: Keys = field(default_factory=lambda: np.empty(0, np.int64))
     panes: Panes | None = None
     runs: Runs | None = None
@@ -97,8 +98,31 @@ class Stage:
 
     @property
     def wanted_us(self) -> Keys:
-        """Of each asset the time at which its sources must still be known."""
-        return self.floor_us - self.back_us - int(self.wants_usable)
+        """Of each asset the time at which its sources must still be known: a sample more than is looked
+        back to, since it decides what begins with the first one."""
+        wanted = self.floor_us - self.back_us - 1
+        if not isinstance(self.node, PerCalendar) or not len(self.ends_us):
+            return wanted
+        # Not before the first window that ends at the floor or later.
+        at = np.searchsorted(self.ends_us, self.floor_us, "left")
+        known = (at > 0) & (at < len(self.ends_us))
+        wanted[known] = np.maximum(wanted, self.starts_us[np.where(known, at, 0)])[known]
+        return wanted - 1
+
+    def looks_back(self, from_us: Keys, calendar: Calendar) -> Keys:
+        """What its sources must be known from, so that what it gives from a time on is right."""
+        node = self.node
+        if not isinstance(node, PerCalendar):
+            back_us = node.back_us if isinstance(node, Ewma) else self.back_us
+            return from_us - back_us
+        times, place = np.unique(from_us, return_inverse=True)
+        begin_us = times - 2 * node.longest_us
+        for at, (time_us, first_us) in enumerate(
+            zip(times.tolist(), begin_us.tolist(), strict=True)
+        ):
+            held = calendar.windows(node.name, first_us, time_us + 1)[-1:]
+            begin_us[at] = max(first_us, held[0][0]) if held else first_us
+        return np.asarray(begin_us[place], np.int64)
 
     @property
     def wants_usable(self) -> bool:
@@ -368,14 +392,13 @@ def _know_windows(
     first_us = min(int(changed.min()), to_us)
     if len(ends) and ends[0] <= first_us and ends[-1] >= to_us:
         return
-    assert around.calendar is not None, "the check asks for one"
     begin_us = first_us - node.longest_us
     known = around.calendar.windows(node.name, begin_us, to_us + 2 * node.longest_us)
     # Without a window for so long: look again by then.
-    found = [begin_us, *(end for _, end in known)]
-    if found[-1] < to_us:
-        found.append(to_us + node.longest_us)
-    stage.ends_us = np.array(found, np.int64)
+    found = [(begin_us, begin_us), *known]
+    if found[-1][1] < to_us:
+        found.append((to_us, to_us + node.longest_us))
+    stage.starts_us, stage.ends_us = np.array(found, np.int64).T.copy()
 
 
 def _next_due(stage: Stage, who: Keys, to_us: int) -> Keys:

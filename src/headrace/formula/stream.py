@@ -14,7 +14,7 @@ for that comes back as :class:`Behind`: the caller evaluates it on history.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -25,6 +25,7 @@ from headrace.formula.bound import Bound
 from headrace.formula.evaluate import SCHEMA
 from headrace.formula.plan import Calendar
 from headrace.formula.stages import Changed, Source, Stage, Surroundings, stages_of
+from headrace.formula.steps import Keys
 from headrace.formula.tags import Tags
 from headrace.formula.track import NEVER
 from headrace.model.calendar import PlantCalendar
@@ -132,19 +133,34 @@ class _Runner:
 
     def forget(self, floor_us: int, tags: Tags) -> None:
         """Let go of what no result from a time on needs; what is needed of tags is noted in them."""
+        for stage, need_us in self._wanted(floor_us, tags, lambda stage: stage.wanted_us):
+            stage.forget(need_us)
+
+    def note_needs(self, from_us: int, tags: Tags, calendar: Calendar) -> None:
+        """Note in the tags what results from a time on need."""
+        seen: dict[int, Keys] = {}
+        for stage, need_us in self._wanted(
+            from_us, tags, lambda stage: stage.looks_back(seen[id(stage)], calendar)
+        ):
+            seen[id(stage)] = need_us
+
+    def _wanted(
+        self, from_us: int, tags: Tags, wanted: Callable[[Stage], Keys]
+    ) -> Iterator[tuple[Stage, Keys]]:
+        """Each stage with the time that those behind it need it from; after it its sources are asked."""
         needed = {id(stage.track): np.full(len(self._assets), NEVER) for stage in self.stages}
-        root_us = np.full(len(self._assets), floor_us)
+        root_us = np.full(len(self._assets), from_us)
         fed = self.feeds >= 0
-        root_us[fed] = np.minimum(floor_us, tags.wanted_us[self.feeds[fed]])
+        root_us[fed] = np.minimum(from_us, tags.wanted_us[self.feeds[fed]])
         needed[id(self.root.track)] = root_us
         for stage in reversed(self.stages):
-            stage.forget(needed[id(stage.track)])
-            wanted = stage.wanted_us
+            yield stage, needed[id(stage.track)]
+            begin_us = wanted(stage)
             for source in stage.sources.values():
                 if source.members is None:
-                    np.minimum(needed[id(source.track)], wanted, out=needed[id(source.track)])
+                    np.minimum(needed[id(source.track)], begin_us, out=needed[id(source.track)])
                 else:
-                    np.minimum.at(tags.wanted_us, source.members, wanted)
+                    np.minimum.at(tags.wanted_us, source.members, begin_us)
 
 
 class Stream:
@@ -253,21 +269,15 @@ class Stream:
         Returns:
             tag_id -> what is needed of it; of formulas' own tags what is from before their version.
         """
-        found: dict[int, Need] = {}
-        back = np.zeros(len(self._tags.ids), np.int64)
+        tags, floor_us = self._tags, at_us - self._lateness_us
+        tags.wanted_us.fill(NEVER)
         for runner in reversed(self._runners):
-            fed = runner.feeds >= 0
-            extra = np.zeros(len(fed), np.int64)
-            extra[fed] = back[runner.feeds[fed]]
-            for source in runner.inputs.values():
-                assert source.members is not None, "of tags"
-                np.maximum.at(back, source.members, extra + runner.bound.plan.back_us)
-        for place, tag_id in enumerate(self._tags.ids.tolist()):
-            back_us = int(back[place])
-            from_us = at_us - self._lateness_us - back_us
-            if from_us < self._tags.owned_us[place]:
-                found[tag_id] = Need(from_us, back_us)
-        return found
+            runner.note_needs(floor_us, tags, self._around.calendar)
+        return {
+            int(tags.ids[place]): Need(from_us, floor_us - from_us)
+            for place, from_us in enumerate(tags.wanted_us.tolist())
+            if from_us < tags.owned_us[place]
+        }
 
 
 def _feeders(bounds: Sequence[Bound]) -> set[int]:

@@ -30,6 +30,7 @@ BLOCK_WINDOWS: Final = 4
 BLOCKS_MAX: Final = 512
 WINDOWS: Final = ("minute", "hour", "shift", "day", "week", "month", "quarter", "year")
 _LONGEST_DAYS: Final = {"day": 1, "week": 7, "month": 31, "quarter": 92, "year": 366}
+_FIRST_PLAN, _LAST_PLAN = "1971-01-01", "2200-01-01"
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 
 
@@ -64,6 +65,8 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
         teams: who works in it, in turn.
         rotate: when the turn passes on: each ``day`` or ``week``.
         on_holidays: whether it is worked on holidays too.
+        valid_from, valid_until: ISO dates of the first day on which it begins, and of the first on which
+            it does not any more; "" for always. So a new plan of shifts leaves past sums as they are.
     """
 
     name: str
@@ -73,6 +76,14 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
     teams: tuple[str, ...] = ()
     rotate: Literal["day", "week"] = "week"
     on_holidays: bool = False
+    valid_from: str = ""
+    valid_until: str = ""
+
+    def begins_on(self, day: date) -> bool:
+        """Whether it begins on a day that is no holiday."""
+        text = day.isoformat()
+        known = self.valid_from <= text and (not self.valid_until or text < self.valid_until)
+        return known and WEEKDAYS[day.weekday()] in self.days
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,13 +141,17 @@ class PlantCalendar(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             Misconfigured: MODEL-1010 for the time zone, MODEL-1011 for a wall-clock time, MODEL-1012
                 for a date, MODEL-1013 for shifts that overlap.
         """
-        start = date.fromisoformat("2026-01-05")
+        changes = {"2026-01-05"}
         for shift in self.shifts:
             _clock(shift.start), _clock(shift.end)
-        for day in (*self.holidays, self.rotation_start):
+            changes |= {day for day in (shift.valid_from, shift.valid_until) if day}
+        for day in (*self.holidays, self.rotation_start, *changes):
             _date(day)
-        week = [w for n in range(8) for w in self._shifts_of(start + timedelta(days=n), {})]
-        for one, other in pairwise(week):
+        # A week of each plan, and the nights on which plans change.
+        near = [_date(day) for day in changes if _FIRST_PLAN <= day < _LAST_PLAN]
+        days = sorted({day + timedelta(days=n) for day in near for n in range(-1, 8)})
+        weeks = [window for day in days for window in self._shifts_of(day, {})]
+        for one, other in pairwise(weeks):
             if other.start_us < one.end_us:
                 raise Misconfigured(
                     "MODEL-1013",
@@ -267,7 +282,7 @@ class PlantCalendar(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def _shifts_of(self, day: date, holidays: dict[str, str]) -> Iterator[Window]:
         found = []
         for shift in self.shifts:
-            if WEEKDAYS[day.weekday()] not in shift.days:
+            if not shift.begins_on(day):
                 continue
             if day.isoformat() in holidays and not shift.on_holidays:
                 continue

@@ -1,8 +1,9 @@
 """Why is this value old? From facts to a diagnosis; pure.
 
-A value comes to a screen over seven hops::
+A value comes to a screen over seven hops, one of a formula over six::
 
     device ► connector ► pipeline ► bus ► writer ► table ► screen
+             inputs ► formula ───────┘                             (of a formula's value)
 
 Each hop is judged by itself, from facts about it: it is **proven** when a fact that is young enough shows
 that it has passed on all that it was given; **waiting** when it goes on by itself later; **broken** when
@@ -26,13 +27,20 @@ import msgspec
 from headrace.model import status as st
 from headrace.model.health import ConnectionState
 from headrace.model.time import US_PER_MS, US_PER_S
+from headrace.model.why_derived import judge_formula, judge_inputs, told_of_formula
 from headrace.model.why_facts import EdgeFacts, Facts, ScreenFacts, WhyTag
 
-HopName = Literal["device", "connector", "pipeline", "bus", "writer", "table", "screen"]
+HopName = Literal[
+    "device", "connector", "pipeline", "inputs", "formula", "bus", "writer", "table", "screen"
+]
 HopState = Literal["proven", "waiting", "broken", "unknown"]
 HOPS: Final[tuple[HopName, ...]] = (
     "device", "connector", "pipeline", "bus", "writer", "table", "screen",
 )  # fmt: skip
+DERIVED_HOPS: Final[tuple[HopName, ...]] = (
+    "inputs", "formula", "bus", "writer", "table", "screen",
+)  # fmt: skip
+"""Of a value that a formula gives; see :mod:`headrace.model.why_derived`."""
 
 TRANSIT_US: Final = 3 * US_PER_S
 """How long a sample may be on its way over one hop."""
@@ -112,7 +120,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
 
     def hop(self, name: str) -> Hop:
         """The hop of this name."""
-        return self.hops[HOPS.index(name)]
+        return next(hop for hop in self.hops if hop.name == name)
 
 
 _Verdict = tuple[HopState, str, dict[str, Any]]
@@ -127,7 +135,8 @@ def diagnose(facts: Facts) -> Diagnosis:
         >>> answer.fresh, answer.culprit, answer.hop("device").hidden_by
         (False, 'bus', 'bus')
     """
-    hops = tuple(_judge(name, facts) for name in HOPS)
+    names = DERIVED_HOPS if facts.tag.derived else HOPS
+    hops = tuple(_judge(name, facts) for name in names)
     bad = [hop.name for hop in hops if hop.state in ("waiting", "broken")]
     unknown = [hop.name for hop in hops if hop.state == "unknown"]
     return Diagnosis(
@@ -357,7 +366,7 @@ def _pipeline_well(facts: Facts) -> _Verdict:
 
 
 def _bus_away(facts: Facts) -> _Verdict | None:
-    bus, edge = facts.bus, facts.edge
+    bus, edge = facts.bus, facts.derived or facts.edge
     if not bus.answers:
         return _broken("bus_away")
     if edge is not None and edge.trouble_code:
@@ -483,7 +492,7 @@ def _screen_lacks(facts: Facts) -> _Verdict | None:
     if screen.browser and old and screen.source_us - screen.browser_source_us > US_PER_MS:
         return _broken("browser_cut")
     if not screen.source_us:
-        return _unknown("screen_empty", hidden_by="device")
+        return _unknown("screen_empty", hidden_by="formula" if facts.tag.derived else "device")
     return None
 
 
@@ -579,6 +588,8 @@ _RULES: Final[dict[HopName, tuple[_Rule, ...]]] = {
     ),
     "connector": (_connector_desired, _connector_edge, _connector_tag, _connector_well),
     "pipeline": (_hidden, _pipeline_lane, _pipeline_well),
+    "inputs": (judge_inputs,),
+    "formula": (judge_formula,),
     "bus": (_bus_away, _bus_behind, _bus_well),
     "writer": (_writer_away, _writer_behind, _writer_well),
     "table": (_table_refuses, _table_lacks, _table_well),
@@ -589,6 +600,8 @@ _TOLD: Final[dict[HopName, Callable[[Facts], dict[str, Any]]]] = {
     "device": _told_device,
     "connector": _told_connector,
     "pipeline": _told_pipeline,
+    "inputs": lambda facts: {},
+    "formula": told_of_formula,
     "bus": _told_bus,
     "writer": _told_writer,
     "table": _told_table,

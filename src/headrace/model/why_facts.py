@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from headrace.model import status as st
+from headrace.model.apps import DerivedFacts
 from headrace.model.health import ConnectionState, HistorianState
 
 
@@ -16,6 +19,7 @@ class WhyTag(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         retired: it left the site file. paused: its connection is switched off there.
+        derived: a formula gives it; ``edge`` is the apps role then, ``connection`` the asset type.
     """
 
     tag_id: int
@@ -25,6 +29,7 @@ class WhyTag(msgspec.Struct, frozen=True, kw_only=True):
     scan_interval_ms: int = 1000
     retired: bool = False
     paused: bool = False
+    derived: bool = False
 
 
 class EdgeFacts(msgspec.Struct, kw_only=True):
@@ -138,6 +143,18 @@ class ScreenFacts(msgspec.Struct, kw_only=True):
     browser_source_us: int = 0
 
 
+class InputFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """How one input of a derived tag does, up to the log.
+
+    Attributes:
+        path: of its tag. hop: the first that is not proven; empty when all are. state: of that hop.
+    """
+
+    path: str
+    hop: str = ""
+    state: Literal["proven", "waiting", "broken", "unknown"] = "proven"
+
+
 class Facts(msgspec.Struct, kw_only=True):
     """All that is known of one tag's way to the screen.
 
@@ -146,10 +163,14 @@ class Facts(msgspec.Struct, kw_only=True):
         edge: None when the edge did not answer. edge_seen_us: when it was last heard.
         desired_hash, desired_since_us: what the edge should run, and since when.
         screen: None when no console answered.
+        derived: what the apps role says of a derived tag; None when it did not answer, or of others.
+        inputs: of a derived tag.
     """
 
     at_us: int
     tag: WhyTag
+    derived: DerivedFacts | None = None
+    inputs: list[InputFacts] = []
     edge: EdgeFacts | None = None
     edge_seen_us: int = 0
     desired_hash: str = ""

@@ -13,7 +13,10 @@ from headrace.site.sections import Section, is_kind
 from headrace.site.toml_lines import Key
 
 KEY: Final = "calendar"
-_SHIFT: Final = ("name", "start", "end", "days", "teams", "rotate", "on_holidays")
+_SHIFT: Final = (
+    *("name", "start", "end", "days", "teams", "rotate", "on_holidays"),
+    *("valid_from", "valid_until"),
+)
 
 
 def read_calendar(notes: Notes, data: dict[str, Any], time_zone: str) -> PlantCalendar:
@@ -48,7 +51,9 @@ def _note_wrong(notes: Notes, key: Key, calendar: PlantCalendar) -> bool:
 
 
 def _day(section: Section, word: str, default: str) -> str:
-    value = section.table.get(word, default)
+    if word not in section.table:
+        return default
+    value = section.table[word]
     text = value.isoformat() if isinstance(value, date) else value
     try:
         if isinstance(text, str):
@@ -82,8 +87,6 @@ def _shifts(notes: Notes, section: Section) -> list[Shift]:
     for key, table in _tables(section, "shift"):
         each = Section(notes, key, table, _SHIFT)
         name = each.take("name", "a text", "", required=True)
-        if name and name in {shift.name for shift in found}:
-            each.wrong("name", f"there is a shift {name} already", "Choose another name.")
         shift = Shift(
             name=name,
             start=_clock(each, "start"),
@@ -92,6 +95,8 @@ def _shifts(notes: Notes, section: Section) -> list[Shift]:
             teams=_words(each, "teams", ()),
             rotate=_rotate(each),
             on_holidays=each.take("on_holidays", "true or false", False),
+            valid_from=_day(each, "valid_from", ""),
+            valid_until=_day(each, "valid_until", ""),
         )
         if shift.start and shift.end and _note_wrong(notes, key, PlantCalendar(shifts=(shift,))):
             found.append(shift)

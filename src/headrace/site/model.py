@@ -70,6 +70,12 @@ class Problem(msgspec.Struct, frozen=True):
     what_zh: str = ""
     remedy_zh: str = ""
 
+    def in_chinese(self) -> Problem:
+        """The same with its Chinese words, where it has some."""
+        if not self.what_zh:
+            return self
+        return msgspec.structs.replace(self, what=self.what_zh, remedy=self.remedy_zh)
+
     def __str__(self) -> str:
         place = f"{self.line}:{self.column}" if self.column else f"{self.line}"
         return f"{self.file}:{place} {self.field}: {self.code} {self.what}. {self.remedy}"

@@ -16,15 +16,17 @@ import msgspec
 
 from headrace.bus.client import Bus
 from headrace.bus.log import LogInfo, log_info, newest_stored_us, stored_at_us
-from headrace.bus.subjects import DESIRED_BUCKET, Subjects
-from headrace.formula.binding import check_all, lay
+from headrace.bus.subjects import APPS_EDGE, DESIRED_BUCKET, Subjects
+from headrace.model.apps import DerivedFacts
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.health import HistorianState
 from headrace.model.time import Clock
+from headrace.model.why import diagnose
 from headrace.model.why_facts import (
     BusFacts,
     EdgeFacts,
     Facts,
+    InputFacts,
     ScreenFacts,
     TableFacts,
     WhyTag,
@@ -35,6 +37,8 @@ from headrace.site.registry import Registry, TagRecord
 
 ASK_S: Final = 2.0
 SIMILAR_MAX: Final = 3
+INPUTS_MAX: Final = 20
+DEPTH_MAX: Final = 4
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Sources:
         screen: asks a console; told whether the broker answers. None when none answered.
         edge_seen_us: when the tag's edge was last heard; 0 not.
         historian: its last health message and when it came.
+        find: gives a tag by its id, for the inputs of a derived one; None when nobody can.
     """
 
     bus: Bus | None
@@ -56,6 +61,7 @@ class Sources:
     screen: Callable[[int, bool], Awaitable[ScreenFacts | None]]
     edge_seen_us: int = 0
     historian: tuple[HistorianState, int] | None = None
+    find: Callable[[int], Awaitable[WhyTag | None]] | None = None
     bus_error: HeadraceError | None = None
 
 
@@ -63,7 +69,7 @@ def find_tag(registry: Registry, name: str) -> WhyTag:
     """The tag of a path, an earlier path, or an id; also one that left the site file.
 
     Raises:
-        Misconfigured: SITE-1801 when there is none, or several; SITE-1802 for one that a formula gives.
+        Misconfigured: SITE-1801 when there is none, or several.
     """
     found = _records(registry, name)
     if len(found) != 1:
@@ -76,11 +82,13 @@ def find_tag(registry: Registry, name: str) -> WhyTag:
         )
     record = found[0]
     if record.derived:
-        read = ", ".join(_read_by(registry, record))
-        raise Misconfigured(
-            "SITE-1802",
-            f"{record.path} comes from no device: the formula {record.address} gives it",
-            f"Ask about what it reads: {read}" if read else "See: headrace formula list",
+        return WhyTag(
+            tag_id=record.tag_id,
+            path=record.path,
+            connection=record.asset_type,
+            edge=APPS_EDGE,
+            retired=record.retired,
+            derived=True,
         )
     places = {place.name: place for place in registry.connections()}
     place = places.get(record.connection)
@@ -93,19 +101,6 @@ def find_tag(registry: Registry, name: str) -> WhyTag:
         retired=record.retired,
         paused=place is not None and not place.enabled,
     )
-
-
-def _read_by(registry: Registry, record: TagRecord) -> list[str]:
-    """Paths of the tags that a derived tag's formula reads on its equipment."""
-    config = registry.apps()
-    if config is None:
-        return []
-    for bound in lay(config, check_all(config)[0], with_off=True).bound:
-        if bound.key == record.address and record.asset in bound.assets:
-            place = bound.assets.index(record.asset)
-            tags = (registry.tag(int(ids[place])) for ids in bound.inputs.values())
-            return [tag.path for tag in tags if tag is not None]
-    return []
 
 
 def _records(registry: Registry, name: str) -> list[TagRecord]:
@@ -124,15 +119,20 @@ def _similar(registry: Registry, name: str) -> list[str]:
     return same[:SIMILAR_MAX] or difflib.get_close_matches(name, paths, SIMILAR_MAX, 0.5)
 
 
-async def collect(tag: WhyTag, sources: Sources, clock: Clock) -> Facts:
+async def collect(tag: WhyTag, sources: Sources, clock: Clock, *, depth: int = 0) -> Facts:
     """All that can be known of a tag now, within about five seconds.
 
     Args:
         clock: the asking process's; ages of the other processes' facts are made with it.
+        depth: how many formulas the tag is away from the one that was asked about.
     """
     info, bus = await _ask_log(sources)
     edge, follow = None, EdgeFollow(desired_hash="")
-    if bus.answers and sources.bus is not None:
+    derived, inputs = None, list[InputFacts]()
+    if tag.derived and bus.answers and sources.bus is not None:
+        derived = await _ask_apps(sources.bus, sources.subjects, tag)
+        inputs = await _inputs(derived, sources, clock, depth)
+    elif bus.answers and sources.bus is not None:
         edge = await _ask_edge(sources.bus, sources.subjects, tag)
         follow = await _desired(sources.bus, tag.edge)
     places = asyncio.gather(
@@ -146,6 +146,8 @@ async def collect(tag: WhyTag, sources: Sources, clock: Clock) -> Facts:
     return Facts(
         at_us=clock.now_us(),
         tag=tag,
+        derived=derived,
+        inputs=inputs,
         edge=edge,
         edge_seen_us=sources.edge_seen_us,
         desired_hash=follow.desired_hash,
@@ -193,6 +195,37 @@ async def _ask_edge(bus: Bus, subjects: Subjects, tag: WhyTag) -> EdgeFacts | No
         return msgspec.json.decode(answer, type=EdgeFacts)
     except (HeadraceError, msgspec.DecodeError):
         return None
+
+
+async def _ask_apps(bus: Bus, subjects: Subjects, tag: WhyTag) -> DerivedFacts | None:
+    call = msgspec.json.encode({"tag_id": tag.tag_id})
+    try:
+        answer = await bus.request(subjects.apps_call("why"), call, timeout_s=ASK_S)
+        return msgspec.json.decode(answer, type=DerivedFacts)
+    except (HeadraceError, msgspec.DecodeError):
+        return None
+
+
+async def _inputs(
+    derived: DerivedFacts | None, sources: Sources, clock: Clock, depth: int
+) -> list[InputFacts]:
+    """How the inputs of a derived tag do, each on its way into the log."""
+    if derived is None or sources.find is None or depth > DEPTH_MAX:
+        return []
+    asked = derived.inputs[:INPUTS_MAX]
+    tags = [tag for tag_id in asked if (tag := await sources.find(tag_id)) is not None]
+    facts = await asyncio.gather(*(collect(tag, sources, clock, depth=depth + 1) for tag in tags))
+    return [_input(each) for each in facts]
+
+
+def _input(facts: Facts) -> InputFacts:
+    hops = diagnose(facts).hops
+    to_log = hops[: [hop.name for hop in hops].index("bus") + 1]
+    for state in ("broken", "waiting", "unknown"):
+        for hop in to_log:
+            if hop.state == state:
+                return InputFacts(path=facts.tag.path, hop=hop.name, state=hop.state)
+    return InputFacts(path=facts.tag.path)
 
 
 async def _desired(bus: Bus, edge: str) -> EdgeFollow:

@@ -93,7 +93,11 @@ async def run_notify(
         report: takes what happens to channels.
         may_work: whether this process is the one of several that tells; asked each second.
     """
-    alarms, store = await asyncio.to_thread(_stores, folder)
+    while (found := await _stores(folder)) is None:
+        await _pause(stop)
+        if stop.is_set():
+            return
+    alarms, store = found
     try:
         sender = Sender(folder.root, clock.now_us)
         notifier = Notifier(store, clock, send=sender.send, report=report)
@@ -104,8 +108,18 @@ async def run_notify(
         alarms.close()
 
 
-def _stores(folder: DataFolder) -> tuple[AlarmStore, NotifyStore]:
-    return AlarmStore(folder), NotifyStore(folder)
+async def _stores(folder: DataFolder) -> tuple[AlarmStore, NotifyStore] | None:
+    """Both stores; None when the database does not answer now."""
+    try:
+        alarms = await asyncio.to_thread(AlarmStore, folder)
+        try:
+            return alarms, await asyncio.to_thread(NotifyStore, folder)
+        except HeadraceError:
+            alarms.close()
+            raise
+    except HeadraceError as error:
+        _log.warning("%s", error)
+        return None
 
 
 class _Service:

@@ -14,8 +14,10 @@ from fastapi import APIRouter, Query, Request, Response, WebSocket, WebSocketDis
 from headrace.alarms.store import JournalFilter, JournalLine
 from headrace.console.alarm_frames import alarm_frame, journal_frame
 from headrace.console.alarm_lines import AlarmFilter, chosen, counts, ordered, waits
+from headrace.console.alarm_sheets import SheetFormat, export_sheet, plan_import
 from headrace.console.alarms import RIGHTS, Act
 from headrace.console.api.answers import json_answer, parse_span, parse_time
+from headrace.console.api.site_file import whole_body
 from headrace.console.live import WATCHERS_MAX
 from headrace.console.services import Services, check_origin
 from headrace.console.sources import Sources
@@ -36,6 +38,10 @@ VERBS: Final[dict[str, Verb]] = {
 ROWS_MAX: Final = 10_000
 STREAM_MAX: Final = 500
 CHECK_SESSION_S: Final = 30.0
+_SHEET_TYPES: Final = {
+    "csv": "text/csv; charset=utf-8",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
 TableFormat = Literal["json", "csv", "arrow"]
 
 
@@ -62,6 +68,7 @@ def make_router(services: Services) -> APIRouter:
     router = APIRouter(prefix="/api/v1/alarms", tags=["alarms"])
     _add_list(router, services)
     _add_journal(router, services)
+    _add_sheet(router, services)
     _add_commands(router, services)
     _add_stream(router, services)
     return router
@@ -185,6 +192,34 @@ def _add_journal(router: APIRouter, services: Services) -> None:
         return json_answer(
             {"areas": {name: msgspec.to_builtins(one) for name, one in found.items()}}
         )
+
+
+def _add_sheet(router: APIRouter, services: Services) -> None:
+    folder = services.sources.folder
+
+    @router.get("/sheet")
+    async def sheet(request: Request, format: SheetFormat = "csv") -> Response:
+        """The rationalisation sheet of all alarms as CSV or XLSX: cause, consequence, action, response,
+        priority, class."""
+        services.require(request, "read", "alarms")
+        body = await asyncio.to_thread(export_sheet, folder, format)
+        headers = {"Content-Disposition": f'attachment; filename="alarms.{format}"'}
+        return Response(body, media_type=_SHEET_TYPES[format], headers=headers)
+
+    @router.put("/sheet")
+    async def take(request: Request, file: str = "alarms.csv", dry: bool = False) -> Response:
+        """Take a sheet back into the alarms' texts, whole or not at all; ``file`` is its name (``.xlsx``
+        is a spreadsheet). ``dry`` changes nothing. Answers what changed and the diff of the site file."""
+        services.require(request, "edit", "site")
+        body = await whole_body(request)
+
+        def change() -> tuple[list[str], str]:
+            edit, changed = plan_import(folder, file, body)
+            diff = edit.diff() if dry else edit.save()
+            return [f"{each.asset_type}.{each.name}" for each in changed], diff
+
+        changed, diff = await asyncio.to_thread(change)
+        return json_answer({"changed": changed, "diff": diff})
 
 
 def _add_commands(router: APIRouter, services: Services) -> None:

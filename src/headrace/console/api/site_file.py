@@ -34,14 +34,14 @@ def make_router(services: Services) -> APIRouter:
     async def check(request: Request) -> Response:
         """Check a site file in the body; nothing is changed. ``problems`` is empty when it is good."""
         services.require(request, "edit", "site")
-        problems = await asyncio.to_thread(_problems, folder, await _body(request))
+        problems = await asyncio.to_thread(_problems, folder, await whole_body(request))
         return json_answer({"problems": problems})
 
     @router.put("")
     async def put(request: Request) -> Response:
         """Replace the site file, whole or not at all; edges follow within seconds."""
         services.require(request, "edit", "site")
-        body = await _body(request)
+        body = await whole_body(request)
 
         def replace() -> list[dict[str, object]]:
             with site_lock(folder):
@@ -62,7 +62,12 @@ def _problems(folder: DataFolder, body: bytes) -> list[dict[str, object]]:
     return found
 
 
-async def _body(request: Request) -> bytes:
+async def whole_body(request: Request) -> bytes:
+    """The body of a request, bounded.
+
+    Raises:
+        Refused: CONS-1005 when it is too large.
+    """
     parts, size = [], 0
     async for part in request.stream():
         size += len(part)

@@ -66,6 +66,7 @@ class _Page:
         with ui.element("div").classes("hr-bar"):
             html(parts_nav(texts, "metrics"))
             html("").classes("hr-grow")
+            html(_sheets(texts)).classes("hr-row hr-wrap")
             self.span = pick_one({str(s): texts(key, n=n) for key, n, s in SPANS[1:5]}, "86400")
             self.below = pick_one({"": texts("alarm.every_area")} | area_names(self._visit), "")
         for control in (self.span, self.below):
@@ -116,6 +117,20 @@ class _Page:
                 html(_operators(texts, view.operators))
             with _card(texts("alarm_metric.standing"), texts("alarm_metric.standing_what"), "wide"):
                 html(_standing(visit, view, now_us))
+
+
+def _sheets(texts: Texts) -> Markup:
+    """The rationalisation sheet, to take along."""
+    return join(
+        [
+            tag(
+                "a.hr-btn", icon("download", 16), texts("alarm_metric.sheet", format=kind.upper()),
+                href=f"/api/v1/alarms/sheet?format={kind}", download=True,
+                title=texts("alarm_metric.sheet_what"),
+            )
+            for kind in ("csv", "xlsx")
+        ]
+    )  # fmt: skip
 
 
 def _card(title: str, what: str, width: str = "") -> ui.element:

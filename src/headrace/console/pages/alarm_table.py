@@ -32,11 +32,12 @@ _PARTS: Final = (
     ("list", "/alarms", "list"),
     ("journal", "/alarms/journal", "book"),
     ("metrics", "/alarms/metrics", "chart"),
+    ("notifications", "/alarms/notifications", "bell"),
 )
 
 
 def parts_nav(texts: Texts, here: str) -> Markup:
-    """Links between list, journal and metrics."""
+    """Links between list, journal, metrics and notifications."""
     links = [
         tag(
             "a", icon(picture, 16), texts(f"alarm.{name}"), href=href,

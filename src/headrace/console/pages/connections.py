@@ -88,13 +88,11 @@ def _problems(visit: Visit) -> Markup:
 
 def _problem(problem: Problem, language: str) -> Markup:
     """Its place, what is wrong and what to do; of a formula also the line with a caret."""
-    what, remedy = problem.what, problem.remedy
-    if language == "zh" and problem.what_zh:
-        what, remedy = problem.what_zh, problem.remedy_zh
+    problem = problem.in_chinese() if language == "zh" else problem
     return tag(
         "div",
         tag("code", f"{problem.file}:{problem.line} {problem.code}"),
-        f" {problem.field}: {what}. {remedy}",
+        f" {problem.field}: {problem.what}. {problem.remedy}",
         tag("pre.hr-mono", problem.caret, style="margin:2px 0 8px") if problem.caret else None,
     )
 
