@@ -189,8 +189,10 @@ class RunningSite:
 
 
 @contextmanager
-def start_site(root: Path, text: str = "", *, edge: bool = False) -> Iterator[RunningSite]:
-    """Start everything on an empty folder, with an edge when asked to; stop it all at the end."""
+def start_site(
+    root: Path, text: str = "", *, edge: bool = False, apps: bool = False
+) -> Iterator[RunningSite]:
+    """Start everything on an empty folder, with an edge and apps when asked to; stop it all at the end."""
     folder = DataFolder(root)
     root.mkdir(parents=True, exist_ok=True)
     folder.site_file.write_text(text or site_text(), encoding="utf-8")
@@ -206,6 +208,7 @@ def start_site(root: Path, text: str = "", *, edge: bool = False) -> Iterator[Ru
         identity.close()
         port = free_port()
         roles = [("historian", []), ("console", [str(port)]), *([("edge", [])] if edge else [])]
+        roles += [("apps", [])] if apps else []
         for role, more in roles:
             stack.enter_context(_process(role, folder, more))
         site = RunningSite(folder, address, f"http://127.0.0.1:{port}")

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streams import SECOND, Samples, Told, arrivals, bounds_of, same, truth
 
+from headrace.formula import tags
 from headrace.formula.stream import Stream
 
 FORMULAS = (
@@ -150,7 +151,7 @@ def agrees_but_for_what_is_behind(
 
 
 @given(formulas=chosen, seed=seeds, shares=cuts, wait_s=st.integers(0, 20))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_samples_may_come_as_they_like(
     formulas: tuple[str, ...], seed: int, shares: list[float], wait_s: int
 ) -> None:
@@ -158,7 +159,7 @@ def test_samples_may_come_as_they_like(
 
 
 @given(formulas=chosen, seed=seeds, shares=cuts, share=st.floats(0.1, 0.9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_a_stream_starts_in_the_middle(
     formulas: tuple[str, ...], seed: int, shares: list[float], share: float
 ) -> None:
@@ -166,11 +167,19 @@ def test_a_stream_starts_in_the_middle(
 
 
 @given(formulas=chosen, seed=seeds, shares=cuts, lateness_s=st.integers(0, 60))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_what_comes_too_late_is_said(
     formulas: tuple[str, ...], seed: int, shares: list[float], lateness_s: int
 ) -> None:
     is_told_when_too_late(formulas, seed, shares, lateness_s)
+
+
+def test_texts_are_the_same_when_old_ones_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tags, "WORDS_MIN", 0)
+    for seed in range(4):
+        is_told_when_too_late(
+            ("last(state, 5 s)", 'f0 = "RUN" and state = f0'), seed, [0.3, 0.6], 9
+        )
 
 
 @pytest.mark.soak

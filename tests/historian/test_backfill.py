@@ -267,7 +267,7 @@ FORMULAS = (
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(1, 700), st.sampled_from(FORMULAS))
 def test_parts_of_any_size_give_the_same_results(
     tmp_path_factory: pytest.TempPathFactory, rows: int, text: str
@@ -292,7 +292,7 @@ def test_parts_of_any_size_give_the_same_results(
 Place = tuple[int, int]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(st.tuples(st.integers(1, 2), st.integers(0, 5)), st.integers(0, 2)),
     st.dictionaries(

@@ -87,6 +87,11 @@ class Stage:
     runs: Runs | None = None
 
     @property
+    def nbytes(self) -> int:
+        """Of what is kept."""
+        return self.track.nbytes + (self.panes.nbytes if self.panes is not None else 0)
+
+    @property
     def back_us(self) -> int:
         """How far before a time its sources matter to what it gives then."""
         node = self.node

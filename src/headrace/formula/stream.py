@@ -262,6 +262,14 @@ class Stream:
         for runner in reversed(self._runners):
             runner.forget(floor_us, self._tags)
         self._tags.forget()
+        tracks = [stage.track for runner in self._runners for stage in runner.stages]
+        self._tags.forget_words([track for track in tracks if track.is_text])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept of samples and results."""
+        stages = [stage for runner in self._runners for stage in runner.stages]
+        return self._tags.track.nbytes + sum(stage.nbytes for stage in stages)
 
     def needs(self, at_us: int) -> dict[int, Need]:
         """What must be put so that a stream that starts at a time goes on as one that was there.

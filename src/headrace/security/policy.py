@@ -3,8 +3,8 @@
 Roles, each with all that stands above it::
 
     viewer      read
-    operator    write (a value to a device), operate (pause a connection)
-    engineer    edit (site file, certificates), simulate (switch a simulated fault)
+    operator    write (a value to a device), operate (pause a connection, work alarms)
+    engineer    edit (site file, certificates, alarms out of service), simulate (switch a simulated fault)
     admin       administer (users, tokens of others)
 """
 

@@ -13,7 +13,7 @@ One process writes; a test message of the command line only adds an attempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple
 
@@ -27,6 +27,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    bindparam,
     delete,
     func,
     insert,
@@ -46,6 +47,8 @@ from headrace.security.database import metadata_url, open_engine, words
 PATIENCE_S: Final = 10.0
 WAITING_MAX: Final = 100_000
 """Deliveries that wait at most; more would mean that nothing has left for very long."""
+PIECE: Final = 500
+"""Notices of one transaction, and keys of one question."""
 KEPT_US: Final = 90 * 86_400 * 1_000_000
 KEPT_ROWS_MAX: Final = 200_000
 DeliveryState = Literal["waiting", "sent", "settled", "expired", "failed"]
@@ -75,6 +78,8 @@ DELIVERY: Final = Table(
     Column("body", Text, nullable=False),
     Index("notify_delivery_due", "state", "channel", "next_us"),
     Index("notify_delivery_alarm", "alarm", "state"),
+    Index("notify_delivery_notice", "notice_id"),
+    Index("notify_delivery_fall", "channel", "fell", "state"),
 )
 ATTEMPT: Final = Table(
     "notify_attempt",
@@ -172,28 +177,27 @@ class NotifyStore:
 
     def take(
         self,
-        changes: Iterable[tuple[Notice, Sequence[Delivery]]],
+        changes: Sequence[tuple[Notice, Sequence[Delivery]]],
         config: NotifyConfig,
         position: str,
         now_us: int,
     ) -> int:
-        """Keep what transitions ask for, all of it or nothing; gives how many found no room.
+        """Keep what transitions ask for; gives how many deliveries found no room.
+
+        Whoever else writes waits for a piece of it only. What was taken before is not taken again, so
+        after a kill between two pieces all of it may be taken once more.
 
         Args:
             changes: each notice in the order of the journal, with what is planned for it when it
-                was raised. What was taken before is not taken again.
-            position: where to go on in the journal after a restart.
+                was raised.
+            position: where to go on in the journal after a restart; kept with the last piece.
         """
         lost = 0
-        with self._writing() as connection:
-            room = max(WAITING_MAX - _count(connection, DELIVERY.c.state == "waiting"), 0)
-            for notice, planned in changes:
-                told = _settle(connection, notice, now_us)
-                if notice.event == "returned":
-                    planned = plan_return(notice, told, config)
-                lost += max(len(planned) - room, 0)
-                room -= _add(connection, planned[:room])
-            _put_position(connection, position)
+        for start in range(0, max(len(changes), 1), PIECE):
+            with self._writing() as connection:
+                lost += _take(connection, changes[start : start + PIECE], config, now_us)
+                if start + PIECE >= len(changes):
+                    _put_position(connection, position)
         return lost
 
     def position(self) -> str:
@@ -325,6 +329,8 @@ class NotifyStore:
     def fall(self, channel: str, config: NotifyConfig, now_us: int, *, dead: bool) -> Fallen:
         """Tell the next channel of what this one has not delivered, once for each delivery.
 
+        At most :data:`PIECE` of them; call again until there are none.
+
         Args:
             dead: the channel fails again and again: what waits for it falls too, and waits on.
         """
@@ -339,23 +345,26 @@ class NotifyStore:
         with self._reading() as connection:
             if connection.execute(select(DELIVERY.c.key).where(where).limit(1)).first() is None:
                 return Fallen(0, frozenset(), ())
-        hastened: set[str] = set()
-        nowhere = []
         with self._writing() as connection:
-            bodies = connection.execute(select(DELIVERY.c.body).where(where)).scalars().all()
-            for body in bodies:
-                delivery = _decode(body)
-                names = _hasten(connection, delivery, now_us)
-                if not names:
-                    instead = plan_fallback(delivery, config, now_us)
-                    _add(connection, instead)
-                    names = [each.channel for each in instead]
-                hastened.update(names)
-                if not names:
-                    nowhere.append(delivery)
-            if bodies:
-                connection.execute(update(DELIVERY).where(where).values(fell=True))
-        return Fallen(len(bodies), frozenset(hastened), tuple(nowhere))
+            found = connection.execute(
+                select(DELIVERY.c.key, DELIVERY.c.body).where(where).limit(PIECE)
+            )
+            rows = found.all()
+            deliveries = [_decode(row.body) for row in rows]
+            hastened = _hasten(connection, deliveries, now_us)
+            left = [each for each in deliveries if each.key not in hastened]
+            instead = {each.key: plan_fallback(each, config, now_us) for each in left}
+            _add(connection, [each for made in instead.values() for each in made])
+            marks = [{"one": row.key} for row in rows]
+            own = DELIVERY.c.key == bindparam("one")
+            connection.execute(update(DELIVERY).where(own).values(fell=True), marks)
+        channels = {name for names in hastened.values() for name in names}
+        channels |= {each.channel for made in instead.values() for each in made}
+        return Fallen(
+            len(rows),
+            frozenset(channels),
+            tuple(each for each in left if not instead[each.key]),
+        )
 
     # what people see
 
@@ -431,21 +440,30 @@ def _answering() -> Iterator[None]:
         ) from error
 
 
-def _hasten(connection: Connection, delivery: Delivery, now_us: int) -> list[str]:
-    """Bring the next step of a delivery's alarm forward to now; gives its channels."""
-    later = (
-        (DELIVERY.c.state == "waiting")
-        & (DELIVERY.c.notice_id == delivery.notice.id)
-        & (DELIVERY.c.step > delivery.step)
-    )
-    step = connection.execute(select(func.min(DELIVERY.c.step)).where(later)).scalar()
-    if step is None:
-        return []
-    own = later & (DELIVERY.c.step == step)
-    names = connection.execute(select(DELIVERY.c.channel).where(own)).scalars().all()
-    early = own & (DELIVERY.c.due_us > now_us)
-    connection.execute(update(DELIVERY).where(early).values(next_us=now_us, due_us=now_us))
-    return list(names)
+def _hasten(
+    connection: Connection, deliveries: Sequence[Delivery], now_us: int
+) -> dict[str, list[str]]:
+    """Bring the next step of each delivery's alarm forward to now; key of the delivery -> channels."""
+    notices = {each.notice.id for each in deliveries}
+    columns = (DELIVERY.c.key, DELIVERY.c.notice_id, DELIVERY.c.step, DELIVERY.c.channel)
+    waiting = (DELIVERY.c.state == "waiting") & DELIVERY.c.notice_id.in_(notices)
+    later: dict[str, list[Any]] = {}
+    for row in connection.execute(select(*columns).where(waiting)):
+        later.setdefault(row.notice_id, []).append(row)
+    found: dict[str, list[str]] = {}
+    marks = []
+    for each in deliveries:
+        after = [row for row in later.get(each.notice.id, ()) if row.step > each.step]
+        step = min((row.step for row in after), default=0)
+        following = [row for row in after if row.step == step]
+        if following:
+            found[each.key] = [row.channel for row in following]
+            marks += [{"one": row.key} for row in following]
+    if marks:
+        early = (DELIVERY.c.key == bindparam("one")) & (DELIVERY.c.due_us > now_us)
+        sooner = update(DELIVERY).where(early).values(next_us=now_us, due_us=now_us)
+        connection.execute(sooner, marks)
+    return found
 
 
 _ORDER: Final = (DELIVERY.c.rank, DELIVERY.c.recorded_us, DELIVERY.c.key)
@@ -464,38 +482,110 @@ def _count(connection: Connection, where: Any) -> int:
     return int(connection.execute(wanted).scalar_one())
 
 
-def _settle(connection: Connection, notice: Notice, now_us: int) -> list[str]:
-    """End what waits of an alarm; gives the channels that heard of its last episode and follow it."""
-    earlier = (DELIVERY.c.alarm == notice.alarm) & (DELIVERY.c.notice_id != notice.id)
-    earlier &= DELIVERY.c.recorded_us <= notice.recorded_us
-    told: list[str] = []
-    if notice.event == "returned":
-        raised = earlier & (DELIVERY.c.event == "raised")
-        newest = select(func.max(DELIVERY.c.recorded_us)).where(raised).scalar_subquery()
-        heard = raised & (DELIVERY.c.recorded_us == newest) & DELIVERY.c.follow
-        wanted = select(DELIVERY.c.channel).where(heard, DELIVERY.c.state == "sent")
-        told = list(connection.execute(wanted).scalars())
-    connection.execute(
-        update(DELIVERY).where(earlier, DELIVERY.c.fell.is_(False)).values(fell=True)
+def _take(
+    connection: Connection,
+    changes: Sequence[tuple[Notice, Sequence[Delivery]]],
+    config: NotifyConfig,
+    now_us: int,
+) -> int:
+    """One piece of the journal: what it ends, what it begins; gives how many found no room."""
+    notices = [each for each, _ in changes]
+    told = _told(connection, notices)
+    _settle(connection, notices, now_us)
+    ends: dict[str, list[Notice]] = {}
+    fresh: list[dict[str, Any]] = []
+    for notice, planned in reversed(changes):
+        if notice.event == "returned":
+            planned = plan_return(notice, told.get(notice.id, ()), config)
+        over = any(_ends(later, notice) for later in ends.get(notice.alarm, ()))
+        for delivery in planned:
+            row = _row(delivery)
+            if over and notice.event == "raised":
+                row |= {"state": "settled", "fell": True, "done_us": now_us}
+            fresh.append(row)
+        ends.setdefault(notice.alarm, []).append(notice)
+    fresh.reverse()
+    room = max(WAITING_MAX - _count(connection, DELIVERY.c.state == "waiting"), 0)
+    return _insert(connection, fresh, room)
+
+
+def _told(connection: Connection, notices: Sequence[Notice]) -> dict[str, list[str]]:
+    """Return to normal -> the channels that heard of the alarm's last episode and follow it."""
+    alarms = {each.alarm for each in notices if each.event == "returned"}
+    if not alarms:
+        return {}
+    earlier = DELIVERY.alias()
+    newest = (
+        select(func.max(earlier.c.recorded_us))
+        .where(earlier.c.alarm == DELIVERY.c.alarm, earlier.c.event == "raised")
+        .scalar_subquery()
     )
-    # News of a return waits on; a new alarm or its end takes the place of the old one.
-    connection.execute(
-        update(DELIVERY)
-        .where(earlier, DELIVERY.c.state == "waiting", DELIVERY.c.event == "raised")
-        .values(state="settled", done_us=now_us)
-    )
+    columns = (DELIVERY.c.alarm, DELIVERY.c.notice_id, DELIVERY.c.recorded_us, DELIVERY.c.channel)
+    heard = (DELIVERY.c.event == "raised") & (DELIVERY.c.recorded_us == newest)
+    heard &= DELIVERY.c.alarm.in_(alarms) & (DELIVERY.c.state == "sent") & DELIVERY.c.follow
+    last: dict[str, tuple[str, int, list[str]]] = {}
+    for alarm, notice_id, recorded_us, channel in connection.execute(select(*columns).where(heard)):
+        last.setdefault(alarm, (notice_id, recorded_us, []))[2].append(channel)
+    told = {}
+    for notice in notices:
+        notice_id, recorded_us, channels = last.get(notice.alarm, ("", 0, []))
+        if notice.event == "raised" and notice.id != notice_id:
+            last.pop(notice.alarm, None)  # of this episode nobody has heard yet
+        elif notice.event == "returned" and recorded_us <= notice.recorded_us:
+            told[notice.id] = channels
     return told
 
 
-def _add(connection: Connection, planned: Sequence[Delivery]) -> int:
-    keys = [each.key for each in planned]
-    known = set(
-        connection.execute(select(DELIVERY.c.key).where(DELIVERY.c.key.in_(keys))).scalars()
+def _ends(later: Notice, notice: Notice) -> bool:
+    return later.id != notice.id and later.recorded_us >= notice.recorded_us
+
+
+def _settle(connection: Connection, notices: Sequence[Notice], now_us: int) -> None:
+    """End what waits of the alarms that something happened to; nothing of it falls any more.
+
+    News of a return waits on; a new alarm or its end takes the place of the old one.
+    """
+    by_alarm: dict[str, list[Notice]] = {}
+    for notice in notices:
+        by_alarm.setdefault(notice.alarm, []).append(notice)
+    columns = (DELIVERY.c.key, DELIVERY.c.alarm, DELIVERY.c.notice_id, DELIVERY.c.recorded_us)
+    live = (DELIVERY.c.event == "raised") & (
+        (DELIVERY.c.state == "waiting") | DELIVERY.c.fell.is_(False)
     )
-    rows = [_row(each) for each in planned if each.key not in known]
-    if rows:
-        connection.execute(insert(DELIVERY), rows)
-    return len(rows)
+    wanted = select(*columns).where(DELIVERY.c.alarm.in_(list(by_alarm)), live)
+    over = [
+        {"one": row.key}
+        for row in connection.execute(wanted)
+        if any(
+            each.id != row.notice_id and each.recorded_us >= row.recorded_us
+            for each in by_alarm[row.alarm]
+        )
+    ]
+    if over:
+        own = DELIVERY.c.key == bindparam("one")
+        waiting = own & (DELIVERY.c.state == "waiting")
+        connection.execute(update(DELIVERY).where(own).values(fell=True), over)
+        settled = update(DELIVERY).where(waiting).values(state="settled", done_us=now_us)
+        connection.execute(settled, over)
+
+
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]], room: int) -> int:
+    """Add rows whose key is not known, as long as there is room; gives how many found none."""
+    known: set[str] = set()
+    keys = [row["key"] for row in rows]
+    for start in range(0, len(keys), PIECE):
+        some = DELIVERY.c.key.in_(keys[start : start + PIECE])
+        known |= set(connection.execute(select(DELIVERY.c.key).where(some)).scalars())
+    fresh = {row["key"]: row for row in rows if row["key"] not in known}
+    kept = list(fresh.values())[:room]
+    if kept:
+        connection.execute(insert(DELIVERY), kept)
+    return len(fresh) - len(kept)
+
+
+def _add(connection: Connection, planned: Sequence[Delivery]) -> int:
+    lost = _insert(connection, [_row(each) for each in planned], len(planned))
+    return len(planned) - lost
 
 
 def _row(delivery: Delivery) -> dict[str, Any]:
@@ -510,6 +600,8 @@ def _row(delivery: Delivery) -> dict[str, Any]:
         "route": delivery.route,
         "rank": rank(notice.priority),
         "state": "waiting",
+        "fell": False,
+        "done_us": 0,
         "follow": delivery.follow,
         "recorded_us": notice.recorded_us,
         "due_us": delivery.due_us,
