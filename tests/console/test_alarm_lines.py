@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.alarms.store import AlarmStore
 from headrace.console.alarm_about import AlarmAbout, AlarmTexts
 from headrace.console.alarm_lines import (
     SORTS,
@@ -21,8 +24,12 @@ from headrace.console.alarm_lines import (
     view_of,
     waits,
 )
-from headrace.model.alarm import AlarmState, Wording
+from headrace.console.alarms import AlarmBoard
+from headrace.model.alarm import AlarmState, Transition, Wording
+from headrace.model.errors import Transient
+from headrace.model.folder import DataFolder
 from headrace.model.knowledge import AppsConfig, AssetConfig, FormulaConfig
+from headrace.model.time import US_PER_S
 
 ALARMS = st.lists(
     st.builds(
@@ -94,3 +101,48 @@ def test_a_text_tells_limit_guidance_and_the_tags_of_this_asset() -> None:
     assert (far.limit, far.tag_ids) == ("", (8, 7, 9))
     assert AlarmTexts(config("alarm hot: t >")).about("pump.hot", "a/p") == AlarmAbout()
     assert AlarmTexts(None).about("pump.hot", "a/p") == AlarmAbout()
+
+
+class Hands:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.at_us = 1_800_000_000 * US_PER_S
+
+    def now_us(self) -> int:
+        return self.at_us
+
+
+async def no_config() -> bytes | None:
+    raise Transient("BUS-1033", "the broker is away")
+
+
+async def test_a_flood_begins_above_ten_and_ends_below_five(tmp_path: Path) -> None:
+    clock, store = Hands(), AlarmStore(DataFolder(tmp_path))
+    board = AlarmBoard(store, None, no_config, clock)  # type: ignore[arg-type] # nothing is asked
+
+    def tell(count: int) -> None:
+        at_us = clock.now_us()
+        state = AlarmState(alarm="a/p/hot", asset="a/p", key="pump.hot", name="hot", state="UNACK")
+        lines = [
+            Transition(
+                id=f"{at_us}-{n}", alarm=state.alarm, key=state.key, asset=state.asset,
+                event="alarm", before="NORM", after="UNACK", at_us=at_us - n,
+            )
+            for n in range(count)
+        ]  # fmt: skip
+        store.write(lines, [state])
+
+    tell(10)
+    await board.refresh()
+    assert (board.recent, board.flood_since_us, board.problem) == (10, 0, "")
+    version, began_us = board.version, clock.at_us
+    clock.at_us += 300 * US_PER_S
+    tell(4)
+    await board.refresh()
+    assert (board.recent, board.flood_since_us) == (14, began_us - 9)
+    assert board.version > version and board.badge == (1, "medium")
+    clock.at_us += 301 * US_PER_S  # the first ten are older than ten minutes
+    await board.refresh()
+    assert (board.recent, board.flood_since_us) == (4, 0)
+    store.close()
