@@ -157,11 +157,11 @@ def test_cavitation_lowers_flow_and_head_and_is_loud(demo: Installation, seen: O
         same = mean_of(seen, f"{PUMPING}/pump_1/head", start_us)
         assert same == pytest.approx(other, rel=0.1)
         alarm = f"{PUMPING}/pump_2/cavitation"
-        until_sync(lambda: alarm in active_alarms(demo), 60, "its alarm")
+        until_sync(lambda: alarm in active_alarms(demo), 120, "its alarm")
         # A machine that this one shares its processor with may keep data back for a while.
         others = {name for name in active_alarms(demo) if not name.endswith("/no_data")}
         assert others == {alarm}
-    until_sync(lambda: alarm not in active_alarms(demo), 60, "its end")
+    until_sync(lambda: alarm not in active_alarms(demo), 120, "its end")
 
 
 def test_a_broken_tool_stops_that_machine_with_an_alarm(demo: Installation, seen: Observer):
