@@ -74,10 +74,15 @@ def _commit(committer: Committer, held: list[pl.DataFrame], sequence: int) -> in
     return sequence + 1
 
 
-def config_of(tags: int, text: str) -> AppsConfig:
+def config_of(tags: int, text: str, outputs_from: int = 0) -> AppsConfig:
     pump = AssetTypeConfig(name="pump", quantities={"flow": "m3/h"})
     assets = tuple(
-        AssetConfig(path=f"hall/p{n}", type="pump", tags={"flow": n}, outputs={"load": tags + n})
+        AssetConfig(
+            path=f"hall/p{n}",
+            type="pump",
+            tags={"flow": n},
+            outputs={"load": (outputs_from or tags) + n},
+        )
         for n in range(1, tags + 1)
     )
     formula = FormulaConfig(asset_type="pump", name="load", text=text)
@@ -246,11 +251,14 @@ def main() -> None:
             folder = DataFolder(work / "headrace")
             low, high = Reader(folder.table).bounds() or (0, 0)
             span = low, low + int((high - low) * given.log_share)
-            for name, text in (
-                ("every_result", "load = mean(flow, 1 h)"),
-                ("one_an_hour", "load = mean(flow) per hour"),
+            for number, (name, text) in enumerate(
+                (
+                    ("every_result", "load = mean(flow, 1 h)"),
+                    ("one_an_hour", "load = mean(flow) per hour"),
+                ),
+                2,
             ):
-                config = config_of(given.tags, text)
+                config = config_of(given.tags, text, number * given.tags)
                 done = asyncio.run(through_the_log(folder, config, given.cores, span))
                 line.setdefault("through_the_log", {})[name] = done
     print(json.dumps(line | {"load_before": round(load, 1)}))

@@ -108,7 +108,7 @@ def live(
     return intervals(told)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from(ALARMS),
     st.lists(SERIES, min_size=4, max_size=4),

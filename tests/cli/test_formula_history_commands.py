@@ -145,7 +145,7 @@ def test_history_gets_the_results_of_a_formula(
             return reader.read(wanted, START_US, START_US + 600 * MINUTE_US)
 
     asyncio.run(streams())
-    result = _run(installation, "backfill", "pump.slow", "--cores", "1")
+    result = _run(installation, "backfill", "pump.slow", "--version", "1", "--cores", "1")
     assert result.exit_code == 0, result.output
     assert "1,200 results of 1,200 samples; 1,200 written, 0 taken back" in result.stdout
     assert "read by pump.warm: back-fill these next" in result.stdout
@@ -153,5 +153,6 @@ def test_history_gets_the_results_of_a_formula(
     assert found.height == 1_200
     assert found.filter(pl.col("value") == 85.0).height == 31, "whole windows of the hot hour"
     assert [made.version for made in backfills(installation, "pump.slow")] == [1]
-    again = _run(installation, "backfill", "pump.slow", "--version", "1", "--cores", "1")
-    assert "0 written, 0 taken back" in again.stdout, again.output
+    told = _run(installation, "versions", "pump.slow", "--at", "2026-01-01T05:00:00Z")
+    assert "back-filled by version 1: 2026-01-01 00:00:00 to 2026-01-01 09:59:00" in told.stdout
+    assert "given by version 1" in told.stdout

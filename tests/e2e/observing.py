@@ -93,8 +93,9 @@ class Observer:
         return [v for v in self.samples(path, since_us)["value"].to_list() if v is not None]
 
     def statuses(self) -> dict[str, int]:
-        """Status of the newest sample of every tag."""
-        ids = self.tag_ids()
+        """Status of the newest sample of every tag that a device gives."""
+        registry = Registry(f"sqlite:///{self.folder.metadata_file}")
+        ids = {r.path: r.tag_id for r in registry.find("**") if not r.derived}
         last = dict(self._reader.last(list(ids.values())).select("tag_id", "status").rows())
         return {path: last.get(tag_id, 0x8000_0000) for path, tag_id in ids.items()}
 

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.kill, pytest.mark.timeout(600), pytest.mark.xdist_grou
 
 def tag_ids(folder: DataFolder) -> dict[str, int]:
     registry = Registry(f"sqlite:///{folder.metadata_file}")
-    return {record.path: record.tag_id for record in registry.find("**")}
+    return {each.path: each.tag_id for each in registry.find("**") if not each.derived}
 
 
 def last_statuses(folder: DataFolder) -> dict[int, int]:

@@ -20,6 +20,7 @@ from installation import Installation
 from observing import CLOCK, Observer
 from silent_proxy import SilentProxy
 
+from headrace.alarms.store import AlarmStore
 from headrace.bus.broker import free_port
 from headrace.model import status as st
 from headrace.model.time import US_PER_S
@@ -110,6 +111,15 @@ def others_go_on(seen: Observer, since_us: int, but: str) -> None:
     assert max(gaps.values()) < GAP_MAX_S, gaps
 
 
+def active_alarms(demo: Installation) -> set[str]:
+    """Paths of the alarms whose conditions hold."""
+    store = AlarmStore(demo.folder)
+    try:
+        return {state.alarm for state in store.states() if state.active}
+    finally:
+        store.close()
+
+
 def newest_is(seen: Observer, path: str, status: int) -> bool:
     return seen.statuses()[path] == status
 
@@ -146,6 +156,12 @@ def test_cavitation_lowers_flow_and_head_and_is_loud(demo: Installation, seen: O
         assert now["noise_level"] > calm["noise_level"] + 2.0
         same = mean_of(seen, f"{PUMPING}/pump_1/head", start_us)
         assert same == pytest.approx(other, rel=0.1)
+        alarm = f"{PUMPING}/pump_2/cavitation"
+        until_sync(lambda: alarm in active_alarms(demo), 120, "its alarm")
+        # A machine that this one shares its processor with may keep data back for a while.
+        others = {name for name in active_alarms(demo) if not name.endswith("/no_data")}
+        assert others == {alarm}
+    until_sync(lambda: alarm not in active_alarms(demo), 120, "its end")
 
 
 def test_a_broken_tool_stops_that_machine_with_an_alarm(demo: Installation, seen: Observer):

@@ -143,7 +143,7 @@ def arrivals(
 
 
 def truth(
-    bounds: Sequence[Bound], samples: Samples, end_us: int, calendar: PlantCalendar = CALENDAR
+    bounds: Sequence[Bound], samples: Samples, end_us: int, start_us: int = 0
 ) -> list[pl.DataFrame]:
     """What each bound is on all samples at once."""
     known = samples.known()
@@ -168,8 +168,8 @@ def truth(
             else:
                 histories[name] = as_history(made[int(name[1:])], name in bound.plan.texts)
         result = evaluate(
-            bound.plan, histories, 0, end_us, assets=ASSETS,
-            attributes=bound.attributes, calendar=calendar,
+            bound.plan, histories, start_us, end_us, assets=ASSETS,
+            attributes=bound.attributes, calendar=CALENDAR,
         )  # fmt: skip
         made.append(result)
     return made
@@ -192,11 +192,13 @@ class Told:
     bounds: Sequence[Bound]
     frames: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
     behind: list[tuple[str, int, int, int]] = field(default_factory=list)
+    _known: dict[str, dict[tuple[int, int], list[object]]] = field(default_factory=dict)
 
     def take(self, stream: Stream, to_us: int, stored: pl.DataFrame | None = None) -> None:
         """Advance; what the stream lacks comes from what a historian has stored."""
         results, behind = stream.advance(to_us)
         for bound, frame in results:
+            self._check_news(bound, frame)
             self.frames.setdefault(bound.key, []).append(frame)
         lacking = {tag: need for each in behind for tag, need in each.needs.items()}
         if lacking:
@@ -204,6 +206,19 @@ class Told:
             stream.fill(needed(stored, lacking))
             self.take(stream, to_us, stored)
         self.behind += [(b.bound.key, b.asset, b.start_us, b.end_us) for b in behind]
+
+    def _check_news(self, bound: Bound, frame: pl.DataFrame) -> None:
+        """What is told is new, other than before, or gone."""
+        if self.behind:
+            return
+        known = self._known.setdefault(bound.key, {})
+        for asset, at_us, *row in frame.rows():
+            before = known.pop((asset, at_us), None)
+            assert before != row, f"{bound.key} told twice: {asset} {at_us} {row}"
+            if row[2] == codes.RETRACTED:
+                assert before is not None, f"{bound.key} took back what was not: {asset} {at_us}"
+            else:
+                known[asset, at_us] = row
 
     def rows(self, bound: Bound) -> pl.DataFrame:
         frames = self.frames.get(bound.key)

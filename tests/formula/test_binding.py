@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as hs
@@ -10,9 +12,11 @@ from hypothesis import strategies as hs
 from headrace.formula.binding import Binding, bind, check_all
 from headrace.formula.evaluate import History, evaluate
 from headrace.formula.problems import FormulaProblem
+from headrace.formula.stream import Stream
 from headrace.model import status as st
 from headrace.model.calendar import PlantCalendar, Shift
 from headrace.model.knowledge import AppsConfig, AssetConfig, AssetTypeConfig, FormulaConfig
+from headrace.model.sample import make_batch
 from headrace.model.time import US_PER_S
 
 PUMP = AssetTypeConfig(
@@ -273,3 +277,33 @@ def test_an_alarm_gives_a_bound_for_its_beginning_its_end_and_its_suppression() 
     with pytest.raises(FormulaProblem, match="FORM-1035") as raised:
         bind(AppsConfig(enterprise="a", site="b", types=(PUMP,), formulas=(wrong,)))
     assert raised.value.column == 7
+
+
+@given(
+    hs.sets(hs.integers(0, 60), min_size=1, max_size=12),
+    hs.sets(hs.integers(1, 80), max_size=6),
+    hs.sampled_from(
+        ["flow * 2 -> m3/h", "mean(flow, 20 s)", "integral(flow, 15 s) -> m3", "lag(flow, 5 s)"]
+    ),
+)
+def test_values_grow_old_as_time_goes_on(times: set[int], cuts: set[int], text: str) -> None:
+    at_s = sorted(times)
+    kind = AssetTypeConfig(
+        name="pump", quantities={"flow": "m3/h"}, max_age_us={"flow": 10 * US_PER_S}
+    )
+    asset = AssetConfig(path="hall/p", type="pump", tags={"flow": 11}, outputs={"load": 101})
+    config = _config(f"pump: load = {text}", types=(kind,))
+    (bound,) = bind(msgspec.structs.replace(config, assets=(asset,))).bound
+    stream, rows, done = Stream([bound]), [], 0
+    values = np.arange(1.0, len(at_s) + 1)
+    for cut in [*sorted(cuts), 100]:
+        now = [place for place, at in enumerate(at_s) if done <= at < cut]
+        at_us = np.array([at_s[place] for place in now], np.int64) * US_PER_S
+        batch = make_batch(np.full(len(now), 11), at_us, values[now], received_timestamp_us=at_us)
+        stream.put(batch)
+        rows += [frame for _, frame in stream.advance(cut * US_PER_S).results]
+        done = cut
+    found = pl.concat(rows).sort("at_us").select("at_us", "value", "status").rows()
+    whole = _aged(text, at_s, 100)
+    assert [(at // US_PER_S, status) for at, _, status in found] == [(r[0], r[2]) for r in whole]
+    assert [row[1] for row in found] == pytest.approx([row[1] for row in whole], nan_ok=True)

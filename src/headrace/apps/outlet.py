@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -95,24 +95,31 @@ class Outlet:
         self.received_us = max(self._clock.now_us(), self.received_us + 1)
         return self.received_us
 
-    async def give(self, bound: Bound, rows: pl.DataFrame, *, recomputed: bool) -> None:
-        """Give results to the log; waits while it is too far behind.
+    async def give(
+        self, results: Sequence[tuple[Bound, pl.DataFrame]], *, recomputed: bool
+    ) -> None:
+        """Give results to the log, those of one asset type together; waits while it is too far behind.
 
         Args:
-            rows: columns of :data:`headrace.formula.evaluate.SCHEMA`.
+            results: rows with the columns of :data:`headrace.formula.evaluate.SCHEMA`; no identity in
+                two of them.
             recomputed: they are of a time whose results were out already.
         """
-        if not rows.height:
-            return
-        asset_type = bound.key.partition(".")[0]
-        way = self._way(asset_type)
-        await way.lane.room()
-        batch = samples_of(bound.outputs, rows, self.stamp())
-        cell = self._books.cell(asset_type, RECOMPUTED_GROUP if recomputed else DERIVED_GROUP)
-        cell.take(batch.height, int((batch["status"].to_numpy() >= 1 << 31).sum()))
-        way.offered += batch.height
-        self.results += batch.height
-        way.lane.offer(batch, cell=cell)
+        by_type: dict[str, list[tuple[Bound, pl.DataFrame]]] = {}
+        for bound, rows in results:
+            if rows.height:
+                by_type.setdefault(bound.key.partition(".")[0], []).append((bound, rows))
+        for asset_type, parts in by_type.items():
+            way = self._way(asset_type)
+            await way.lane.room()
+            tag_id = np.concatenate([b.outputs[rows["asset"].to_numpy()] for b, rows in parts])
+            rows = pl.concat([rows for _, rows in parts], rechunk=True)
+            batch = samples_of(tag_id, rows, self.stamp())
+            cell = self._books.cell(asset_type, RECOMPUTED_GROUP if recomputed else DERIVED_GROUP)
+            cell.take(batch.height, int((batch["status"].to_numpy() >= 1 << 31).sum()))
+            way.offered += batch.height
+            self.results += batch.height
+            way.lane.offer(batch, cell=cell)
 
     def mark(self) -> Mapping[str, int]:
         """What was given up to now, for :meth:`has`."""
@@ -173,22 +180,22 @@ class Outlet:
         return found
 
 
-def samples_of(outputs: Int64Array, rows: pl.DataFrame, received_us: int) -> pl.DataFrame:
+def samples_of(tag_id: Int64Array, rows: pl.DataFrame, received_us: int) -> pl.DataFrame:
     """Results as samples.
 
     Args:
-        outputs: tag_id of the derived tag on each asset.
+        tag_id: of each row's derived tag.
         rows: columns of :data:`headrace.formula.evaluate.SCHEMA`.
 
     Example:
         >>> from headrace.formula.evaluate import SCHEMA
         >>> rows = pl.DataFrame([(1, 5, 2.5, None, 0)], schema=SCHEMA, orient="row")
-        >>> samples_of(np.array([7, 8]), rows, 9)["tag_id"].to_list()
+        >>> samples_of(np.array([8]), rows, 9)["tag_id"].to_list()
         [8]
     """
     value = rows["value"]
     return make_batch(
-        outputs[rows["asset"].to_numpy()],
+        tag_id,
         rows["at_us"].to_numpy(),
         value.fill_null(float("nan")).to_numpy(),
         status=rows["status"].to_numpy(),

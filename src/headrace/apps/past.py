@@ -125,7 +125,7 @@ def differences(wanted: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
         >>> wanted = pl.DataFrame([(0, 1, 1.0, None, 0), (0, 2, 2.0, None, 0)], SCHEMA, orient="row")
         >>> stored = pl.DataFrame([(0, 2, 2.0, None, 0), (0, 3, 3.0, None, 0)], SCHEMA, orient="row")
         >>> [(row[1], hex(row[4])) for row in differences(wanted, stored).rows()]
-        [(1, '0x0'), (3, '0x80a40000')]
+        [(1, '0x0'), (3, '0x80a00000')]
     """
     stored = stored.filter(pl.col("status") != RETRACTED)
     keys = ["asset", "at_us"]

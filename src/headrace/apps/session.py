@@ -379,17 +379,19 @@ class Session:
     async def _emit(self, advance: Advance) -> None:
         """Give results to the log; those of a time that was done are changes."""
         up_to_us = self._done_us
+        new, late = [], []
         for bound, rows in advance.results:
             if bound.role != "formula":
                 continue
-            old = rows["at_us"] < up_to_us
+            old = rows["at_us"].to_numpy() < up_to_us
             if not old.any():
-                await self._give_rows(bound, rows, recomputed=False)
+                new.append((bound, rows))
                 continue
-            await self._give_rows(bound, rows.filter(~old), recomputed=False)
-            late = rows.filter(old)
-            await self._give_rows(bound, late, recomputed=True)
-            self._tools.changes.note(bound, late, "late")
+            new.append((bound, rows.filter(~old)))
+            late.append((bound, rows.filter(old)))
+            self._tools.changes.note(*late[-1], "late")
+        await self._give_rows(new, recomputed=False)
+        await self._give_rows(late, recomputed=True)
         self._spans += [
             Span(
                 key=each.bound.key,
@@ -410,13 +412,16 @@ class Session:
 
     async def _give(self, bound: Bound, rows: pl.DataFrame, *, recomputed: bool) -> None:
         if bound.role == "formula":
-            await self._give_rows(bound, rows, recomputed=recomputed)
+            await self._give_rows([(bound, rows)], recomputed=recomputed)
         else:
             await self._tools.desk.take([(bound, rows)], self._done_us)
 
-    async def _give_rows(self, bound: Bound, rows: pl.DataFrame, *, recomputed: bool) -> None:
-        await self._tools.outlet.give(bound, rows, recomputed=recomputed)
-        self._tools.tally.count(bound, rows, recomputed=recomputed)
+    async def _give_rows(
+        self, results: Sequence[tuple[Bound, pl.DataFrame]], *, recomputed: bool
+    ) -> None:
+        await self._tools.outlet.give(results, recomputed=recomputed)
+        for bound, rows in results:
+            self._tools.tally.count(bound, rows, recomputed=recomputed)
 
     def _time(self, taken: Taken) -> None:
         """Measure the way of samples whose results were given just now."""

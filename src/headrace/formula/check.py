@@ -55,6 +55,7 @@ from headrace.formula.tree import (
 from headrace.formula.tree import Calendar as CalendarWindow
 from headrace.formula.tree import NoData as NoDataTree
 from headrace.formula.tree import Node as Tree
+from headrace.model.calendar import PlantCalendar
 from headrace.model.units import near_units
 
 Kind = Literal["number", "condition", "text"]
@@ -657,7 +658,8 @@ class _WindowCall:
         c = self.c
         if per.duration is not None:
             length_us = c.duration_us(per.duration)
-            return PerCalendar(fold, f"{length_us}us", length_us)
+            name = f"{length_us}us"
+            return PerCalendar(fold, name, (c.calendar or PlantCalendar()).longest_us(name))
         if c.calendar is None or per.name not in c.calendar_names:
             known = ", ".join(c.calendar_names) or "—"
             raise c.problem("FORM-1028", per.place, name=per.name, known=known)

@@ -22,9 +22,11 @@ import numpy as np
 import polars as pl
 
 from headrace.formula.bound import Bound
+from headrace.formula.changed import Changed
 from headrace.formula.evaluate import SCHEMA
 from headrace.formula.plan import Calendar
-from headrace.formula.stages import Changed, Source, Stage, Surroundings, stages_of
+from headrace.formula.stages import Source, Stage, Surroundings
+from headrace.formula.staging import stages_of
 from headrace.formula.steps import Keys
 from headrace.formula.tags import Tags
 from headrace.formula.track import NEVER
@@ -262,6 +264,14 @@ class Stream:
         for runner in reversed(self._runners):
             runner.forget(floor_us, self._tags)
         self._tags.forget()
+        tracks = [stage.track for runner in self._runners for stage in runner.stages]
+        self._tags.forget_words([track for track in tracks if track.is_text])
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept of samples and results."""
+        stages = [stage for runner in self._runners for stage in runner.stages]
+        return self._tags.track.nbytes + sum(stage.nbytes for stage in stages)
 
     def needs(self, at_us: int) -> dict[int, Need]:
         """What must be put so that a stream that starts at a time goes on as one that was there.

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from headrace.formula.bound import Bound
-from headrace.formula.stages import put_rows
+from headrace.formula.changed import put_rows
 from headrace.formula.steps import BAD_FROM, Bools, Floats, Keys, Statuses
-from headrace.formula.track import ALWAYS, NEVER, Rows, Track
+from headrace.formula.track import ALWAYS, NEVER, Rows, Track, spread
 from headrace.formula.words import Words
 from headrace.model import status as st
 from headrace.model.sample import microseconds
+
+WORDS_MIN: Final = 10_000
 
 
 class _Samples(NamedTuple):
@@ -83,6 +85,7 @@ class Tags:
         self._is_text = np.zeros(n, np.bool_)
         self.owned_us = np.full(n, NEVER)
         self._waiting: list[_Samples] = []
+        self._words_kept = 0
         self._gone = self._aside = _NONE
         self._filled_us = np.full(n, ALWAYS)
         for bound in bounds:
@@ -254,3 +257,27 @@ class Tags:
         self.track.forget(members, self.wanted_us[members])
         kept = self._gone.at_us >= self.track.since_us[self._gone.tag]
         self._gone = self._gone.at(kept)
+
+    def forget_words(self, tracks: Sequence[Track]) -> None:
+        """Let go of texts that nobody has any more, when there are many.
+
+        Args:
+            tracks: of texts, beside this one.
+        """
+        if len(self.words) < 2 * self._words_kept + WORDS_MIN:
+            return
+        mine = np.flatnonzero(self._is_text)
+        places = [spread(self.track.begin[mine], self.track.end[mine])]
+        places += [spread(track.begin, track.end) for track in tracks]
+        columns = [track.value for track in (self.track, *tracks)]
+        waiting = _NONE.and_then(*self._waiting)
+        self._waiting = [waiting]
+        for samples in (waiting, self._aside):
+            places.append(np.flatnonzero(self._is_text[samples.tag]))
+            columns.append(samples.value)
+        codes = self.words.keep_only(
+            [column[at] for column, at in zip(columns, places, strict=True)]
+        )
+        for column, at, code in zip(columns, places, codes, strict=True):
+            column[at] = code
+        self._words_kept = len(self.words)

@@ -60,13 +60,13 @@ class Words:
         words = pl.Series("text", table, dtype=pl.String)
         return words.gather(at) if len(table) else pl.Series("text", [None] * len(at), pl.String)
 
-    def keep_only(self, tracks: list[Floats]) -> list[Floats]:
+    def keep_only(self, columns: list[Floats]) -> list[Floats]:
         """Forget all words but those of some columns of codes; the columns with their new codes."""
-        used = np.unique(np.concatenate([*tracks, np.empty(0)]))
+        used = np.unique(np.concatenate([*columns, np.empty(0)]))
         used = used[~np.isnan(used)]
         table = [self._table[int(code)] for code in used]
         made = []
-        for codes in tracks:
+        for codes in columns:
             value = np.searchsorted(used, codes).astype(np.float64)
             made.append(np.where(np.isnan(codes), np.nan, value))
         self._table, self._code = table, {word: at for at, word in enumerate(table)}

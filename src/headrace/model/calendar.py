@@ -171,7 +171,9 @@ class PlantCalendar(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             return DAY_US + 2 * HOUR_US
         if name in ("minute", "hour"):
             return HOUR_US if name == "hour" else HOUR_US // 60
-        return _length_us(name) + 2 * HOUR_US
+        length_us = _length_us(name)
+        on_the_clock = HOUR_US < length_us < DAY_US and DAY_US % length_us == 0
+        return length_us + (2 * HOUR_US if on_the_clock else 0)
 
     def windows(self, name: str, start_us: int, end_us: int) -> list[tuple[int, int]]:
         """(start, end) of each window that ends in ``[start_us, end_us)``, in UTC microseconds.

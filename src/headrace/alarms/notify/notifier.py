@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from headrace.alarms.notify.plan import (
@@ -273,18 +274,19 @@ class Notifier:
 
     async def _fall(self, turn: _Turn) -> None:
         name, now_us = turn.channel.name, self._clock.now_us()
-        fallen = await asyncio.to_thread(
-            self._store.fall, name, self._config, now_us, dead=turn.dead
-        )
-        if fallen.nowhere:
-            alarms = [each.notice.alarm for each in fallen.nowhere]
-            more = f" and {len(alarms) - NAMED_MAX} more" if len(alarms) > NAMED_MAX else ""
-            text = f"nobody could be told yet of {', '.join(alarms[:NAMED_MAX])}{more}"
+        nowhere: list[str] = []
+        channels: set[str] = set()
+        fall = partial(self._store.fall, name, self._config, now_us, dead=turn.dead)
+        while (fallen := await asyncio.to_thread(fall)).total:
+            nowhere += [each.notice.alarm for each in fallen.nowhere]
+            channels |= fallen.channels
+        if nowhere:
+            more = f" and {len(nowhere) - NAMED_MAX} more" if len(nowhere) > NAMED_MAX else ""
+            text = f"nobody could be told yet of {', '.join(nowhere[:NAMED_MAX])}{more}"
             remedy = f"Give channel {name} a fallback, or its routes a further step."
             self._say("error", "ALARM-2012", name, text, remedy)
-        for each in fallen.channels:
-            if each in self._turns:
-                self._turns[each].wake.set()
+        for each in channels & set(self._turns):
+            self._turns[each].wake.set()
 
     def _wake(self) -> None:
         for turn in self._turns.values():

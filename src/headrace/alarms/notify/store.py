@@ -13,20 +13,13 @@ One process writes; a test message of the command line only adds an attempt.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
+    bindparam,
     delete,
     func,
     insert,
@@ -36,66 +29,19 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from headrace.alarms.notify.plan import Delivery, plan_fallback, plan_return, rank
+from headrace.alarms.notify.plan import Delivery, plan_fallback
 from headrace.alarms.notify.robots import Outcome
+from headrace.alarms.notify.schema import ATTEMPT, DELIVERY, METADATA, POSITION
+from headrace.alarms.notify.taking import PIECE, add_deliveries, hasten, take_piece
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.notify import Notice, NotifyConfig
-from headrace.security.database import metadata_url, open_engine, words
+from headrace.security.database import metadata_url, open_engine
 
 PATIENCE_S: Final = 10.0
-WAITING_MAX: Final = 100_000
-"""Deliveries that wait at most; more would mean that nothing has left for very long."""
 KEPT_US: Final = 90 * 86_400 * 1_000_000
 KEPT_ROWS_MAX: Final = 200_000
 DeliveryState = Literal["waiting", "sent", "settled", "expired", "failed"]
-_META: Final = MetaData()
-
-DELIVERY: Final = Table(
-    "notify_delivery",
-    _META,
-    Column("key", words(600), primary_key=True),
-    Column("notice_id", words(400), nullable=False),
-    Column("alarm", words(600), nullable=False),
-    Column("event", words(16), nullable=False),
-    Column("channel", words(64), nullable=False),
-    Column("step", Integer, nullable=False),
-    Column("route", words(64), nullable=False),
-    Column("rank", Integer, nullable=False),
-    Column("state", words(16), nullable=False),
-    Column("follow", Boolean, nullable=False),
-    Column("recorded_us", BigInteger, nullable=False),
-    Column("due_us", BigInteger, nullable=False),
-    Column("next_us", BigInteger, nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
-    Column("done_us", BigInteger, nullable=False, default=0),
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("attempt", BigInteger, nullable=False, default=0, index=True),
-    Column("fell", Boolean, nullable=False, default=False),  # its next step was told, or needs not
-    Column("body", Text, nullable=False),
-    Index("notify_delivery_due", "state", "channel", "next_us"),
-    Index("notify_delivery_alarm", "alarm", "state"),
-)
-ATTEMPT: Final = Table(
-    "notify_attempt",
-    _META,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("channel", words(64), nullable=False, index=True),
-    Column("kind", words(16), nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    Column("took_us", BigInteger, nullable=False, default=0),
-    Column("count", Integer, nullable=False),
-    Column("result", words(16), nullable=False),
-    Column("code", words(64), nullable=False, default=""),
-    Column("text", Text, nullable=False, default=""),
-    Column("title", Text, nullable=False),
-)
-POSITION: Final = Table(
-    "notify_position",
-    _META,
-    Column("name", words(16), primary_key=True),
-    Column("value", words(400), nullable=False),
-)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +98,7 @@ class NotifyStore:
     def __init__(self, folder: DataFolder) -> None:
         folder.root.mkdir(parents=True, exist_ok=True)
         with _answering():
-            self._engine: Engine = open_engine(metadata_url(folder), _META, PATIENCE_S)
+            self._engine: Engine = open_engine(metadata_url(folder), METADATA, PATIENCE_S)
 
     def close(self) -> None:
         """Close the database."""
@@ -172,28 +118,27 @@ class NotifyStore:
 
     def take(
         self,
-        changes: Iterable[tuple[Notice, Sequence[Delivery]]],
+        changes: Sequence[tuple[Notice, Sequence[Delivery]]],
         config: NotifyConfig,
         position: str,
         now_us: int,
     ) -> int:
-        """Keep what transitions ask for, all of it or nothing; gives how many found no room.
+        """Keep what transitions ask for; gives how many deliveries found no room.
+
+        Whoever else writes waits for a piece of it only. What was taken before is not taken again, so
+        after a kill between two pieces all of it may be taken once more.
 
         Args:
             changes: each notice in the order of the journal, with what is planned for it when it
-                was raised. What was taken before is not taken again.
-            position: where to go on in the journal after a restart.
+                was raised.
+            position: where to go on in the journal after a restart; kept with the last piece.
         """
         lost = 0
-        with self._writing() as connection:
-            room = max(WAITING_MAX - _count(connection, DELIVERY.c.state == "waiting"), 0)
-            for notice, planned in changes:
-                told = _settle(connection, notice, now_us)
-                if notice.event == "returned":
-                    planned = plan_return(notice, told, config)
-                lost += max(len(planned) - room, 0)
-                room -= _add(connection, planned[:room])
-            _put_position(connection, position)
+        for start in range(0, max(len(changes), 1), PIECE):
+            with self._writing() as connection:
+                lost += take_piece(connection, changes[start : start + PIECE], config, now_us)
+                if start + PIECE >= len(changes):
+                    _put_position(connection, position)
         return lost
 
     def position(self) -> str:
@@ -325,6 +270,8 @@ class NotifyStore:
     def fall(self, channel: str, config: NotifyConfig, now_us: int, *, dead: bool) -> Fallen:
         """Tell the next channel of what this one has not delivered, once for each delivery.
 
+        At most :data:`PIECE` of them; call again until there are none.
+
         Args:
             dead: the channel fails again and again: what waits for it falls too, and waits on.
         """
@@ -339,23 +286,26 @@ class NotifyStore:
         with self._reading() as connection:
             if connection.execute(select(DELIVERY.c.key).where(where).limit(1)).first() is None:
                 return Fallen(0, frozenset(), ())
-        hastened: set[str] = set()
-        nowhere = []
         with self._writing() as connection:
-            bodies = connection.execute(select(DELIVERY.c.body).where(where)).scalars().all()
-            for body in bodies:
-                delivery = _decode(body)
-                names = _hasten(connection, delivery, now_us)
-                if not names:
-                    instead = plan_fallback(delivery, config, now_us)
-                    _add(connection, instead)
-                    names = [each.channel for each in instead]
-                hastened.update(names)
-                if not names:
-                    nowhere.append(delivery)
-            if bodies:
-                connection.execute(update(DELIVERY).where(where).values(fell=True))
-        return Fallen(len(bodies), frozenset(hastened), tuple(nowhere))
+            found = connection.execute(
+                select(DELIVERY.c.key, DELIVERY.c.body).where(where).limit(PIECE)
+            )
+            rows = found.all()
+            deliveries = [_decode(row.body) for row in rows]
+            hastened = hasten(connection, deliveries, now_us)
+            left = [each for each in deliveries if each.key not in hastened]
+            instead = {each.key: plan_fallback(each, config, now_us) for each in left}
+            add_deliveries(connection, [each for made in instead.values() for each in made])
+            marks = [{"one": row.key} for row in rows]
+            own = DELIVERY.c.key == bindparam("one")
+            connection.execute(update(DELIVERY).where(own).values(fell=True), marks)
+        channels = {name for names in hastened.values() for name in names}
+        channels |= {each.channel for made in instead.values() for each in made}
+        return Fallen(
+            len(rows),
+            frozenset(channels),
+            tuple(each for each in left if not instead[each.key]),
+        )
 
     # what people see
 
@@ -431,23 +381,6 @@ def _answering() -> Iterator[None]:
         ) from error
 
 
-def _hasten(connection: Connection, delivery: Delivery, now_us: int) -> list[str]:
-    """Bring the next step of a delivery's alarm forward to now; gives its channels."""
-    later = (
-        (DELIVERY.c.state == "waiting")
-        & (DELIVERY.c.notice_id == delivery.notice.id)
-        & (DELIVERY.c.step > delivery.step)
-    )
-    step = connection.execute(select(func.min(DELIVERY.c.step)).where(later)).scalar()
-    if step is None:
-        return []
-    own = later & (DELIVERY.c.step == step)
-    names = connection.execute(select(DELIVERY.c.channel).where(own)).scalars().all()
-    early = own & (DELIVERY.c.due_us > now_us)
-    connection.execute(update(DELIVERY).where(early).values(next_us=now_us, due_us=now_us))
-    return list(names)
-
-
 _ORDER: Final = (DELIVERY.c.rank, DELIVERY.c.recorded_us, DELIVERY.c.key)
 
 
@@ -462,61 +395,6 @@ def _due(channel: str, now_us: int) -> Any:
 def _count(connection: Connection, where: Any) -> int:
     wanted = select(func.count()).select_from(DELIVERY).where(where)
     return int(connection.execute(wanted).scalar_one())
-
-
-def _settle(connection: Connection, notice: Notice, now_us: int) -> list[str]:
-    """End what waits of an alarm; gives the channels that heard of its last episode and follow it."""
-    earlier = (DELIVERY.c.alarm == notice.alarm) & (DELIVERY.c.notice_id != notice.id)
-    earlier &= DELIVERY.c.recorded_us <= notice.recorded_us
-    told: list[str] = []
-    if notice.event == "returned":
-        raised = earlier & (DELIVERY.c.event == "raised")
-        newest = select(func.max(DELIVERY.c.recorded_us)).where(raised).scalar_subquery()
-        heard = raised & (DELIVERY.c.recorded_us == newest) & DELIVERY.c.follow
-        wanted = select(DELIVERY.c.channel).where(heard, DELIVERY.c.state == "sent")
-        told = list(connection.execute(wanted).scalars())
-    connection.execute(
-        update(DELIVERY).where(earlier, DELIVERY.c.fell.is_(False)).values(fell=True)
-    )
-    # News of a return waits on; a new alarm or its end takes the place of the old one.
-    connection.execute(
-        update(DELIVERY)
-        .where(earlier, DELIVERY.c.state == "waiting", DELIVERY.c.event == "raised")
-        .values(state="settled", done_us=now_us)
-    )
-    return told
-
-
-def _add(connection: Connection, planned: Sequence[Delivery]) -> int:
-    keys = [each.key for each in planned]
-    known = set(
-        connection.execute(select(DELIVERY.c.key).where(DELIVERY.c.key.in_(keys))).scalars()
-    )
-    rows = [_row(each) for each in planned if each.key not in known]
-    if rows:
-        connection.execute(insert(DELIVERY), rows)
-    return len(rows)
-
-
-def _row(delivery: Delivery) -> dict[str, Any]:
-    notice = delivery.notice
-    return {
-        "key": delivery.key,
-        "notice_id": notice.id,
-        "alarm": notice.alarm,
-        "event": notice.event,
-        "channel": delivery.channel,
-        "step": delivery.step,
-        "route": delivery.route,
-        "rank": rank(notice.priority),
-        "state": "waiting",
-        "follow": delivery.follow,
-        "recorded_us": notice.recorded_us,
-        "due_us": delivery.due_us,
-        "next_us": delivery.due_us,
-        "expires_us": delivery.expires_us,
-        "body": msgspec.json.encode(delivery).decode(),
-    }
 
 
 def _decode(body: str) -> Delivery:
