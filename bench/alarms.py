@@ -64,8 +64,9 @@ def seconds_of(
     generator = np.random.default_rng(1)
     on = {bound.key: np.zeros(assets) for bound in bounds if bound.role == "alarm"}
     share = changes / 60 / (len(on) * assets)
-    empty = {"text": pl.Series([None] * assets, dtype=pl.String)}
+    text = pl.Series([None] * assets, dtype=pl.String)
     status = np.zeros(assets, np.uint32)
+    numbers = np.arange(assets)
     for second in range(seconds):
         at_us = np.full(assets, START_US + second * US_PER_S)
         results: Results = []
@@ -75,9 +76,8 @@ def seconds_of(
         for bound in bounds:
             value = on[bound.key.partition("/")[0]]
             value = value if bound.role == "alarm" else 1.0 - value
-            frame = pl.DataFrame(
-                {"asset": np.arange(assets), "at_us": at_us, "value": value.copy()} | empty
-            ).with_columns(status=pl.Series(status))
+            columns = {"asset": numbers, "at_us": at_us, "value": value.copy()}
+            frame = pl.DataFrame(columns | {"text": text, "status": status})
             results.append((bound, frame))
         yield START_US + (second + 1) * US_PER_S, results
 

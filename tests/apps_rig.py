@@ -124,12 +124,12 @@ class Rig:
         )
         return at_us
 
-    async def running(self, timeout_s: float = 8.0) -> AppsState:
+    async def running(self, timeout_s: float = 60.0) -> AppsState:
         """Wait until the role runs and has nothing to mend."""
         await self._until(lambda state: state.state == "running", timeout_s)
         return self.states[-1]
 
-    async def done(self, at_us: int, timeout_s: float = 40.0) -> None:
+    async def done(self, at_us: int, timeout_s: float = 60.0) -> None:
         """Wait until results are out up to a time, and nothing is left to mend."""
         await self._until(lambda state: state.done_us > at_us, timeout_s)
 
@@ -145,7 +145,7 @@ class Rig:
             raise AssertionError(f"not in {timeout_s} s: {self.states[-1:]}") from error
 
     async def check(
-        self, made: AppsConfig, start_us: int, end_us: int, timeout_s: float = 30.0
+        self, made: AppsConfig, start_us: int, end_us: int, timeout_s: float = 60.0
     ) -> int:
         """What is stored of every formula is what history gives, to the bit; gives the rows."""
         knowledge = know(made, {}, 0)

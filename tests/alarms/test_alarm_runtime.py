@@ -74,6 +74,7 @@ class AlarmMachine(RuleBasedStateMachine):
         self.history: list[tuple[str, int, int, object]] = []
         self.published: list[Transition] = []
         self.commands = 0
+        self.done_s = self.now_s
         self.start()
 
     def start(self) -> None:
@@ -81,8 +82,9 @@ class AlarmMachine(RuleBasedStateMachine):
         self.runtime = AlarmRuntime(self.store, self.clock, self.publish)
         self.runtime.bind(self.bounds.values(), self.formulas)
         needs_us = self.runtime.needs_us
-        if needs_us is not None:
-            self.results(needs_us // S, self.now_s)
+        # As the apps role does: its own position moves on only after the alarms took the results.
+        start_s = self.done_s if needs_us is None else min(self.done_s, needs_us // S)
+        self.results(start_s, self.now_s)
 
     def publish(self, transitions: Sequence[Transition]) -> None:
         self.published += transitions
@@ -99,6 +101,7 @@ class AlarmMachine(RuleBasedStateMachine):
             ]
             frames.append((bound, frame(sorted(rows, key=lambda row: row[:2]))))
         self.runtime.take(frames, end_s * S)
+        self.done_s = end_s
 
     @rule(
         key=st.sampled_from(["pump.hot", "pump.low", "pump.low/off", "pump.low/suppressed"]),

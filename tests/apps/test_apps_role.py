@@ -109,7 +109,7 @@ async def changes_of(
     rig: Rig, enough: Callable[[list[FormulaChange]], bool]
 ) -> list[FormulaChange]:
     """What the role told of changed results, once it is enough."""
-    for _ in range(400):
+    for _ in range(1_200):
         found = await recent_changes(rig.bus, SUBJECTS)
         if enough(found):
             return found

@@ -143,7 +143,7 @@ def arrivals(
 
 
 def truth(
-    bounds: Sequence[Bound], samples: Samples, end_us: int, calendar: PlantCalendar = CALENDAR
+    bounds: Sequence[Bound], samples: Samples, end_us: int, start_us: int = 0
 ) -> list[pl.DataFrame]:
     """What each bound is on all samples at once."""
     known = samples.known()
@@ -168,8 +168,8 @@ def truth(
             else:
                 histories[name] = as_history(made[int(name[1:])], name in bound.plan.texts)
         result = evaluate(
-            bound.plan, histories, 0, end_us, assets=ASSETS,
-            attributes=bound.attributes, calendar=calendar,
+            bound.plan, histories, start_us, end_us, assets=ASSETS,
+            attributes=bound.attributes, calendar=CALENDAR,
         )  # fmt: skip
         made.append(result)
     return made

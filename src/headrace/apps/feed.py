@@ -14,15 +14,13 @@ import polars as pl
 
 from headrace.bus import envelope
 from headrace.bus.client import Bus
-from headrace.bus.log import PULL_MESSAGES_MAX, LogMessage, LogReader
+from headrace.bus.log import LogMessage, LogReader
 from headrace.bus.subjects import APPS_EDGE, parse_batch
 from headrace.model.errors import Corrupt
 from headrace.model.sample import Int64Array, concat_batches, empty_batch, microseconds
 from headrace.model.time import Clock
 
 SETTLE_US: Final = 200_000
-LIVE_US: Final = 2_000_000
-"""A message that the log took longer ago is of the past: time goes on with the log then."""
 HELD_ROWS_MAX: Final = 500_000
 
 
@@ -101,6 +99,7 @@ class Feed:
         """
         messages = await self._log.next(wait_s)
         now_us = self._clock.now_us()
+        await self._know(messages, now_us)
         batches, arrived = [], []
         for message in messages:
             batch = self.wanted(message)
@@ -111,21 +110,21 @@ class Feed:
         first = self._held[0].sequence if self._held else 0
         late = self._settled(now_us)
         self.samples += sum(batch.height for batch in batches) + late.height
-        known_us = now_us
-        if len(messages) >= PULL_MESSAGES_MAX or (
-            messages and now_us - messages[-1].at_us > LIVE_US
-        ):
-            known_us = min(messages[-1].at_us, now_us)
-        elif not messages and not await self._log.has_all():
-            known_us = min(self._known_us, now_us)  # the silence is the broker's, not the plant's
-        self._known_us = known_us
         return Taken(
             concat_batches([*batches, late]),
-            known_us - SETTLE_US,
+            self._known_us - SETTLE_US,
             arrived,
             late.select(_IDENTITY),
             first if late.height else 0,
         )
+
+    async def _know(self, messages: list[LogMessage], now_us: int) -> None:
+        """Up to when everything that was on time was read: that of the newest message, or now when the
+        log has no more. Nothing that comes is not nothing that is there: the broker may be slow."""
+        if messages:
+            self._known_us = max(self._known_us, min(messages[-1].at_us, now_us))
+        elif await self._log.has_all():
+            self._known_us = max(self._known_us, now_us)
 
     def wanted(self, message: LogMessage) -> pl.DataFrame:
         """The samples of a message that somebody reads; none of our own."""

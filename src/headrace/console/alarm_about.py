@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from headrace.alarms.definition import AlarmDefinition, definition_of
 from headrace.formula.grammar import parse_statement
+from headrace.formula.measure import measure_of
 from headrace.formula.tree import Binary, For, Name, Node, Number
 from headrace.model.errors import HeadraceError
 from headrace.model.knowledge import AppsConfig, AssetConfig, FormulaConfig
@@ -30,6 +31,21 @@ class AlarmAbout(NamedTuple):
     definition: AlarmDefinition | None = None
     limit: str = ""
     tag_ids: tuple[int, ...] = ()
+
+    def limit_in(self, unit: str) -> float | None:
+        """The limit as a number in a unit; None without one, or of another dimension.
+
+        Example:
+            >>> AlarmAbout(limit="> 25 degC").limit_in("K")
+            298.15
+        """
+        words = self.limit.split(" ", 2)
+        limit = measure_of(words[2]) if len(words) == 3 else None
+        shown = measure_of(unit or "1")
+        if limit is None or shown is None or limit.dimension != shown.dimension:
+            return None
+        si = float(words[1]) * limit.factor + limit.offset
+        return round((si - shown.offset) / shown.factor, 9)
 
 
 class AlarmTexts:

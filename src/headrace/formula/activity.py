@@ -77,12 +77,14 @@ def rows_of(frames: Sequence[tuple[int, np.int8, pl.DataFrame]]) -> tuple[Rows, 
         codes = np.empty(0, np.int8)
         return Rows(nothing, nothing, codes, codes, np.empty(0, np.bool_)), np.empty(0, np.uint32)
     heights = [frame.height for _, _, frame in frames]
-    alarm = np.concatenate([frame["asset"].to_numpy() for _, _, frame in frames])
-    alarm = alarm + np.repeat(np.array([base for base, _, _ in frames], np.int64), heights)
-    at_us = np.concatenate([frame["at_us"].to_numpy() for _, _, frame in frames])
+    whole = pl.concat([frame for _, _, frame in frames])  # one by one costs ten times as much
+    alarm = whole["asset"].to_numpy() + np.repeat(
+        np.array([base for base, _, _ in frames], np.int64), heights
+    )
+    at_us = whole["at_us"].to_numpy()
     which = np.repeat(np.array([which for _, which, _ in frames], np.int8), heights)
-    value = np.concatenate([frame["value"].to_numpy() for _, _, frame in frames])
-    status = np.concatenate([frame["status"].to_numpy() for _, _, frame in frames])
+    value = whole["value"].fill_null(np.nan).to_numpy()
+    status = whole["status"].to_numpy()
     return Rows(alarm, at_us, which, codes_of(value, status), status >= UNCERTAIN_FROM), status
 
 

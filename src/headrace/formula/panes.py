@@ -144,7 +144,7 @@ class Live:
         """The next channel of the open panes, up to each new sample."""
         channel, join = self._panes.right[self._next_right], _JOIN[how]
         self._next_right += 1
-        result = np.empty(len(values))
+        result, values = np.empty(len(values)), values + 0.0  # one zero, as in running
         for some in self._rounds:
             asset = self._asset[some]
             result[some] = channel[asset] = join(channel[asset], values[some])

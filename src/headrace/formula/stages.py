@@ -9,25 +9,21 @@ what comes out behind what it has.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Final, NamedTuple, cast
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple, cast
 
 import numpy as np
 
+from headrace.formula.changed import Changed, both, put_rows
 from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag, NoData
-from headrace.formula.panes import FUNCTIONS, Live, Panes, Recorder
-from headrace.formula.plan import Calendar, Context, Input, Literal_, Node
-from headrace.formula.spans import CYCLE_MAX_US, Fold, PerCalendar, PerCycle, Sliding
-from headrace.formula.steps import BAD_FROM, Constant, Grid, Keys, Series, Steps
+from headrace.formula.panes import Live, Panes, Recorder
+from headrace.formula.plan import Calendar, Context, Input, Node
+from headrace.formula.spans import CYCLE_MAX_US, PerCalendar, PerCycle, Sliding
+from headrace.formula.steps import BAD_FROM, Bools, Constant, Grid, Keys, Series, Steps
 from headrace.formula.track import ALWAYS, NEVER, Rows, Track
 from headrace.formula.windows import Ranges
 from headrace.formula.words import Words
-from headrace.model import status as st
 
-PANES_FROM_US: Final = 5_000_000
-_REMEMBERS: Final = (
-    Held, NoData, Lag, Hold, Derivative, Increments, Ewma, Sliding, PerCalendar, PerCycle,
-)  # fmt: skip
 _FOLDED: Final = (Sliding, PerCalendar, PerCycle)
 _WANTS_USABLE: Final = frozenset({"delta", "transitions"})
 
@@ -54,15 +50,6 @@ class Surroundings(NamedTuple):
     calendar: Calendar
 
 
-class Changed(NamedTuple):
-    """Rows that are new or other than before; those that are no more have the status RETRACTED."""
-
-    asset: Keys
-    at_us: Keys
-    value: np.ndarray
-    status: np.ndarray
-
-
 @dataclass(slots=True, eq=False)
 class Stage:
     """See the module.
@@ -70,6 +57,7 @@ class Stage:
     Attributes:
         node: its operands are :class:`Input` by the names of ``sources`` and ``attributes``.
         floor_us: of each asset the time from which its rows can be made again.
+        needed_us: the same where it has a row, else what is asked of it.
         due_us: of each asset when something happens by itself.
         starts_us, ends_us: of windows of the calendar, those that may matter.
         panes, runs: what saves looking back, where the node is of a kind that has it.
@@ -80,6 +68,7 @@ class Stage:
     attributes: Mapping[str, Constant]
     track: Track
     floor_us: Keys
+    needed_us: Keys
     due_us: Keys
     starts_us: Keys = field(default_factory=lambda: np.empty(0, np.int64))
     ends_us: Keys = field(default_factory=lambda: np.empty(0, np.int64))
@@ -105,11 +94,11 @@ class Stage:
     def wanted_us(self) -> Keys:
         """Of each asset the time at which its sources must still be known: a sample more than is looked
         back to, since it decides what begins with the first one."""
-        wanted = self.floor_us - self.back_us - 1
+        wanted = self.needed_us - self.back_us - 1
         if not isinstance(self.node, PerCalendar) or not len(self.ends_us):
             return wanted
         # Not before the first window that ends at the floor or later.
-        at = np.searchsorted(self.ends_us, self.floor_us, "left")
+        at = np.searchsorted(self.ends_us, self.needed_us, "left")
         known = (at > 0) & (at < len(self.ends_us))
         wanted[known] = np.maximum(wanted, self.starts_us[np.where(known, at, 0)])[known]
         return wanted - 1
@@ -142,11 +131,20 @@ class Stage:
         assets, track = np.arange(len(needed_us)), self.track
         held = np.maximum(track.locate(assets, needed_us + 1) - 1, track.begin)
         some = held < track.end
-        at_us = needed_us.copy()
+        at_us = np.where(self._nothing_before(needed_us), ALWAYS, needed_us)
         at_us[some] = np.minimum(needed_us[some], track.at_us[held[some]])
         self.floor_us = np.maximum(self.floor_us, at_us)
+        self.needed_us = np.where(self.floor_us == ALWAYS, needed_us, self.floor_us)
         # A fading memory goes on from its row before.
-        track.forget(assets, self.floor_us - int(isinstance(self.node, Ewma)))
+        track.forget(assets, self.needed_us - int(isinstance(self.node, Ewma)))
+
+    def _nothing_before(self, at_us: Keys) -> Bools:
+        """Where no source has anything by then: its first row, however late, is taken as it comes."""
+        nothing = np.ones(len(at_us), np.bool_)
+        for source in self.sources.values():
+            track, members = source.track, source.of(np.arange(len(at_us)))
+            nothing &= track.locate(members, at_us + 1) == track.begin[members]
+        return nothing
 
     def advance(self, to_us: int, around: Surroundings) -> Changed | None:
         """Take in what changed in the sources, up to a time."""
@@ -187,7 +185,7 @@ class Stage:
         rest = who[~quick]
         other = self._look_back(rest, from_us[~quick], to_us, around)
         self._rebuild(rest, to_us, around)
-        return _both(made, other)
+        return both(made, other)
 
     def _look_back(
         self, who: Keys, from_us: Keys, to_us: int, around: Surroundings
@@ -308,56 +306,6 @@ def _steps(source: Source, rows: Rows, grid: Grid, words: Words) -> Steps:
     return Steps(keys, value, rows.status, table, source.track.hold_us)
 
 
-def put_rows(
-    track: Track, who: Keys, from_us: Keys, rows: Rows, received_us: Keys | None = None
-) -> Changed | None:
-    """Let a track have these rows from a time on; what that changed is noted in the track."""
-    place, end = track.locate(who, from_us), track.end[who]
-    changed = Changed(who[rows.slot], rows.at_us, rows.value, rows.status)
-    if (place < end).any():
-        changed = _difference(track, who, track.take(place, end), rows)
-        track.cut(who, place)
-    track.append(who, rows, received_us)
-    if not len(changed.asset):
-        return None
-    first = np.flatnonzero(np.r_[True, changed.asset[1:] != changed.asset[:-1]])
-    track.changed_us[changed.asset[first]] = changed.at_us[first]
-    return changed
-
-
-def _both(one: Changed | None, other: Changed | None) -> Changed | None:
-    if one is None or other is None:
-        return one or other
-    order = np.argsort(np.concatenate([one.asset, other.asset]), kind="stable")
-    return Changed(
-        np.concatenate([one.asset, other.asset])[order],
-        np.concatenate([one.at_us, other.at_us])[order],
-        np.concatenate([one.value, other.value])[order],
-        np.concatenate([one.status, other.status])[order],
-    )
-
-
-def _difference(track: Track, who: Keys, old: Rows, new: Rows) -> Changed:
-    slot = np.r_[old.slot, new.slot]
-    at_us = np.r_[old.at_us, new.at_us]
-    value = np.r_[old.value, new.value]
-    status = np.r_[old.status, new.status]
-    is_new = np.arange(len(slot)) >= len(old.at_us)
-    order = np.lexsort((is_new, at_us, slot))
-    slot, at_us, value, status = slot[order], at_us[order], value[order], status[order]
-    is_new = is_new[order]
-    pair = np.zeros(len(slot), np.bool_)  # the second of the same time
-    pair[1:] = (slot[1:] == slot[:-1]) & (at_us[1:] == at_us[:-1])
-    same = pair.copy()
-    bits = value.view(np.int64)
-    same[1:] &= (bits[1:] == bits[:-1]) & (status[1:] == status[:-1])
-    replaced = np.r_[pair[1:], False]
-    gone = ~is_new & ~replaced
-    value, status = np.where(gone, np.nan, value), np.where(gone, np.uint32(st.RETRACTED), status)
-    keep = (is_new & ~same) | gone
-    return Changed(who[slot[keep]], at_us[keep], value[keep], status[keep])
-
-
 def _first_touched(
     stage: Stage, who: Keys, changed: Keys, to_us: int, around: Surroundings
 ) -> Keys:
@@ -473,99 +421,3 @@ class Runs:
         waits = (x.value[last] == 1.0) & (ripe >= context.end_us)
         due[here[waits]] = ripe[waits]
         return due
-
-
-class _Builder:
-    """From the tree of nodes to stages, what is read before what reads it."""
-
-    def __init__(
-        self, assets: int, tags: Mapping[str, Source], attributes: Mapping[str, Constant]
-    ) -> None:
-        self.assets, self.tags, self.attributes = assets, tags, attributes
-        self.stages: list[Stage] = []
-        self._made: dict[int, str] = {}
-
-    def stage(self, node: Node) -> str:
-        """The name of the stage that a node becomes."""
-        name = self._made.get(id(node))
-        if name is None:
-            sources: dict[str, Source] = {}
-            attributes: dict[str, Constant] = {}
-            within = isinstance(node, _REMEMBERS)
-            rewritten = self._rewrite(node, sources, attributes, within)
-            name = self._made[id(node)] = f"#{len(self.stages)}"
-            floor, due = np.full(self.assets, ALWAYS), np.full(self.assets, NEVER)
-            track = Track(self.assets)
-            made = Stage(rewritten, sources, attributes, track, floor, due)
-            if isinstance(node, Held):
-                made.runs = Runs(self.assets)
-            if isinstance(node, Sliding) and _is_long(node):
-                made.panes = Panes(self.assets, node.duration_us)
-            self.stages.append(made)
-        return name
-
-    def _rewrite(
-        self, node: Any, sources: dict[str, Source], attributes: dict[str, Constant], within: bool
-    ) -> Any:
-        """The same node with operands that are read."""
-        changes = {}
-        for each in fields(node):
-            value = getattr(node, each.name)
-            if isinstance(value, Fold):
-                changes[each.name] = self._rewrite(value, sources, attributes, within)
-            elif isinstance(value, tuple) and value and hasattr(value[0], "evaluate"):
-                changes[each.name] = tuple(
-                    self._operand(part, sources, attributes, within) for part in value
-                )
-            elif hasattr(value, "evaluate"):
-                changes[each.name] = self._operand(value, sources, attributes, within)
-        return replace(node, **changes) if changes else node
-
-    def _operand(
-        self, node: Any, sources: dict[str, Source], attributes: dict[str, Constant], within: bool
-    ) -> Any:
-        if isinstance(node, Input):
-            if node.name in self.attributes:
-                attributes[node.name] = self.attributes[node.name]
-            else:
-                sources[node.name] = self.tags[node.name]
-            return node
-        if isinstance(node, Literal_):
-            return node
-        if isinstance(node, _REMEMBERS) or (within and not self._is_constant(node)):
-            name = self.stage(node)
-            sources[name] = Source(self.stages[int(name[1:])].track)
-            return Input(name)
-        return self._rewrite(node, sources, attributes, within)
-
-    def _is_constant(self, node: Any) -> bool:
-        if isinstance(node, Input):
-            return node.name in self.attributes
-        parts = [getattr(node, each.name) for each in fields(node)]
-        nodes = [p for part in parts for p in (part if isinstance(part, tuple) else (part,))]
-        return all(self._is_constant(p) for p in nodes if hasattr(p, "evaluate"))
-
-
-def _is_long(node: Sliding) -> bool:
-    """Whether it pays to keep panes."""
-    fold = node.fold
-    return fold.other is None and fold.function in FUNCTIONS and node.duration_us >= PANES_FROM_US
-
-
-def stages_of(
-    node: Node, assets: int, tags: Mapping[str, Source], attributes: Mapping[str, Constant]
-) -> list[Stage]:
-    """The stages of a plan, each after those that it reads; the last gives the result."""
-    builder = _Builder(assets, tags, attributes)
-    if isinstance(node, Input):
-        builder.stages.append(_copy_of(node, builder))
-    else:
-        builder.stage(node)
-    return builder.stages
-
-
-def _copy_of(node: Input, builder: _Builder) -> Stage:
-    assets = builder.assets
-    source = {node.name: builder.tags[node.name]}
-    floor, due = np.full(assets, ALWAYS), np.full(assets, NEVER)
-    return Stage(node, source, {}, Track(assets), floor, due)

@@ -22,9 +22,11 @@ import numpy as np
 import polars as pl
 
 from headrace.formula.bound import Bound
+from headrace.formula.changed import Changed
 from headrace.formula.evaluate import SCHEMA
 from headrace.formula.plan import Calendar
-from headrace.formula.stages import Changed, Source, Stage, Surroundings, stages_of
+from headrace.formula.stages import Source, Stage, Surroundings
+from headrace.formula.staging import stages_of
 from headrace.formula.steps import Keys
 from headrace.formula.tags import Tags
 from headrace.formula.track import NEVER

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from headrace.formula.bound import Bound
-from headrace.formula.stages import put_rows
+from headrace.formula.changed import put_rows
 from headrace.formula.steps import BAD_FROM, Bools, Floats, Keys, Statuses
 from headrace.formula.track import ALWAYS, NEVER, Rows, Track, spread
 from headrace.formula.words import Words

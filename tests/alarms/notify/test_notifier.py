@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from notify_samples import MINUTE_US, START_US, channel, config, notice, route
 from robot_servers import Robot, in_json, serving
 
-from headrace.alarms.notify import store as store_module
+from headrace.alarms.notify import taking
 from headrace.alarms.notify.notifier import Notifier, send_test
 from headrace.alarms.notify.robots import Outcome
 from headrace.alarms.notify.sending import Sender
@@ -270,7 +270,7 @@ async def test_settings_may_change_while_messages_wait(plant: Plant):
 
 
 async def test_no_room_is_said_and_what_waits_stays(plant: Plant, monkeypatch):
-    monkeypatch.setattr(store_module, "WAITING_MAX", 5)
+    monkeypatch.setattr(taking, "WAITING_MAX", 5)
     await plant.take(*(notice(number) for number in range(4)))
     assert plant.codes() == ["ALARM-2015"] and plant.events[0].text.startswith("3 ")
     counts = plant.store.counts()

@@ -19,14 +19,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Index,
-    Integer,
-    MetaData,
-    Table,
-    Text,
     bindparam,
     delete,
     func,
@@ -37,70 +29,19 @@ from sqlalchemy import (
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from headrace.alarms.notify.plan import Delivery, plan_fallback, plan_return, rank
+from headrace.alarms.notify.plan import Delivery, plan_fallback
 from headrace.alarms.notify.robots import Outcome
+from headrace.alarms.notify.schema import ATTEMPT, DELIVERY, METADATA, POSITION
+from headrace.alarms.notify.taking import PIECE, add_deliveries, hasten, take_piece
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.notify import Notice, NotifyConfig
-from headrace.security.database import metadata_url, open_engine, words
+from headrace.security.database import metadata_url, open_engine
 
 PATIENCE_S: Final = 10.0
-WAITING_MAX: Final = 100_000
-"""Deliveries that wait at most; more would mean that nothing has left for very long."""
-PIECE: Final = 500
-"""Notices of one transaction, and keys of one question."""
 KEPT_US: Final = 90 * 86_400 * 1_000_000
 KEPT_ROWS_MAX: Final = 200_000
 DeliveryState = Literal["waiting", "sent", "settled", "expired", "failed"]
-_META: Final = MetaData()
-
-DELIVERY: Final = Table(
-    "notify_delivery",
-    _META,
-    Column("key", words(600), primary_key=True),
-    Column("notice_id", words(400), nullable=False),
-    Column("alarm", words(600), nullable=False),
-    Column("event", words(16), nullable=False),
-    Column("channel", words(64), nullable=False),
-    Column("step", Integer, nullable=False),
-    Column("route", words(64), nullable=False),
-    Column("rank", Integer, nullable=False),
-    Column("state", words(16), nullable=False),
-    Column("follow", Boolean, nullable=False),
-    Column("recorded_us", BigInteger, nullable=False),
-    Column("due_us", BigInteger, nullable=False),
-    Column("next_us", BigInteger, nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
-    Column("done_us", BigInteger, nullable=False, default=0),
-    Column("attempts", Integer, nullable=False, default=0),
-    Column("attempt", BigInteger, nullable=False, default=0, index=True),
-    Column("fell", Boolean, nullable=False, default=False),  # its next step was told, or needs not
-    Column("body", Text, nullable=False),
-    Index("notify_delivery_due", "state", "channel", "next_us"),
-    Index("notify_delivery_alarm", "alarm", "state"),
-    Index("notify_delivery_notice", "notice_id"),
-    Index("notify_delivery_fall", "channel", "fell", "state"),
-)
-ATTEMPT: Final = Table(
-    "notify_attempt",
-    _META,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("channel", words(64), nullable=False, index=True),
-    Column("kind", words(16), nullable=False),
-    Column("at_us", BigInteger, nullable=False),
-    Column("took_us", BigInteger, nullable=False, default=0),
-    Column("count", Integer, nullable=False),
-    Column("result", words(16), nullable=False),
-    Column("code", words(64), nullable=False, default=""),
-    Column("text", Text, nullable=False, default=""),
-    Column("title", Text, nullable=False),
-)
-POSITION: Final = Table(
-    "notify_position",
-    _META,
-    Column("name", words(16), primary_key=True),
-    Column("value", words(400), nullable=False),
-)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,7 +98,7 @@ class NotifyStore:
     def __init__(self, folder: DataFolder) -> None:
         folder.root.mkdir(parents=True, exist_ok=True)
         with _answering():
-            self._engine: Engine = open_engine(metadata_url(folder), _META, PATIENCE_S)
+            self._engine: Engine = open_engine(metadata_url(folder), METADATA, PATIENCE_S)
 
     def close(self) -> None:
         """Close the database."""
@@ -195,7 +136,7 @@ class NotifyStore:
         lost = 0
         for start in range(0, max(len(changes), 1), PIECE):
             with self._writing() as connection:
-                lost += _take(connection, changes[start : start + PIECE], config, now_us)
+                lost += take_piece(connection, changes[start : start + PIECE], config, now_us)
                 if start + PIECE >= len(changes):
                     _put_position(connection, position)
         return lost
@@ -351,10 +292,10 @@ class NotifyStore:
             )
             rows = found.all()
             deliveries = [_decode(row.body) for row in rows]
-            hastened = _hasten(connection, deliveries, now_us)
+            hastened = hasten(connection, deliveries, now_us)
             left = [each for each in deliveries if each.key not in hastened]
             instead = {each.key: plan_fallback(each, config, now_us) for each in left}
-            _add(connection, [each for made in instead.values() for each in made])
+            add_deliveries(connection, [each for made in instead.values() for each in made])
             marks = [{"one": row.key} for row in rows]
             own = DELIVERY.c.key == bindparam("one")
             connection.execute(update(DELIVERY).where(own).values(fell=True), marks)
@@ -440,32 +381,6 @@ def _answering() -> Iterator[None]:
         ) from error
 
 
-def _hasten(
-    connection: Connection, deliveries: Sequence[Delivery], now_us: int
-) -> dict[str, list[str]]:
-    """Bring the next step of each delivery's alarm forward to now; key of the delivery -> channels."""
-    notices = {each.notice.id for each in deliveries}
-    columns = (DELIVERY.c.key, DELIVERY.c.notice_id, DELIVERY.c.step, DELIVERY.c.channel)
-    waiting = (DELIVERY.c.state == "waiting") & DELIVERY.c.notice_id.in_(notices)
-    later: dict[str, list[Any]] = {}
-    for row in connection.execute(select(*columns).where(waiting)):
-        later.setdefault(row.notice_id, []).append(row)
-    found: dict[str, list[str]] = {}
-    marks = []
-    for each in deliveries:
-        after = [row for row in later.get(each.notice.id, ()) if row.step > each.step]
-        step = min((row.step for row in after), default=0)
-        following = [row for row in after if row.step == step]
-        if following:
-            found[each.key] = [row.channel for row in following]
-            marks += [{"one": row.key} for row in following]
-    if marks:
-        early = (DELIVERY.c.key == bindparam("one")) & (DELIVERY.c.due_us > now_us)
-        sooner = update(DELIVERY).where(early).values(next_us=now_us, due_us=now_us)
-        connection.execute(sooner, marks)
-    return found
-
-
 _ORDER: Final = (DELIVERY.c.rank, DELIVERY.c.recorded_us, DELIVERY.c.key)
 
 
@@ -480,135 +395,6 @@ def _due(channel: str, now_us: int) -> Any:
 def _count(connection: Connection, where: Any) -> int:
     wanted = select(func.count()).select_from(DELIVERY).where(where)
     return int(connection.execute(wanted).scalar_one())
-
-
-def _take(
-    connection: Connection,
-    changes: Sequence[tuple[Notice, Sequence[Delivery]]],
-    config: NotifyConfig,
-    now_us: int,
-) -> int:
-    """One piece of the journal: what it ends, what it begins; gives how many found no room."""
-    notices = [each for each, _ in changes]
-    told = _told(connection, notices)
-    _settle(connection, notices, now_us)
-    ends: dict[str, list[Notice]] = {}
-    fresh: list[dict[str, Any]] = []
-    for notice, planned in reversed(changes):
-        if notice.event == "returned":
-            planned = plan_return(notice, told.get(notice.id, ()), config)
-        over = any(_ends(later, notice) for later in ends.get(notice.alarm, ()))
-        for delivery in planned:
-            row = _row(delivery)
-            if over and notice.event == "raised":
-                row |= {"state": "settled", "fell": True, "done_us": now_us}
-            fresh.append(row)
-        ends.setdefault(notice.alarm, []).append(notice)
-    fresh.reverse()
-    room = max(WAITING_MAX - _count(connection, DELIVERY.c.state == "waiting"), 0)
-    return _insert(connection, fresh, room)
-
-
-def _told(connection: Connection, notices: Sequence[Notice]) -> dict[str, list[str]]:
-    """Return to normal -> the channels that heard of the alarm's last episode and follow it."""
-    alarms = {each.alarm for each in notices if each.event == "returned"}
-    if not alarms:
-        return {}
-    earlier = DELIVERY.alias()
-    newest = (
-        select(func.max(earlier.c.recorded_us))
-        .where(earlier.c.alarm == DELIVERY.c.alarm, earlier.c.event == "raised")
-        .scalar_subquery()
-    )
-    columns = (DELIVERY.c.alarm, DELIVERY.c.notice_id, DELIVERY.c.recorded_us, DELIVERY.c.channel)
-    heard = (DELIVERY.c.event == "raised") & (DELIVERY.c.recorded_us == newest)
-    heard &= DELIVERY.c.alarm.in_(alarms) & (DELIVERY.c.state == "sent") & DELIVERY.c.follow
-    last: dict[str, tuple[str, int, list[str]]] = {}
-    for alarm, notice_id, recorded_us, channel in connection.execute(select(*columns).where(heard)):
-        last.setdefault(alarm, (notice_id, recorded_us, []))[2].append(channel)
-    told = {}
-    for notice in notices:
-        notice_id, recorded_us, channels = last.get(notice.alarm, ("", 0, []))
-        if notice.event == "raised" and notice.id != notice_id:
-            last.pop(notice.alarm, None)  # of this episode nobody has heard yet
-        elif notice.event == "returned" and recorded_us <= notice.recorded_us:
-            told[notice.id] = channels
-    return told
-
-
-def _ends(later: Notice, notice: Notice) -> bool:
-    return later.id != notice.id and later.recorded_us >= notice.recorded_us
-
-
-def _settle(connection: Connection, notices: Sequence[Notice], now_us: int) -> None:
-    """End what waits of the alarms that something happened to; nothing of it falls any more.
-
-    News of a return waits on; a new alarm or its end takes the place of the old one.
-    """
-    by_alarm: dict[str, list[Notice]] = {}
-    for notice in notices:
-        by_alarm.setdefault(notice.alarm, []).append(notice)
-    columns = (DELIVERY.c.key, DELIVERY.c.alarm, DELIVERY.c.notice_id, DELIVERY.c.recorded_us)
-    live = (DELIVERY.c.event == "raised") & (
-        (DELIVERY.c.state == "waiting") | DELIVERY.c.fell.is_(False)
-    )
-    wanted = select(*columns).where(DELIVERY.c.alarm.in_(list(by_alarm)), live)
-    over = [
-        {"one": row.key}
-        for row in connection.execute(wanted)
-        if any(
-            each.id != row.notice_id and each.recorded_us >= row.recorded_us
-            for each in by_alarm[row.alarm]
-        )
-    ]
-    if over:
-        own = DELIVERY.c.key == bindparam("one")
-        waiting = own & (DELIVERY.c.state == "waiting")
-        connection.execute(update(DELIVERY).where(own).values(fell=True), over)
-        settled = update(DELIVERY).where(waiting).values(state="settled", done_us=now_us)
-        connection.execute(settled, over)
-
-
-def _insert(connection: Connection, rows: Sequence[dict[str, Any]], room: int) -> int:
-    """Add rows whose key is not known, as long as there is room; gives how many found none."""
-    known: set[str] = set()
-    keys = [row["key"] for row in rows]
-    for start in range(0, len(keys), PIECE):
-        some = DELIVERY.c.key.in_(keys[start : start + PIECE])
-        known |= set(connection.execute(select(DELIVERY.c.key).where(some)).scalars())
-    fresh = {row["key"]: row for row in rows if row["key"] not in known}
-    kept = list(fresh.values())[:room]
-    if kept:
-        connection.execute(insert(DELIVERY), kept)
-    return len(fresh) - len(kept)
-
-
-def _add(connection: Connection, planned: Sequence[Delivery]) -> int:
-    lost = _insert(connection, [_row(each) for each in planned], len(planned))
-    return len(planned) - lost
-
-
-def _row(delivery: Delivery) -> dict[str, Any]:
-    notice = delivery.notice
-    return {
-        "key": delivery.key,
-        "notice_id": notice.id,
-        "alarm": notice.alarm,
-        "event": notice.event,
-        "channel": delivery.channel,
-        "step": delivery.step,
-        "route": delivery.route,
-        "rank": rank(notice.priority),
-        "state": "waiting",
-        "fell": False,
-        "done_us": 0,
-        "follow": delivery.follow,
-        "recorded_us": notice.recorded_us,
-        "due_us": delivery.due_us,
-        "next_us": delivery.due_us,
-        "expires_us": delivery.expires_us,
-        "body": msgspec.json.encode(delivery).decode(),
-    }
 
 
 def _decode(body: str) -> Delivery:

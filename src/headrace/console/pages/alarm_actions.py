@@ -222,7 +222,9 @@ class Actions:
     def _field(self, label: str, hint: str) -> ui.textarea:
         texts = self._texts
         field = ui.textarea(texts(f"alarm_do.{label}"), placeholder=texts(f"alarm_do.{hint}"))
-        field.props(f"outlined autogrow autofocus maxlength={REASON_MAX}").classes("full-width")
+        field.props(f"outlined stack-label autogrow autofocus maxlength={REASON_MAX}").classes(
+            "full-width"
+        )
         return field
 
     def _buttons(

@@ -183,7 +183,8 @@ class Detail:
                 return
             html(_chips(texts, [view for view, _ in lines])).classes("hr-chips")
             with ui.element("div").classes("hr-alplot"):
-                options = chart(lines, line, start_us, end_us, texts)
+                limit = self._board.about(line).limit_in(lines[0][0].unit)
+                options = chart(lines, line, (start_us, end_us), limit, texts)
                 draw_chart(options)
             html(_links(texts, line, views, (start_us, end_us))).classes("hr-row hr-wrap")
 
@@ -308,30 +309,34 @@ def _history(texts: Texts, entries: Sequence[Transition]) -> Markup:
 def chart(
     lines: Sequence[tuple[TagView, dict[str, Any]]],
     line: AlarmState,
-    start_us: int,
-    end_us: int,
+    span_us: tuple[int, int],
+    limit: float | None,
     texts: Texts,
 ) -> dict[str, Any]:
-    """Chart options: the inputs around the onset, which a line marks."""
+    """Chart options: the inputs around the onset; lines mark it and the limit of the first input."""
     units = list(dict.fromkeys(view.unit for view, _ in lines))
-    onset = []
+    marked: list[dict[str, Any]] = []
     if line.active_us:
         label = {"formatter": texts("alarm_detail.onset"), "position": "insideEndTop"}
-        onset = [{"xAxis": line.active_us / US_PER_MS, "label": label}]
+        marked.append({"xAxis": line.active_us / US_PER_MS, "label": label})
+    if limit is not None:
+        label = {"formatter": texts("alarm_detail.limit"), "position": "insideStartTop"}
+        marked.append({"yAxis": limit, "label": label})
     mark = {
         "silent": True,
         "symbol": "none",
-        "data": onset,
+        "data": marked,
         "lineStyle": {"type": "dashed", "color": f"var:{line.priority}"},
     }
     return {
         "animation": False,
         "grid": {"left": 48, "right": 48 if len(units) > 1 else 16, "top": 26, "bottom": 26},
         "tooltip": {"trigger": "axis", "confine": True},
-        "xAxis": {"type": "time", "min": start_us / US_PER_MS, "max": end_us / US_PER_MS,
+        "xAxis": {"type": "time", "min": span_us[0] / US_PER_MS, "max": span_us[1] / US_PER_MS,
                   "axisLabel": {"hideOverlap": True, "fontSize": 11}},
         "yAxis": [
             {"type": "value", "scale": True, "name": shown_unit(unit), "show": place < 2,
+             **(_reaching(lines, unit, limit) if place == 0 else {}),
              "position": "right" if place else "left", "splitLine": {"show": place == 0},
              "axisLabel": {"fontSize": 11, "hideOverlap": True}}
             for place, unit in enumerate(units)
@@ -351,3 +356,13 @@ def chart(
             for place, (view, drawn) in enumerate(lines)
         ],
     }  # fmt: skip
+
+
+def _reaching(
+    lines: Sequence[tuple[TagView, dict[str, Any]]], unit: str, limit: float | None
+) -> dict[str, float]:
+    """Ends of the axis that show the limit too; left to the chart when it lies among the values."""
+    values = [v for view, drawn in lines if view.unit == unit for v in drawn["v"] if v is not None]
+    if limit is None or not values or min(values) <= limit <= max(values):
+        return {}
+    return {"min": limit} if limit < min(values) else {"max": limit}

@@ -53,19 +53,19 @@ class _Backtest:
                 texts("backtest.sweep"),
                 value=self._asked.get("sweep", ""),
                 placeholder=texts("backtest.sweep_hint"),
-            ).props("outlined dense autocomplete=off")
+            ).props("outlined dense stack-label autocomplete=off")
             html("").classes("hr-grow")
             button(texts("backtest.run"), self.run, "primary", icon_name="play")
         self.text = ui.input(
             texts("backtest.condition"),
             value=self._asked.get("formula", ""),
             placeholder=texts("backtest.placeholder"),
-        ).props("outlined dense spellcheck=false autocomplete=off")
+        ).props("outlined dense stack-label spellcheck=false autocomplete=off")
         self.text.classes("full-width hr-mono").on("keydown.enter", self.run)
         with ui.expansion(texts("backtest.events")).style("margin:8px 0"):
             self.events = ui.textarea(
                 texts("backtest.events"), placeholder=texts("backtest.events_hint")
-            ).props("outlined dense spellcheck=false")
+            ).props("outlined dense stack-label spellcheck=false")
             self.events.classes("full-width hr-mono")
         self.answer = ui.element("div")
         with self.answer:

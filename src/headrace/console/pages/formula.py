@@ -75,7 +75,7 @@ class _Formulas:
             button(texts("formula.run"), self.evaluate, "primary", icon_name="play")
         self.text = ui.input(
             texts("formula.formula"), value=self._formula, placeholder=texts("formula.placeholder")
-        ).props("outlined dense spellcheck=false autocomplete=off")
+        ).props("outlined dense stack-label spellcheck=false autocomplete=off")
         self.text.classes("full-width hr-mono").on("keydown.enter", self.evaluate)
         self.quantities = html("").classes("hr-chips").style("margin:8px 0")
         self.quantities.on(
