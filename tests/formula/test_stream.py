@@ -208,6 +208,16 @@ def test_texts_are_the_same_when_old_ones_are_forgotten(monkeypatch: pytest.Monk
         )
 
 
+@pytest.mark.parametrize("seed", [2558, *range(8)])
+def test_a_condition_on_two_inputs_that_must_last(seed: int) -> None:
+    """Held to what was found once: a run that began before the stream did."""
+    formulas = ("x > 3 m3/h and y > 3 kW for 2 s", "f0 or y > 2 kW for 5 s")
+    shares = [0.633546887979734, 0.5062990334207301, 1.0, 0.6577660566395295, 0.2749822380441978]
+    comes_as_it_likes(formulas, seed, shares, 18)
+    starts_in_the_middle(formulas, seed, shares, 0.7467232343721694)
+    is_told_when_too_late(formulas, seed, shares, 18)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("formulas", FORMULAS, ids=lambda f: f[-1])
 @given(seed=seeds, shares=cuts, share=st.floats(0.1, 0.9), seconds=st.integers(0, 40))
