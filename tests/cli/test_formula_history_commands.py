@@ -153,3 +153,6 @@ def test_history_gets_the_results_of_a_formula(
     assert found.height == 1_200
     assert found.filter(pl.col("value") == 85.0).height == 31, "whole windows of the hot hour"
     assert [made.version for made in backfills(installation, "pump.slow")] == [1]
+    told = _run(installation, "versions", "pump.slow", "--at", "2026-01-01T05:00:00Z")
+    assert "back-filled by version 1: 2026-01-01 00:00:00 to 2026-01-01 09:59:00" in told.stdout
+    assert "given by version 1" in told.stdout

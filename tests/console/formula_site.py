@@ -51,7 +51,8 @@ def with_pumps(site: RunningSite) -> Iterator[FormulaClient]:
     """The site file with an asset type; as it was again at the end."""
     client = FormulaClient(site)
     before = client("GET", "/site").text
-    assert client("PUT", "/site", content=(before + KNOWLEDGE).encode()).json()["problems"] == []
+    plain = before.partition("[asset_type.pump]")[0]  # the site has pumps with alarms of its own
+    assert client("PUT", "/site", content=(plain + KNOWLEDGE).encode()).json()["problems"] == []
 
     def known() -> bool:
         body = {"formula": "rated_power + power", "asset_type": "pump"}

@@ -33,7 +33,7 @@ def typed(demo: Installation, step: str) -> str:
         assert words[0] == "headrace"
         done = subprocess.run(
             [sys.executable, "-m", "headrace", *words[1:]],
-            capture_output=True, text=True, timeout=120, env={**os.environ, "COLUMNS": "160"},
+            capture_output=True, text=True, timeout=240, env={**os.environ, "COLUMNS": "160"},
         )  # fmt: skip
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
         told += done.stdout

@@ -44,8 +44,6 @@ FORMULAS = (
     ("hold(x, 3 s) * 2",),
     ("no data from x for 5 s",),
     ("band_energy(x, 0.1 Hz, 0.4 Hz, 10 s)",),
-    ("no data from x for 3 s",),
-    ("no data from x for 9 s and y > 3 kW for 2 s", "f0 or no data from state for 5 s"),
     ("ewma(x, 2 s)",),
     ("mean(x) per 5 s",),
     ("integral(y) per minute",),

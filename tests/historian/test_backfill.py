@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 from collections.abc import Callable
@@ -158,6 +159,7 @@ async def historian(folder: DataFolder, broker: BrokerAddress, bus: Bus) -> Any:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headrace.historian.backfill.make_parts", _small)
+    monkeypatch.setattr("headrace.historian.backfill.LAG_ROWS_MAX", 300)
 
 
 def _small(reader: Reader, bound: Bound, start_us: int, end_us: int) -> list[Part]:
@@ -257,6 +259,11 @@ async def test_what_cannot_be_made_is_refused(historian: DataFolder, bus: Bus) -
         with pytest.raises(Misconfigured) as caught:
             await work.run(reader, "pump.load", InlinePool(), span=(5, 5))
         assert caught.value.code == "HIST-2102"
+        with (historian.root / "backfill" / "pump.load.lock").open("w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(Refused) as refused:
+                await work.run(reader, "pump.load", InlinePool())
+            assert refused.value.code == "HIST-2106"
 
 
 FORMULAS = (
@@ -333,13 +340,15 @@ def test_changes_turn_what_is_stored_into_the_results(
     assert found == results | newer
 
 
-def test_the_version_that_made_a_result_is_known() -> None:
-    def made(version: int, start_us: int, end_us: int) -> Made:
+def test_the_version_that_gave_a_result_is_the_last_that_did() -> None:
+    def made(version: int, start_us: int, end_us: int, at_us: int) -> Made:
         return Made(
-            key="pump.a", version=version, start_us=start_us, end_us=end_us, at_us=0, samples=0,
-            results=0, changed=0, retracted=0,
+            key="pump.a", version=version, start_us=start_us, end_us=end_us, at_us=at_us,
+            samples=0, results=0, changed=0, retracted=0,
         )  # fmt: skip
 
-    history = [made(1, 0, 100), made(2, 50, 80)]
-    assert [version_of(history, at, (3, 90)) for at in (10, 60, 85, 95)] == [1, 2, 1, 3]
-    assert version_of([], 10, (1, 50)) is None
+    live = [(1, 0, 0), (2, 100, 100), (3, 200, 250)]
+    history = [made(3, 50, 150, 300), made(2, 140, 160, 310)]
+    told = [version_of(history, at_us, live) for at_us in (10, 60, 145, 170, 220, 400)]
+    assert told == [1, 3, 2, 2, 3, 3]
+    assert version_of(history, -5, live) is None

@@ -27,6 +27,7 @@ from headrace.formula.functions import FUNCTIONS
 from headrace.formula.grammar import parse_file
 from headrace.formula.plan import Plan
 from headrace.formula.problems import LANGUAGES, FormulaProblem
+from headrace.historian.backfill import backfills, version_of
 from headrace.historian.reader import Reader
 from headrace.historian.times import parse_time
 from headrace.model.errors import Misconfigured
@@ -232,11 +233,13 @@ def list_formulas(
 
 def versions(
     formula: str = typer.Argument(help="Asset type and name, such as pump.efficiency."),
+    at: str = typer.Option("", "--at", help="Which one gave the result of this time?"),
     data: Path = DATA,
 ) -> None:
-    """Every text that a formula had, and from when each gives results."""
+    """Every text that a formula had, from when each gives results, and what was back-filled."""
     kind, _, name = formula.partition(".")
-    registry = Registry.of(DataFolder(data.resolve()))
+    folder = DataFolder(data.resolve())
+    registry = Registry.of(folder)
     try:
         found = registry.formula_versions(kind, name) if name else []
         known = {f"{each.asset_type}.{each.name}" for each in registry.formula_versions()}
@@ -253,7 +256,17 @@ def versions(
         start = _date(each.start_us) if each.start_us else "the beginning"
         left = f"\n[dim]left {_date(each.retired_us)}[/]" if each.retired_us else ""
         table.add_row(str(each.version), start, _date(each.accepted_us), escape(each.text) + left)
-    Console().print(table)
+    out, made = Console(), backfills(folder, formula)
+    out.print(table)
+    for done in made:
+        span = f"{_date(done.start_us)} to {_date(done.end_us)}"
+        out.print(f"back-filled by version {done.version}: {span}", highlight=False)
+    if at:
+        at_us = parse_time(at, SystemClock().now_us())
+        live = [(each.version, each.start_us, each.accepted_us) for each in found]
+        said = version_of(made, at_us, live)
+        told = "no version gave one yet" if said is None else f"given by version {said}"
+        out.print(f"the result of {_date(at_us)}: {told}", highlight=False)
 
 
 def _date(at_us: int) -> str:

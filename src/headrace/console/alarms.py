@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 import msgspec
+import polars as pl
 
 from headrace.alarms.commands import check_command
 from headrace.alarms.metrics import (
@@ -34,7 +35,7 @@ from headrace.model.alarm import (
 )
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.knowledge import AppsConfig
-from headrace.model.time import Clock
+from headrace.model.time import US_PER_S, Clock
 from headrace.security.audit import AuditChain
 from headrace.security.policy import Action, Actor, require
 
@@ -51,7 +52,7 @@ RIGHTS: Final[dict[Verb, Action]] = {
 """What the policy is asked for, for each verb: operators work alarms, engineers take them out of service."""
 REFRESH_S: Final = 1.0
 TOLD_MAX: Final = 50
-JOURNAL_MAX: Final = 10_000
+JUDGE_EVERY_US: Final = 10 * US_PER_S
 
 
 class Act(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,6 +100,7 @@ class AlarmBoard:
         self._woken = asyncio.Event()
         self._clock = clock
         self._revision = (-1, -1)
+        self._judged_us = 0
         self._texts = AlarmTexts()
         self._refreshing = asyncio.Lock()
         self._watchers: set[asyncio.Event] = set()
@@ -167,15 +169,25 @@ class AlarmBoard:
 
     async def _read(self) -> None:
         revision = await asyncio.to_thread(self._mark)
-        if revision != self._revision:
+        changed = revision != self._revision
+        if changed:
             states = tuple(await asyncio.to_thread(self._store.states))
             self._revision = revision
             if states != self.states:
                 self.states, self.badge = states, badge(states)
                 self._changed()
         now_us = self._clock.now_us()
-        lately = JournalFilter(start_us=now_us - PERIOD_US, events=("alarm",), limit=JOURNAL_MAX)
-        self._judge_flood([line.transition.at_us for line in await self.journal(lately)])
+        if changed or now_us - self._judged_us >= JUDGE_EVERY_US:
+            self._judged_us = now_us
+            self._judge_flood(await asyncio.to_thread(self._told_lately, now_us))
+
+    def _told_lately(self, now_us: int) -> list[int]:
+        """When alarms were told in the last 10 minutes, as the metrics count them; in columns, since in a
+        flood they are many."""
+        journal = self._store.journal_frame(now_us - PERIOD_US, now_us + PERIOD_US)
+        told = journal.filter((pl.col("after") == "UNACK") & (pl.col("before") != "UNACK"))
+        found: list[int] = told["at_us"].to_list()
+        return found
 
     def _mark(self) -> tuple[int, int]:
         """Another one whenever a state changed: each change is a line of the journal, a new alarm a row."""

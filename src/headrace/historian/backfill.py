@@ -14,11 +14,13 @@ began as received_timestamp: what a repair in live operation wrote later stays.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import shutil
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -158,7 +160,8 @@ class Backfill:
 
         Raises:
             Misconfigured: HIST-2101 when there is no such formula, HIST-2102 for an empty time.
-            Refused: HIST-2001 when one part has more samples than fit, HIST-2104 when workers die.
+            Refused: HIST-2001 when one part has more samples than fit, HIST-2104 when workers die,
+                HIST-2106 when the formula is back-filled already.
             Transient: HIST-2105 when the historian does not store what was published.
         """
         bound = await asyncio.to_thread(formula_of, self._config, key)
@@ -169,12 +172,14 @@ class Backfill:
                 "See the formulas with: headrace formula list",
             )
         place = self._folder.root / "backfill" / key
-        job, noted = await asyncio.to_thread(self._job, reader, bound, place, span)
-        source = await asyncio.to_thread(self._source, reader, bound, place)
-        work = _Run(job, noted, place, pool, source, self._clock, tell)
-        await work.all_parts(_Outlet(self._bus, reader.table, self._subjects, bound, self._clock))
-        made = _made(job, work.noted, self._clock.now_us())
-        await asyncio.to_thread(_keep, self._folder, made, place)
+        with _alone(place):
+            job, noted = await asyncio.to_thread(self._job, reader, bound, place, span)
+            source = await asyncio.to_thread(self._source, reader, bound, place)
+            work = _Run(job, noted, place, pool, source, self._clock, tell)
+            outlet = _Outlet(self._bus, reader.table, self._subjects, bound, self._clock)
+            await work.all_parts(outlet)
+            made = _made(job, work.noted, self._clock.now_us())
+            await asyncio.to_thread(_keep, self._folder, made, place)
         return made
 
     def _job(
@@ -223,8 +228,7 @@ class Backfill:
 
 
 def backfills(folder: DataFolder, key: str = "") -> list[Made]:
-    """Back-fills that ended, oldest first: by them and ``start_us`` of a formula one knows which version
-    made the result of a time; of two that made the same time the later one counts.
+    """Back-fills that ended, oldest first; :func:`version_of` tells by them which version gave a result.
 
     Args:
         key: of one formula; empty means all.
@@ -237,31 +241,47 @@ def backfills(folder: DataFolder, key: str = "") -> list[Made]:
     return [each for each in made if not key or each.key == key]
 
 
-def version_of(made: list[Made], at_us: int, live: tuple[int, int]) -> int | None:
-    """Which version of a formula made its result of a time.
+def version_of(
+    made: Iterable[Made], at_us: int, live: Iterable[tuple[int, int, int]]
+) -> int | None:
+    """Which version of a formula gave its result of a time: of those that gave one the last to do so.
 
     Args:
-        made: back-fills of the formula, oldest first.
-        live: the version in operation, and the time from which its results are its own.
+        made: back-fills of the formula.
+        live: of each version its number, the source time from which its results count, and the wall-clock
+            time at which it came into operation.
 
     Returns:
-        None when a version before the one in operation made it in live operation.
+        None when there is no result of that time yet.
 
     Example:
-        >>> old = Made(key="pump.a", version=2, start_us=0, end_us=50, at_us=90, samples=1, results=1,
+        >>> old = Made(key="pump.a", version=1, start_us=0, end_us=50, at_us=90, samples=1, results=1,
         ...            changed=1, retracted=0)
-        >>> version_of([old], 10, (3, 70)), version_of([old], 60, (3, 70)), version_of([old], 75, (3, 70))
-        (2, None, 3)
+        >>> live = [(1, 20, 20), (2, 40, 60)]
+        >>> [version_of([old], at_us, live) for at_us in (10, 45, 70)], version_of([], 10, live)
+        ([1, 1, 2], None)
     """
-    for each in reversed(made):
-        if each.start_us <= at_us < each.end_us and each.version >= live[0] - (at_us < live[1]):
-            return each.version
-    if at_us >= live[1]:
-        return live[0]
-    for each in reversed(made):
-        if each.start_us <= at_us < each.end_us:
-            return each.version
-    return None
+    begun = [each for each in live if each[1] <= at_us]
+    gave: list[tuple[int, int]] = []
+    if begun:
+        version, _, accepted_us = max(begun, key=lambda each: (each[1], each[0]))
+        gave.append((max(accepted_us, at_us), version))
+    gave += ((each.at_us, each.version) for each in made if each.start_us <= at_us < each.end_us)
+    return max(gave)[1] if gave else None
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Only one back-fill of a formula at a time."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.with_name(f"{place.name}.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Refused(
+                "HIST-2106", f"{place.name} is being back-filled already", "Wait until that ends."
+            ) from error
+        yield
 
 
 @dataclass

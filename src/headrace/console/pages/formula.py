@@ -9,6 +9,7 @@ import polars as pl
 from nicegui import ui
 
 from headrace.console.history import Place
+from headrace.console.pages.formula_live import LiveFormulas
 from headrace.console.pages.formula_saved import SavedFormulas
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, empty_state, frame, html
@@ -87,6 +88,7 @@ class _Formulas:
         self.answer = ui.element("div")
         self.saved = SavedFormulas(self._visit, self._written, self._open)
         self.saved.draw()
+        LiveFormulas(self._visit).draw()
         with ui.expansion(texts("formula.functions")).style("margin-top:16px"):
             html(self._functions()).classes("hr-card").style("overflow-x:auto")
         self._list_quantities()
