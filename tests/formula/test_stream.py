@@ -143,11 +143,11 @@ def starts_in_the_middle(
 def is_told_when_too_late(
     formulas: tuple[str, ...], seed: int, shares: list[float], lateness_s: int
 ) -> None:
-    # Of what comes too late a fading memory, and a first cycle in the formulas that read it, go on
+    # Of what comes too late a fading memory, and formulas that read another one, may go on
     # without it: said in ADR 0019.
     if "ewma" in formulas[0]:
         return
-    bounds = bounds_of(*(formulas[:1] if "per cycle" in formulas[0] else formulas))
+    bounds = bounds_of(formulas[0])
     samples = arrivals(seed, delay=60)
     stream = Stream(bounds, streams.CALENDAR, lateness_us=lateness_s * SECOND)
     told = Told(bounds)
