@@ -313,11 +313,22 @@ class Session:
             )
 
     async def _add_touched(self, touched: Touched, end_us: int, cause: Cause) -> None:
-        if touched:
-            for bound in self.knowledge.bounds:
-                self._spans += await asyncio.to_thread(
-                    touched.spans, bound, self._past, end_us, cause
+        if not touched:
+            return
+        # What reads a touched result follows even where that result turns out to be right already: the
+        # stream may have given it, and not what it thought to have been given.
+        begins: dict[str, int] = {}
+        for bound in self.knowledge.bounds:
+            spans = await asyncio.to_thread(touched.spans, bound, self._past, end_us, cause)
+            if bound.key in begins:
+                start_us = begins[bound.key]
+                spans.append(
+                    Span(key=bound.key, start_us=start_us, end_us=end_us, cause="upstream")
                 )
+            for reader in self.knowledge.readers(bound) if spans else ():
+                first_us = min(span.start_us for span in spans)
+                begins[reader.key] = min(first_us, begins.get(reader.key, first_us))
+            self._spans += [span for span in spans if span.start_us < span.end_us]
 
     async def _open_stream(self, start_us: int) -> None:
         """A stream that goes on from a time, with what its windows look back to."""
