@@ -103,7 +103,9 @@ def test_the_tree_leads_to_values_that_move(demo: Installation, page: Page, seen
     page.locator(".hr-tree").get_by_text("Pump 1").click()
     expect(page).to_have_url(re.compile(PUMP))
     rows = page.locator("tr[data-tag]")
-    expect(rows).to_have_count(21)
+    expected = sum(path.startswith(f"{PUMP}/") for path in seen.tag_ids())
+    assert expected > 21  # measured, and what formulas give
+    expect(rows).to_have_count(expected)
     row = page.locator(f'tr[data-tag="{seen.tag_ids()[f"{PUMP}/flow"]}"]')
     expect(row).to_contain_text("m³/h")
     expect(row.locator("[data-f=quality]")).to_have_text("Good")
@@ -292,7 +294,7 @@ def test_the_chinese_interface_is_chinese_everywhere(demo: Installation, page: P
     expect(page.locator(".hr-table")).to_contain_text("流量")
     latin = re.compile(r"^[A-Za-z][A-Za-z ]+$")
     names = page.locator(".hr-tagname").evaluate_all("e => e.map(x => x.firstChild.textContent)")
-    assert len(names) == 21 and not [name for name in names if latin.match(name)]
+    assert len(names) > 21 and not [name for name in names if latin.match(name)]
     page.get_by_role("button", name="English").first.click()
     expect(page.locator(".hr-table")).to_contain_text("Flow")
 

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,19 @@ def test_several_processes_append_one_chain(folder: DataFolder, identity: Identi
         assert writer.exitcode == 0
     verdict = identity.audit.verify()
     assert (verdict.entries, verdict.flaws) == (75, ())
+
+
+def test_threads_of_one_process_append_one_chain(identity: Identity) -> None:
+    """And two chains of one folder, as a console and its keeper have them."""
+    other = AuditChain(identity._engine, identity.audit._folder, ManualClock())
+
+    def append(n: int) -> None:
+        (identity.audit, other)[n % 2].record("mia", "write", f"tag/{n}", "done")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(append, range(64)))
+    verdict = identity.audit.verify()
+    assert (verdict.entries, verdict.flaws) == (64, ())
 
 
 async def test_what_is_done_elsewhere_is_told_before_and_after(identity: Identity) -> None:

@@ -63,8 +63,8 @@ class UnitView:
     """Equipment that has tags of its own: one tile of the overview.
 
     Attributes:
-        slots: live slots of its tags, in the order of ``tags``.
-        stale_us: age in microseconds from which a value of each tag is stale, same order.
+        slots: live slots of the tags by which it is judged: the measured ones.
+        stale_us: age in microseconds from which a value of each of them is stale, same order.
     """
 
     path: str
@@ -171,6 +171,8 @@ def build_view(
     units = []
     for path, members in grouped.items():
         english, chinese = titles.get(path, ("", ""))
+        # A tile tells of the equipment: a sum of this shift is Uncertain for hours after one gap.
+        judged = [tag for tag in members if not tag.derived] or members
         units.append(
             UnitView(
                 path=path,
@@ -178,10 +180,12 @@ def build_view(
                 title_zh=chinese or english or readable(path.rpartition("/")[2]),
                 asset_type=next((tag.asset_type for tag in members if tag.asset_type), ""),
                 tags=tuple(members),
-                slots=live.slots([tag.tag_id for tag in members]),
-                stale_us=_stale_us(members),
+                slots=live.slots([tag.tag_id for tag in judged]),
+                stale_us=_stale_us(judged),
             )
         )
+    # Every tag has a slot, also where its unit is not judged by it.
+    live.slots([tag.tag_id for tag in tags])
     return SiteView(
         tags=tuple(tags),
         units=tuple(units),

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -218,6 +219,7 @@ class AuditChain:
         self._engine = engine
         self._folder = folder
         self._clock = clock
+        self._remembering = threading.Lock()
         self.keys = AuditKeys(folder)
 
     def record(
@@ -362,10 +364,11 @@ class AuditChain:
 
     def _remember(self) -> None:
         """Keep the newest entry's digest beside the database: what is cut off later is missed."""
-        newest = self.checkpoint()
-        head = self._head()
-        if newest is not None and (head is None or newest.number > head.number):
-            write_whole(self._folder / "head.json", msgspec.json.encode(newest), mode=0o600)
+        with self._remembering:
+            newest = self.checkpoint()
+            head = self._head()
+            if newest is not None and (head is None or newest.number > head.number):
+                write_whole(self._folder / "head.json", msgspec.json.encode(newest), mode=0o600)
 
     def _head(self) -> Checkpoint | None:
         path = self._folder / "head.json"

@@ -7,6 +7,7 @@ written beside its place, synced, renamed over it, and its folder is synced.
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 
@@ -56,7 +57,8 @@ def write_whole(path: Path, content: bytes, *, mode: int) -> None:
         b'secret'
     """
     make_folder(path.parent)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")  # others may write it too
+    mine = f"{os.getpid()}-{threading.get_ident()}"  # others may write it too
+    temporary = path.with_name(f"{path.name}.{mine}.new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:

@@ -29,6 +29,7 @@ from headrace.sim.demo_knowledge import (
     quantities_of,
     relations_of,
     statements,
+    titles_of,
 )
 from headrace.sim.demo_titles import (
     AREAS,
@@ -210,6 +211,8 @@ def _type_lines(kind: str, unit: Unit) -> list[str]:
         "'''",
         f"[asset_type.{kind}.quantities]",
         *(f"{name} = {_literal(units[name])}" for name in ordered),
+        f"[asset_type.{kind}.titles]",
+        *titles_of(kind),
     ]
 
 

@@ -31,7 +31,7 @@ from headrace.site.toml_lines import Key
 
 _TYPE: Final = (
     *("title", "quantities", "attributes", "relations", "max_age"),
-    *("formulas", "shadow", "off", "start"),
+    *("formulas", "titles", "shadow", "off", "start"),
 )
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _WORD_REMEDY: Final = "Use A-Z a-z 0-9 and _, no digit first, and no word of the formula language."
@@ -52,6 +52,7 @@ def read_asset_types(
         check_name(notes, key, name, "asset type")
         title, title_zh = section.title()
         quantities = _units(section, "quantities", PLAIN_UNITS)
+        formulas = _formulas(section, calendar)
         found.append(
             AssetType(
                 name=name,
@@ -61,9 +62,26 @@ def read_asset_types(
                 attributes=_units(section, "attributes", ("text",)),
                 relations=_relations(section, [each for each, _ in tables]),
                 max_age_us=_ages(section, quantities),
-                formulas=_formulas(section, calendar),
+                formulas=formulas,
+                titles=_titles(section, [each.name for each in formulas]),
             )
         )
+    return found
+
+
+def _titles(section: Section, formulas: list[str]) -> dict[str, tuple[str, str]]:
+    """Formula -> what its derived tags are called."""
+    found = {}
+    for name, title in section.take("titles", "a table", {}).items():
+        place = (*section.key, "titles", name)
+        if name not in formulas:
+            section.notes.at(
+                place, "SITE-1009", f"there is no formula {name!r}", near(name, formulas)
+            )
+            continue
+        found[name] = Section(
+            section.notes, (*section.key, "titles"), {"title": title}, ("title",)
+        ).title()
     return found
 
 

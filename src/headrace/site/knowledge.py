@@ -185,15 +185,23 @@ def _is_same(unit: str, other: str) -> bool:
 def _derived_tags(model: SiteModel, binding: Binding) -> list[Tag]:
     """One for each asset of each formula, named ``<asset path>/<formula>``."""
     former = _former_places(model)
+    titles = {
+        f"{kind.name}.{name}": title
+        for kind in model.asset_types
+        for name, title in kind.titles.items()
+    }
     found = []
     for bound in binding.bound:
         if bound.role == "formula":
-            found += [_derived(bound, path, former) for path in bound.assets]
+            title = titles.get(bound.key, ("", ""))
+            found += [_derived(bound, path, former, title) for path in bound.assets]
     paths = {tag.path for tag in found}
     return [tag if paths.isdisjoint(tag.was) else _without_was(tag) for tag in found]
 
 
-def _derived(bound: Bound, path: str, former: Mapping[str, tuple[str, ...]]) -> Tag:
+def _derived(
+    bound: Bound, path: str, former: Mapping[str, tuple[str, ...]], title: tuple[str, str]
+) -> Tag:
     name = bound.key.partition(".")[2]
     unit = bound.plan.unit if bound.plan.kind == "number" else ""
     return Tag(
@@ -201,7 +209,8 @@ def _derived(bound: Bound, path: str, former: Mapping[str, tuple[str, ...]]) -> 
         connection=DERIVED,
         address=bound.key,
         unit="" if unit == "1" else unit,
-        title=name[:1].upper() + name[1:].replace("_", " "),
+        title=title[0] or name[:1].upper() + name[1:].replace("_", " "),
+        title_zh=title[1],
         scan_interval_ms=0,
         was=tuple(f"{place}/{name}" for place in former.get(path, ())),
     )
@@ -225,7 +234,7 @@ def _former_places(model: SiteModel) -> dict[str, tuple[str, ...]]:
 
 def _without_was(tag: Tag) -> Tag:
     return Tag(
-        tag.path, tag.connection, tag.address, tag.unit, tag.title,
+        tag.path, tag.connection, tag.address, tag.unit, tag.title, tag.title_zh,
         scan_interval_ms=tag.scan_interval_ms,
     )  # fmt: skip
 

@@ -129,7 +129,8 @@ class Formula(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AssetType(msgspec.Struct, frozen=True, kw_only=True):
-    """A kind of asset; see :class:`headrace.model.knowledge.AssetTypeConfig`."""
+    """A kind of asset; see :class:`headrace.model.knowledge.AssetTypeConfig`. ``titles``: formula ->
+    what its derived tags are called, in English and Chinese."""
 
     name: str
     title: str = ""
@@ -139,6 +140,7 @@ class AssetType(msgspec.Struct, frozen=True, kw_only=True):
     relations: dict[str, str] = {}
     max_age_us: dict[str, int] = {}
     formulas: tuple[Formula, ...] = ()
+    titles: dict[str, tuple[str, str]] = {}
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
