@@ -34,6 +34,7 @@ from headrace.model.health import EdgeState, HistorianState
 from headrace.model.tasks import end_tasks
 
 SOAK_S = float(os.environ.get("HEADRACE_SOAK_S", "28800"))
+ASK_TRIES = 6
 SEED = int(os.environ.get("HEADRACE_SOAK_SEED", "1"))
 SAMPLE_S = min(30.0, SOAK_S / 60)
 FAULT_EVERY_S = 45.0
@@ -129,7 +130,7 @@ class Watch:
         self.series = Series()
         self.faults: list[str] = []
         self.start_s = time.monotonic()
-        names = ("broker", "sim", "historian", "edge", "console")
+        names = ("broker", "sim", "historian", "edge", "apps", "console")
         self.pids = {name: installation.pid(name) for name in names}
         assert installation.process is not None
         self.pids["up"] = installation.process.pid
@@ -142,7 +143,11 @@ class Watch:
         return self.books.unexplained(self.installation.folder.table)
 
     async def ask_sim(self, verb: str, **call: Any) -> Any:
+        """Asked again when no answer came: a machine with other work may stand still for a while."""
         subject = site_subjects(self.installation.folder).sim_call(verb)
+        for _ in range(ASK_TRIES - 1):
+            with contextlib.suppress(Transient):
+                return json.loads(await self.bus.request(subject, json.dumps(call).encode()))
         return json.loads(await self.bus.request(subject, json.dumps(call).encode()))
 
     async def make_faults(self, until_s: float) -> None:
