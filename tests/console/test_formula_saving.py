@@ -79,6 +79,7 @@ def test_a_type_is_previewed_with_attributes_and_the_plants_shifts(
         "formula": LOAD["text"].partition("= ")[2],
         "asset_type": "pump",
         "start": str(at_us - 1),
+        "end": str(at_us + 1),  # others publish on this pump too
     }
 
     def seen() -> bool:

@@ -57,11 +57,15 @@ def check_books(folder: DataFolder, timeout_s: float = 60) -> dict[str, int]:
     return sums
 
 
-def check_closed(folder: DataFolder, before_us: int, timeout_s: float = 60) -> dict[str, int]:
-    """The same for the books of every edge that had started before ``before_us`` and has ended."""
+def check_closed(
+    folder: DataFolder, before_us: int, timeout_s: float = 60, *, edge: str = ""
+) -> dict[str, int]:
+    """The same for the books of every edge, or of one, that had started before ``before_us`` and has
+    ended."""
 
     def sums() -> dict[str, int]:
-        return total(accounts(folder).filter(pl.col("epoch") < before_us))
+        ended = accounts(folder).filter(pl.col("epoch") < before_us)
+        return total(ended.filter(pl.col("edge") == edge) if edge else ended)
 
     try:
         until_sync(lambda: sums()["stored"] > 0 and in_motion(sums()) == 0, timeout_s)

@@ -55,13 +55,13 @@ def kill_at_random(installation: Installation, replays: list[Replay], seed: int)
     return victims
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1])
 def test_ten_kills_lose_nothing_and_double_nothing(installation: Installation, seed: int) -> None:
     ten_kills(installation, seed)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(100, 120))
+@pytest.mark.parametrize("seed", [2, *range(100, 120)])
 def test_many_times_ten_kills(installation: Installation, seed: int) -> None:
     ten_kills(installation, seed)
 
