@@ -169,6 +169,7 @@ def test_a_restarted_device_turns_its_tile_and_back(demo: Installation, page: Pa
     overview.close()
 
 
+@pytest.mark.soak  # the fault itself is tried in test_demo_faults.py
 def test_a_slow_device_is_said_on_its_card_until_the_fault_is_stopped(
     demo: Installation, page: Page
 ):

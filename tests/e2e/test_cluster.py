@@ -193,6 +193,7 @@ async def until_whole(bus: Bus) -> None:
     raise AssertionError("the cluster does not become whole")
 
 
+@pytest.mark.soak
 async def test_without_a_majority_it_says_so_and_goes_on_later(
     cluster: Cluster, address: BrokerAddress
 ) -> None:
