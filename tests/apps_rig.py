@@ -126,14 +126,14 @@ class Rig:
 
     async def running(self, timeout_s: float = 60.0) -> AppsState:
         """Wait until the role runs and has nothing to mend."""
-        await self._until(lambda state: state.state == "running", timeout_s)
+        await self.told(lambda state: state.state == "running", timeout_s)
         return self.states[-1]
 
     async def done(self, at_us: int, timeout_s: float = 60.0) -> None:
         """Wait until results are out up to a time, and nothing is left to mend."""
-        await self._until(lambda state: state.done_us > at_us, timeout_s)
+        await self.told(lambda state: state.done_us > at_us, timeout_s)
 
-    async def _until(self, holds: Callable[[AppsState], bool], timeout_s: float) -> None:
+    async def told(self, holds: Callable[[AppsState], bool], timeout_s: float) -> None:
         try:
             await until(
                 lambda: (

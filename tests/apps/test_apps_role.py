@@ -84,6 +84,35 @@ async def test_what_came_while_it_did_not_run_is_worked_out_once(rig: Rig) -> No
     assert first < last < end
 
 
+async def test_a_configuration_that_comes_late_is_no_configuration_without_formulas(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The role is up before a slow broker has told it what to run: what it missed is worked out still."""
+    made = config(*FORMULAS)
+    await rig.put(made)
+    async with apps(rig):
+        began = await rig.running()
+        _, last = await polls(rig, 4)
+        await rig.done(last)
+    await polls(rig, 4)
+    rig.states.clear()
+    told, watch = asyncio.Event(), Bus.watch
+
+    async def slow(self: Bus, bucket: str, key: str) -> AsyncIterator[bytes]:
+        await told.wait()
+        async for raw in watch(self, bucket, key):
+            yield raw
+
+    monkeypatch.setattr(Bus, "watch", slow)
+    async with apps(rig):
+        await rig.told(lambda state: state.state == "idle", 60)
+        told.set()
+        await rig.running()
+        end = await rig.poll()
+        await rig.done(end)
+        assert await rig.check(made, began.done_us, end + 1) == 9 * 9
+
+
 async def test_a_late_sample_changes_what_it_touches_and_downstream(rig: Rig) -> None:
     made = config(*FORMULAS)
     await rig.put(made)

@@ -50,16 +50,12 @@ class FormulaClient:
 def with_pumps(site: RunningSite) -> Iterator[FormulaClient]:
     """The site file with an asset type; as it was again at the end."""
     client = FormulaClient(site)
-    before = client("GET", "/site").text
-    plain = before.partition("[asset_type.pump]")[0]  # the site has pumps with alarms of its own
-    assert client("PUT", "/site", content=(plain + KNOWLEDGE).encode()).json()["problems"] == []
+    plain = client("GET", "/site").text.partition("[asset_type.pump]")[0]
 
     def known() -> bool:
         body = {"formula": "rated_power + power", "asset_type": "pump"}
         return client("POST", "/formula/preview", json=body).status_code == 200
 
-    until_sync(known, 30, "the console knows the asset type")
-    try:
+    with site.site_file(plain + KNOWLEDGE):  # the site has pumps with alarms of its own
+        until_sync(known, 30, "the console knows the asset type")
         yield client
-    finally:
-        client("PUT", "/site", content=before.encode())

@@ -24,14 +24,17 @@ from alarm_site import alarm_sections
 from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress, free_port, prepare_address, start_broker, stop_broker
 from headrace.bus.client import Bus, ensure_streams, open_bus
-from headrace.bus.subjects import Subjects
+from headrace.bus.subjects import DESIRED_BUCKET, Subjects
 from headrace.model.folder import DataFolder
 from headrace.model.health import ConnectionState, EdgeState
 from headrace.model.sample import make_batch
 from headrace.model.time import US_PER_S, SystemClock
 from headrace.security.identity import Identity, ensure_first_admin
-from headrace.site.file import load_site
+from headrace.site.file import SiteFiles, check_site, load_site
+from headrace.site.keeper import STATE_KEY, SiteState
 from headrace.site.registry import Registry
+from headrace.site.writing import site_lock, write_files
+from waiting import until_sync
 
 PASSWORD = "a long enough phrase"
 SUBJECTS = Subjects("acme", "mill")
@@ -55,7 +58,7 @@ import asyncio, signal, sys
 from importlib import import_module
 from pathlib import Path
 from headrace.bus.broker import load_address
-from headrace.bus.subjects import Subjects
+from headrace.bus.subjects import DESIRED_BUCKET, Subjects
 from headrace.model.folder import DataFolder
 async def main(role, root, *port):
     stop = asyncio.Event()
@@ -170,6 +173,32 @@ class RunningSite:
             await bus.client.flush()
 
         self.with_bus(send)
+
+    @contextmanager
+    def site_file(self, text: str) -> Iterator[None]:
+        """Another site file, in force from here; as it was, in force again at the end."""
+        before = self.folder.site_file.read_text(encoding="utf-8")
+        self._put_site_file(text)
+        try:
+            yield
+        finally:
+            self._put_site_file(before)
+
+    def _put_site_file(self, text: str) -> None:
+        files = {"site.toml": text.encode()}
+        model, problems = check_site(SiteFiles(self.folder.site_file, files))
+        assert model is not None and not problems, problems
+        with site_lock(self.folder):
+            write_files(self.folder, files)
+
+        async def state(bus: Bus) -> bytes | None:
+            return await bus.get(DESIRED_BUCKET, STATE_KEY)
+
+        def is_in_force() -> bool:
+            found = msgspec.json.decode(self.with_bus(state) or b"{}", type=SiteState)
+            return found.content_hash == model.content_hash()
+
+        until_sync(is_in_force, 60, "the site file is in force")
 
     def with_bus(self, act: Any) -> Any:
         """Run ``act(bus)`` on a connection of its own, in a thread: pages of the sync browser have

@@ -70,6 +70,7 @@ def test_a_formula_is_saved_for_its_type_and_taken_out(
         page.goto(f"{running_site.url}/formulas?equipment={PUMP}")
         field = page.get_by_label("Formula", exact=True)
         page.locator("[data-insert=rated_power]").click()
+        expect(field).to_have_value("rated_power")
         field.fill("flow * head -> m4/h")
         page.get_by_label("Name", exact=True).fill("lift")
         page.get_by_role("button", name="Save as formula of the type").click()

@@ -8,48 +8,42 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import msgspec
 import pytest
 from browser_fixture import open_browser, sign_in
 from playwright.sync_api import Page, expect
 from site_fixture import PASSWORD, RunningSite
 
-from headrace.bus.client import Bus
-from headrace.bus.subjects import DESIRED_BUCKET
-from headrace.model.notify import ChannelConfig, EscalationStep, NotifyConfig, NotifyRoute
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "alarms" / "notify"))
 from robot_servers import Robot, serving
 
 pytestmark = pytest.mark.browser
-SETTINGS = NotifyConfig(
-    site="Demo works",
-    channels=(
-        ChannelConfig(name="shift_phone", kind="wecom", url="file:secrets/ops.url", fallback="mail"),
-        ChannelConfig(
-            name="mail", kind="email", server="127.0.0.1", sender="h@mill.example",
-            to=("a@mill.example",),
-        ),
-    ),
-    routes=(NotifyRoute(name="pumps", steps=(EscalationStep(channels=("shift_phone",)),)),),
-)  # fmt: skip
+SETTINGS = """
+[notify.channel.shift_phone]
+kind = "wecom"
+url = "file:secrets/ops.url"
+fallback = "mail"
+
+[notify.channel.mail]
+kind = "email"
+server = "127.0.0.1"
+from = "h@mill.example"
+to = ["a@mill.example"]
+
+[[notify.route]]
+name = "pumps"
+channels = ["shift_phone"]
+"""
 
 
 @pytest.fixture
 def robot(running_site: RunningSite) -> Iterator[Robot]:
-    async def put(bus: Bus) -> None:
-        await bus.put(DESIRED_BUCKET, "notify", msgspec.json.encode(SETTINGS))
-
-    async def take_back(bus: Bus) -> None:
-        await bus.put(DESIRED_BUCKET, "notify", msgspec.json.encode(NotifyConfig()))
-
     secrets = running_site.folder.root / "secrets"
     secrets.mkdir(exist_ok=True)
     with serving(Robot("wecom")) as made:
         (secrets / "ops.url").write_text(made.url())
-        running_site.with_bus(put)
-        yield made
-        running_site.with_bus(take_back)
+        text = running_site.folder.site_file.read_text(encoding="utf-8")
+        with running_site.site_file(text + SETTINGS):
+            yield made
 
 
 @pytest.fixture

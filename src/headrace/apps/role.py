@@ -186,9 +186,10 @@ class _Role:
             self._session = None
 
     async def _idle(self) -> None:
-        """Nothing to evaluate; what comes after this begins anew."""
+        """Nothing to evaluate; what comes after this begins anew. Where the configuration has not been
+        read yet, what ran before goes on when it has."""
         self._tally.state = "idle"
-        known = await load_position(self._bus)
+        known = await load_position(self._bus) if self._config.enterprise else None
         if known is not None and known.definitions:
             await save_position(self._bus, msgspec.structs.replace(known, definitions={}, spans=()))
         while not self._again.is_set() and await self._lease.hold():
