@@ -15,6 +15,7 @@ from typing import Final, Literal
 
 from headrace.model.errors import Refused
 
+ActorKind = Literal["person", "service", "device", "edge", "app", "partner", "system"]
 Role = Literal["viewer", "operator", "engineer", "admin"]
 Action = Literal["read", "write", "operate", "edit", "simulate", "administer", "change_own"]
 
@@ -30,6 +31,14 @@ _GRANTS: Final[dict[Role, frozenset[Action]]] = {
 
 
 @dataclass(frozen=True)
+class Grant:
+    """A role for a part of the site: ``scope`` is an ISA-95 equipment path, "" the whole site."""
+
+    role: Role
+    scope: str = ""
+
+
+@dataclass(frozen=True)
 class Actor:
     """Who asks.
 
@@ -38,6 +47,8 @@ class Actor:
         role: what the user is.
         must_change: true until the first password was replaced; then only ``change_own`` is allowed.
         language, theme: how this user wants to see the console.
+        kind: what kind of actor. grants: roles for parts of the site. tenant: whose it is, "" ours.
+        factors: what it proved who it is by.
     """
 
     name: str
@@ -45,6 +56,10 @@ class Actor:
     must_change: bool = False
     language: str = "en"
     theme: str = "auto"
+    kind: ActorKind = "person"
+    grants: tuple[Grant, ...] = ()
+    tenant: str = ""
+    factors: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
