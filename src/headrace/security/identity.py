@@ -7,7 +7,7 @@ replace it at the first sign-in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from argon2 import PasswordHasher
@@ -37,7 +37,7 @@ from headrace.model.ids import check_name
 from headrace.model.time import US_PER_S, Clock, SystemClock
 from headrace.security.audit import AuditChain
 from headrace.security.database import TABLES, metadata_url, open_engine, words
-from headrace.security.policy import ROLES, Actor, Role
+from headrace.security.policy import ROLES, Actor, Role, lesser_role
 from headrace.security.sessions import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.tokens import TOKEN_PREFIX, new_token, one_time_password, token_hash
 
@@ -399,8 +399,8 @@ class Identity:
         if row is None:
             return None
         actor = _actor(row)
-        role = min(actor.role, cast(Role, row.token_role), key=ROLES.index)
-        return Actor(actor.name, role, actor.must_change, actor.language, actor.theme)
+        role = lesser_role(actor.role, cast(Role, row.token_role))
+        return replace(actor, role=role)
 
     # private
 
