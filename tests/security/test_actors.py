@@ -55,6 +55,7 @@ def test_an_actor_of_each_kind_is_known_by_its_own_secret_only(
     assert identity.actors.of_credentials("other", secret) is None
     assert identity.actors.of_credentials("press_line", "") is None
     assert identity.actor_of_token(secret) == actor
+    assert identity.actor_of_token(other) is None, "no grants, no rights outside the broker"
 
 
 def test_expiry_disabling_and_renewal_count_at_once(identity: Identity, clock: ManualClock) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -60,32 +61,44 @@ class Services:
             return self.identity.actor_of_token(secret.strip())
         return self.identity.actor_of_session(connection.cookies.get(COOKIE, ""))
 
-    def require(self, connection: HTTPConnection, action: Action, resource: str) -> Actor:
+    def require(
+        self,
+        connection: HTTPConnection,
+        action: Action,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+    ) -> Actor:
         """The actor when the policy says yes.
 
         Raises:
             Refused: SEC-1003, SEC-1004 or SEC-1007 as the policy says; CONS-1001 when a browser
                 sends a change from another site's page.
         """
-        actor = self.decide(self.actor(connection), action, resource)
+        actor = self.decide(self.actor(connection), action, resource, context)
         if action != "read" and "authorization" not in connection.headers:
             check_origin(connection)
         return actor
 
-    def decide(self, actor: Actor | None, action: Action, resource: str) -> Actor:
+    def decide(
+        self,
+        actor: Actor | None,
+        action: Action,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+    ) -> Actor:
         """The actor when the policy says yes; a decision on more than reading stands in the audit chain.
 
         Raises:
             Refused: SEC-1003, SEC-1004 or SEC-1007 as the policy says.
         """
         if action in UNTOLD:
-            return require(actor, action, resource)
-        decision = decide(actor, action, resource)
+            return require(actor, action, resource, context)
+        decision = decide(actor, action, resource, context)
         name = actor.name if actor is not None else "nobody"
         if decision.allowed or self.denials.is_new((name, action)):
             outcome: Outcome = "allowed" if decision.allowed else "denied"
             self.identity.audit.record(name, action, resource, outcome, why=decision.reason)
-        return require(actor, action, resource)
+        return require(actor, action, resource, context)
 
     def texts(self, connection: HTTPConnection, actor: Actor | None = None) -> Texts:
         """Texts in the user's language; before the sign-in in the browser's."""

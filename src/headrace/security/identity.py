@@ -7,7 +7,7 @@ replace it at the first sign-in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from argon2 import PasswordHasher
@@ -33,7 +33,7 @@ from headrace.security.actors import Actors
 from headrace.security.audit import AuditChain
 from headrace.security.brake import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.database import TABLES, metadata_url, open_engine
-from headrace.security.policy import ROLES, Actor, Role
+from headrace.security.policy import ROLES, Actor, Role, lesser_role
 from headrace.security.tables import FAILURE, SESSION, TOKEN, USER
 from headrace.security.tokens import (
     ACTOR_PREFIX,
@@ -363,9 +363,13 @@ class Identity:
         self._tell(query, by, "token.revoke", name or "", token=token_id)
 
     def actor_of_token(self, secret: str) -> Actor | None:
-        """Who holds this bearer token, with the smaller of the user's and the token's role."""
+        """Who holds this bearer token, with the smaller of the user's and the token's role.
+
+        A machine's secret is one too, when the machine has grants: without any it has rights at the broker only.
+        """
         if secret.startswith(ACTOR_PREFIX):
-            return self.actors.of_secret(secret)
+            found = self.actors.of_secret(secret)
+            return found if found is not None and found.grants else None
         query = (
             select(USER, TOKEN.c.role.label("token_role"))
             .join(TOKEN, TOKEN.c.user_id == USER.c.id)
@@ -378,8 +382,8 @@ class Identity:
         if row is None:
             return None
         actor = _actor(row)
-        role = min(actor.role, cast(Role, row.token_role), key=ROLES.index)
-        return Actor(actor.name, role, actor.must_change, actor.language, actor.theme)
+        role = lesser_role(actor.role, cast(Role, row.token_role))
+        return replace(actor, role=role)
 
     # private
 
