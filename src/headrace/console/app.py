@@ -12,11 +12,23 @@ from nicegui import ui
 
 from headrace.console.api import alarms as alarms_api
 from headrace.console.api import apps as apps_api
-from headrace.console.api import audit, errors, gate, ledger, live, rest, screen, site_file, why
+from headrace.console.api import (
+    audit,
+    errors,
+    gate,
+    ledger,
+    live,
+    rest,
+    screen,
+    single_sign_on,
+    site_file,
+    why,
+)
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import notifications as notifications_api
 from headrace.console.pages import (
+    actors,
     add_connection,
     alarm_journal,
     alarm_metrics,
@@ -29,6 +41,7 @@ from headrace.console.pages import (
     formula,
     notifications,
     overview,
+    profile,
     trend,
     users,
 )
@@ -55,10 +68,12 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/ledger", show_ledger, "read"),
     ("/faults", faults.show, "simulate"),
     ("/users", users.show_users, "administer"),
-    ("/profile", users.show_profile, "change_own"),
+    ("/actors", actors.show, "administer"),
+    ("/profile", profile.show_profile, "change_own"),
 )
 _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     gate.make_router,
+    single_sign_on.make_router,
     live.make_router,
     screen.make_router,
     rest.make_router,

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
+from headrace.console.session_watch import SessionWatch
 from headrace.console.sources import Sources
 from headrace.console.texts import Texts
 from headrace.model.errors import Refused
 from headrace.model.time import Clock, SystemClock
 from headrace.security.audit import Outcome
 from headrace.security.identity import Identity
+from headrace.security.oidc import SingleSignOn
 from headrace.security.policy import Action, Actor, decide, require
 
 COOKIE = "headrace_session"
@@ -54,12 +57,31 @@ class Services:
     identity: Identity
     denials: Denials = field(default_factory=lambda: Denials(SystemClock()))
 
+    @cached_property
+    def watch(self) -> SessionWatch:
+        """Tells who holds a line open that its session is over."""
+        return SessionWatch(self.identity)
+
+    @cached_property
+    def sso(self) -> SingleSignOn | None:
+        """The OpenID provider of the settings; None when they name none.
+
+        Raises:
+            Misconfigured: SEC-1031 when the settings cannot be.
+        """
+        settings = self.identity.settings.oidc
+        return SingleSignOn(settings, self.sources.clock) if settings.issuer else None
+
     def actor(self, connection: HTTPConnection) -> Actor | None:
         """Who asks: the holder of the session cookie, or of the bearer token."""
-        kind, _, secret = connection.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and secret:
-            return self.identity.actor_of_token(secret.strip())
-        return self.identity.actor_of_session(connection.cookies.get(COOKIE, ""))
+        kind, secret = _secret(connection)
+        if kind == "bearer":
+            return self.identity.actor_of_token(secret)
+        return self.identity.actor_of_session(secret)
+
+    def secret(self, connection: HTTPConnection) -> str:
+        """What the actor showed: for :attr:`watch`."""
+        return _secret(connection)[1]
 
     def require(
         self,
@@ -107,6 +129,13 @@ class Services:
         chosen = connection.cookies.get(LANGUAGE_COOKIE, "")
         accepted = connection.headers.get("accept-language", "")
         return Texts(chosen or ("zh" if accepted.lower().startswith("zh") else "en"))
+
+
+def _secret(connection: HTTPConnection) -> tuple[str, str]:
+    kind, _, secret = connection.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and secret:
+        return "bearer", secret.strip()
+    return "session", connection.cookies.get(COOKIE, "")
 
 
 def check_origin(connection: HTTPConnection) -> None:

@@ -37,7 +37,6 @@ VERBS: Final[dict[str, Verb]] = {
 """Last part of the address -> what is done."""
 ROWS_MAX: Final = 10_000
 STREAM_MAX: Final = 500
-CHECK_SESSION_S: Final = 30.0
 _SHEET_TYPES: Final = {
     "csv": "text/csv; charset=utf-8",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -291,16 +290,31 @@ def _add_stream(router: APIRouter, services: Services) -> None:
         if board.watchers >= WATCHERS_MAX:
             await socket.close(1013, "too many live connections; try again later")
             return
-        gone = asyncio.create_task(_until_gone(socket))
-        try:
-            with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-                await _send_transitions(services, socket, last, gone)
-        finally:
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
+        with services.watch.watching(services.secret(socket)) as over:
+            gone = asyncio.create_task(_until_gone(socket, over))
+            try:
+                with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                    await _send_transitions(services, socket, last, gone)
+                    if over.is_set():
+                        await socket.close(4401)
+            finally:
+                gone.cancel()
+                await asyncio.gather(gone, return_exceptions=True)
 
 
-async def _until_gone(socket: WebSocket) -> None:
+async def _until_gone(socket: WebSocket, over: asyncio.Event) -> None:
+    """Until the client goes, or its session is over."""
+    reading = asyncio.create_task(_read_all(socket))
+    ending = asyncio.create_task(over.wait())
+    try:
+        await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        reading.cancel()
+        ending.cancel()
+        await asyncio.gather(reading, ending, return_exceptions=True)
+
+
+async def _read_all(socket: WebSocket) -> None:
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         while True:
             await socket.receive_text()
@@ -309,22 +323,16 @@ async def _until_gone(socket: WebSocket) -> None:
 async def _send_transitions(
     services: Services, socket: WebSocket, last: int, gone: asyncio.Task[None]
 ) -> None:
-    board, loop = services.sources.alarms, asyncio.get_running_loop()
-    check_at_s = loop.time() + CHECK_SESSION_S
+    board = services.sources.alarms
     with board.watch() as changed:
         changed.set()
         while not gone.done():
             woken = asyncio.create_task(changed.wait())
-            await asyncio.wait(
-                {woken, gone}, timeout=CHECK_SESSION_S, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({woken, gone}, return_when=asyncio.FIRST_COMPLETED)
             woken.cancel()
             changed.clear()
-            if loop.time() > check_at_s:
-                check_at_s = loop.time() + CHECK_SESSION_S
-                if services.actor(socket) is None:
-                    await socket.close(4401)
-                    return
+            if gone.done():
+                return
             while lines := await board.after(last, STREAM_MAX):
                 last = lines[-1].number
                 body = {"transitions": [_entry(line) for line in lines]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterator
@@ -34,9 +35,12 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("events", "/events", "events", "read"),
     ("faults", "/faults", "fault", "simulate"),
     ("users", "/users", "users", "administer"),
+    ("actors", "/actors", "key", "administer"),
 )
 _TAB_COUNT: Final = 4
 BADGE_S: Final = 1.0
+LEAVE_S: Final = 0.3
+"""A page whose session is over has so long to leave by itself."""
 _JS_TEXTS: Final = {
     "seconds": "time.seconds",
     "minutes": "time.minutes",
@@ -97,12 +101,25 @@ def add_page(services: Services, path: str, body: PageBody, *, action: Action = 
             with frame(visit, visit.texts("shell.denied")):
                 empty_state("shield", visit.texts("shell.denied"), "")
             return None
+        _end_with_session(visit)
         result = body(visit)
         if inspect.isawaitable(result):
             await result
         return None
 
     ui.page(path, title="Headrace", response_timeout=15)(open_page)
+
+
+def _end_with_session(visit: Visit) -> None:
+    """A page whose session is revoked shows the sign-in, and gets nothing more."""
+    client = ui.context.client
+
+    def over() -> None:
+        client.run_javascript("location.href = '/sign-in'")
+        # Its elements and timers go; NiceGUI itself forgets the empty client once the socket is closed.
+        asyncio.get_running_loop().call_later(LEAVE_S, client.remove_all_elements)
+
+    client.on_delete(visit.services.watch.add(visit.services.secret(visit.request), over))
 
 
 def _head(visit: Visit) -> None:
