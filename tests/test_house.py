@@ -55,7 +55,6 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "joserfc": ("security/",),
     "pyotp": ("security/",),
     "segno": ("security/",),
-    "webauthn": ("security/",),
     "cryptography": ("security/", "edge/connectors/opcua/", "sim/emulators/opcua"),
     "matplotlib": ("cli/", "console/", "historian/"),
     "typer": ("cli/",),

@@ -1,11 +1,11 @@
-"""Second factors of people: one-time codes by time (TOTP), recovery codes, passkeys.
+"""Second factors of people: one-time codes by time (TOTP), and recovery codes.
 
 The seed of a TOTP must be readable, so it is kept encrypted: AES-256-GCM under a key that lies in a file
 beside the database (mode 600), bound to the user. Who takes the database alone has no seeds. Consoles on
 several machines that share a database need the same file.
 
 Sources: RFC 6238 (TOTP: SHA-1, 6 digits, 30 s; 5.2: a code counts once), RFC 4226; NIST SP 800-63B-4,
-3.1.4 and 4.2.2; W3C WebAuthn Level 3.
+3.1.4 and 4.2.2.
 """
 
 from __future__ import annotations
@@ -24,14 +24,13 @@ from sqlalchemy.engine import Connection, Engine
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.time import US_PER_S, Clock
 from headrace.security.files import make_folder, write_whole
-from headrace.security.tables import PASSKEY, RECOVERY, TOTP
+from headrace.security.tables import RECOVERY, TOTP
 from headrace.security.tokens import one_time_password, token_hash
 
 STEP_S: Final = 30
 STEPS_AROUND: Final = 1
 """Codes of the step before and after count too: clocks of phones differ."""
 RECOVERY_COUNT: Final = 10
-PASSKEYS_MAX: Final = 20
 ISSUER: Final = "Headrace"
 
 
@@ -46,26 +45,15 @@ class Enrolment:
 
 @dataclass(frozen=True)
 class FactorState:
-    """What a person has: codes by an app, how many recovery codes are left, titles of passkeys."""
+    """What a person has: codes by an app, and how many recovery codes are left."""
 
     totp: bool
     recovery_left: int
-    passkeys: tuple[tuple[str, str], ...]
 
     @property
     def has_second(self) -> bool:
         """Whether a sign-in by password goes on to a second factor."""
         return self.totp
-
-
-@dataclass(frozen=True)
-class Passkey:
-    """One registered passkey, as its check needs it."""
-
-    credential_id: str
-    user_id: int
-    public_key: bytes
-    sign_count: int
 
 
 class Factors:
@@ -91,12 +79,7 @@ class Factors:
             left = connection.execute(
                 select(func.count()).select_from(RECOVERY).where(RECOVERY.c.user_id == user_id)
             ).scalar_one()
-            keys = connection.execute(
-                select(PASSKEY.c.credential_id, PASSKEY.c.title)
-                .where(PASSKEY.c.user_id == user_id)
-                .order_by(PASSKEY.c.created_us)
-            ).all()
-        return FactorState(totp is not None, left, tuple((k[0], k[1]) for k in keys))
+        return FactorState(totp is not None, left)
 
     def begin_totp(self, user_id: int, name: str) -> Enrolment:
         """A seed to scan; it counts once :meth:`confirm_totp` saw a code of it. A second call gives
@@ -184,56 +167,9 @@ class Factors:
         return "totp"
 
     def remove(self, connection: Connection, user_id: int) -> None:
-        """Forget seed, recovery codes and passkeys of a user."""
-        for table in (TOTP, RECOVERY, PASSKEY):
+        """Forget seed and recovery codes of a user."""
+        for table in (TOTP, RECOVERY):
             connection.execute(delete(table).where(table.c.user_id == user_id))
-
-    # passkeys
-
-    def add_passkey(self, connection: Connection, key: Passkey, title: str) -> None:
-        """Keep a registered passkey.
-
-        Raises:
-            Misconfigured: SEC-1029 when the user has twenty.
-        """
-        mine = select(func.count()).select_from(PASSKEY).where(PASSKEY.c.user_id == key.user_id)
-        if connection.execute(mine).scalar_one() >= PASSKEYS_MAX:
-            raise Misconfigured(
-                "SEC-1029", f"there are {PASSKEYS_MAX} passkeys already", "Remove one first."
-            )
-        values = {
-            "credential_id": key.credential_id,
-            "user_id": key.user_id,
-            "public_key": base64.b64encode(key.public_key).decode(),
-            "sign_count": key.sign_count,
-            "title": title.strip()[:80] or "passkey",
-            "created_us": self._clock.now_us(),
-        }
-        connection.execute(insert(PASSKEY).values(values))
-
-    def passkey(self, credential_id: str) -> Passkey | None:
-        """A registered passkey by its id, base64url."""
-        with self._engine.connect() as connection:
-            row = connection.execute(
-                select(PASSKEY).where(PASSKEY.c.credential_id == credential_id[:1400])
-            ).first()
-        if row is None:
-            return None
-        return Passkey(
-            row.credential_id, row.user_id, base64.b64decode(row.public_key), row.sign_count
-        )
-
-    def used_passkey(self, connection: Connection, credential_id: str, sign_count: int) -> None:
-        """Keep its counter, by which a copy is found."""
-        mine = update(PASSKEY).where(PASSKEY.c.credential_id == credential_id)
-        connection.execute(mine.values(sign_count=sign_count))
-
-    def remove_passkey(self, connection: Connection, user_id: int, credential_id: str) -> int:
-        """Forget one passkey of a user; gives how many were."""
-        mine = delete(PASSKEY).where(
-            PASSKEY.c.user_id == user_id, PASSKEY.c.credential_id == credential_id
-        )
-        return connection.execute(mine).rowcount
 
     # private
 
@@ -284,13 +220,3 @@ def _plain(code: str) -> str:
 
 def _wrong() -> Refused:
     return Refused("SEC-1024", "the code is wrong", "Type the code that your app shows now.")
-
-
-def user_handle(user_id: int) -> bytes:
-    """What a passkey keeps of its user: a number that tells nobody anything.
-
-    Example:
-        >>> user_handle(7)
-        b'user/7'
-    """
-    return f"user/{user_id}".encode()

@@ -29,7 +29,7 @@ TRIES_MAX: Final = 5
 SEEN_S: Final = 60
 PER_USER_MAX: Final = 50
 ID_LENGTH: Final = 12
-SECOND: Final = frozenset({"totp", "recovery", "passkey", "oidc"})
+SECOND: Final = frozenset({"totp", "recovery", "oidc"})
 """Factors with which a session meets the demand for a second one."""
 
 

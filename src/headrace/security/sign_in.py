@@ -1,11 +1,11 @@
-"""The way in for people: password, second factor, passkey or single sign-on, then a session.
+"""The way in for people: password, second factor or single sign-on, then a session.
 
 ::
 
     password ─► right? ─► has a second factor ─► stage code ──► session
         │           └───► must have one ───────► stage enrol ─► session
         │           └───► neither ────────────────────────────► session
-    passkey, single sign-on ──────────────────────────────────► session
+    single sign-on ───────────────────────────────────────────► session
 
 Failures brake a pair (name, place), and a place over all names. A place is an address, or a browser in which
 this user signed in before: it carries a device secret, and whoever fails from elsewhere, even from the
@@ -196,7 +196,7 @@ class SignIns:
         grants: str = "[]",
         **told: Any,
     ) -> str:
-        """A session for who showed who it is by a passkey or at a provider."""
+        """A session for who showed who it is at a provider."""
         with self._audit.writing() as connection:
             secret = self._sessions.open(
                 connection,

@@ -88,16 +88,6 @@ RECOVERY: Final = Table(
     Column("code_hash", words(64), primary_key=True),
     Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
 )
-PASSKEY: Final = Table(
-    "passkey",
-    TABLES,
-    Column("credential_id", words(1400), primary_key=True),
-    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("public_key", Text, nullable=False),
-    Column("sign_count", BigInteger, nullable=False),
-    Column("title", words(80), nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-)
 DEVICE: Final = Table(
     "known_device",
     TABLES,

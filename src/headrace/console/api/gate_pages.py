@@ -36,7 +36,6 @@ def sign_in_page(
     name: str = "",
     status: int = 200,
     sso: str = "",
-    passkeys: bool = False,
     end: bool = False,
 ) -> HTMLResponse:
     """Name and password, and the other ways in.
@@ -44,14 +43,10 @@ def sign_in_page(
     Args:
         sso: title of the provider, "" for none. end: offer to leave the provider too.
     """
-    others = [
-        tag(
-            "a.hr-btn", icon("users", 16), sso,
-            href=f"/sso/start?{urlencode({'next': local(target)})}", data_sso=True,
-        ) if sso else None,
-        tag("button.hr-btn", icon("key", 16), texts("sign_in.passkey"), type="button",
-            data_passkey="sign-in", data_next=local(target)) if passkeys else None,
-    ]  # fmt: skip
+    other = tag(
+        "a.hr-btn", icon("users", 16), sso,
+        href=f"/sso/start?{urlencode({'next': local(target)})}", data_sso=True,
+    ) if sso else None  # fmt: skip
     form = tag(
         "form",
         _brand(),
@@ -66,7 +61,7 @@ def sign_in_page(
         ),
         tag("input", type="hidden", name="next", value=local(target)),
         tag("button.hr-btn.primary", texts("sign_in.submit"), type="submit"),
-        [other for other in others if other is not None],
+        other,
         tag("p.hr-dim", texts("sign_in.first")),
         _preferences(texts),
         method="post",
