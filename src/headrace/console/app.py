@@ -16,6 +16,8 @@ from headrace.console.api import audit, errors, gate, ledger, live, rest, screen
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import notifications as notifications_api
+from headrace.console.api.guard import Guard, SecurityHeaders
+from headrace.console.hardening import harden
 from headrace.console.pages import (
     add_connection,
     alarm_journal,
@@ -85,6 +87,8 @@ def build_api(services: Services) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
+    app.add_middleware(Guard, services=services)
+    app.add_middleware(SecurityHeaders)  # outermost: what the guard refuses has them too
     for make_router in _ROUTERS:
         app.include_router(make_router(services))  # type: ignore[arg-type] # each gives an APIRouter
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -96,6 +100,7 @@ def build_app(services: Services) -> FastAPI:
     app = build_api(services)
     for path, body, action in _PAGES:
         add_page(services, path, body, action=action)
+    harden()
     ui.run_with(
         app,
         title="Headrace",

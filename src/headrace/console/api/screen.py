@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import polars as pl
 from fastapi import APIRouter, Query, Request, Response
 
-from headrace.console.api.answers import json_answer, tag_list
+from headrace.console.api.answers import TIME_MAX_US, TIME_MIN_US, json_answer, tag_list
 from headrace.console.services import Services
 from headrace.console.site_view import TagView
 from headrace.console.widgets.units import shown_unit
@@ -47,11 +47,12 @@ def make_router(services: Services) -> APIRouter:
         """Up to eight tags as a screen draws them: every pixel keeps its lowest and highest value."""
         services.require(request, "read", "samples")
         views = tag_list(sources.site, tag_ids, TREND_TAGS_MAX)
-        start_us, end_us = int(start_ms * US_PER_MS), int(end_ms * US_PER_MS)
-        if not -(2**62) < start_us < end_us < 2**62:
+        limits_ms = TIME_MIN_US / US_PER_MS, TIME_MAX_US / US_PER_MS
+        if not limits_ms[0] <= start_ms < end_ms <= limits_ms[1]:  # false for NaN too
             raise Misconfigured(
                 "CONS-1003", f"the time from {start_ms} to {end_ms} is no span", "End after start."
             )
+        start_us, end_us = int(start_ms * US_PER_MS), int(end_ms * US_PER_MS)
         ask = sources.history.screen
         found = await asyncio.gather(
             *(ask(v.tag_id, start_us, end_us, points, v.scan_interval_ms) for v in views)
