@@ -365,7 +365,8 @@ class Identity:
     def actor_of_token(self, secret: str) -> Actor | None:
         """Who holds this bearer token, with the smaller of the user's and the token's role.
 
-        A machine's secret is one too, when the machine has grants: without any it has rights at the broker only.
+        A machine's secret is one too, when the machine has grants: without any it has rights only at
+        the broker.
         """
         if secret.startswith(ACTOR_PREFIX):
             found = self.actors.of_secret(secret)
