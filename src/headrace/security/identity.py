@@ -38,6 +38,7 @@ from headrace.model.time import US_PER_S, Clock, SystemClock
 from headrace.security.audit import AuditChain
 from headrace.security.database import TABLES, metadata_url, open_engine, words
 from headrace.security.policy import ROLES, Actor, Role
+from headrace.security.receipts import Receipts
 from headrace.security.sessions import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.tokens import TOKEN_PREFIX, new_token, one_time_password, token_hash
 
@@ -157,6 +158,7 @@ class Identity:
 
     Attributes:
         audit: the audit chain, in which each change of a user stands with who asked for it (``by``).
+        receipts: who read which data, in that chain.
 
     Raises:
         Transient: SEC-1202 when a shared database does not answer; every call may raise it.
@@ -166,6 +168,7 @@ class Identity:
         self._clock = clock or SystemClock()
         self._engine = _open(folder)
         self.audit = AuditChain(self._engine, folder.audit, self._clock)
+        self.receipts = Receipts(self.audit, self._clock)
         self._hasher = PasswordHasher()
         # Verified for unknown names, so that the answer's time does not tell which names exist.
         self._nobody_hash = self._hasher.hash(new_token())
