@@ -34,6 +34,7 @@ from headrace.security.audit import AuditChain
 from headrace.security.brake import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.database import TABLES, metadata_url, open_engine
 from headrace.security.policy import ROLES, Actor, Role, lesser_role
+from headrace.security.receipts import Receipts
 from headrace.security.tables import FAILURE, SESSION, TOKEN, USER
 from headrace.security.tokens import (
     ACTOR_PREFIX,
@@ -119,6 +120,7 @@ class Identity:
     Attributes:
         audit: the audit chain, in which each change of a user stands with who asked for it (``by``).
         actors: those that are no persons, and the list of all.
+        receipts: who read which data, in that chain.
 
     Raises:
         Transient: SEC-1202 when a shared database does not answer; every call may raise it.
@@ -129,6 +131,7 @@ class Identity:
         self._engine = _open(folder)
         self.audit = AuditChain(self._engine, folder.audit, self._clock)
         self.actors = Actors(self._engine, self.audit, self._clock)
+        self.receipts = Receipts(self.audit, self._clock)
         self._hasher = PasswordHasher()
         # Verified for unknown names, so that the answer's time does not tell which names exist.
         self._nobody_hash = self._hasher.hash(new_token())

@@ -19,6 +19,7 @@ from headrace.console.alarms import RIGHTS, Act
 from headrace.console.api.answers import json_answer, parse_span, parse_time
 from headrace.console.api.site_file import whole_body
 from headrace.console.live import WATCHERS_MAX
+from headrace.console.receipts import told
 from headrace.console.services import Services, check_origin
 from headrace.console.sources import Sources
 from headrace.model.alarm import EventName, Verb
@@ -151,7 +152,7 @@ def _add_journal(router: APIRouter, services: Services) -> None:
     ) -> Response:
         """Transitions by source time in [start, end), newest first: JSON, CSV or Arrow. ``before`` is a
         ``number`` to read on from."""
-        services.require(request, "read", "alarms")
+        who = services.require(request, "read", "alarms")
         now_us = sources.clock.now_us()
         wanted = JournalFilter(
             alarm=alarm,
@@ -166,7 +167,9 @@ def _add_journal(router: APIRouter, services: Services) -> None:
         )
         lines = await sources.alarms.journal(wanted)
         if format != "json":
-            return table_answer(journal_frame(lines), format, "alarm_journal")
+            answer = table_answer(journal_frame(lines), format, "alarm_journal")
+            span = (wanted.start_us, wanted.end_us)
+            return await told(services, who, "alarms/journal", (), answer, len(lines), span)
         return json_answer({"transitions": [_entry(line) for line in lines]})
 
     @router.get("/metrics")
@@ -202,10 +205,11 @@ def _add_sheet(router: APIRouter, services: Services) -> None:
     async def sheet(request: Request, format: SheetFormat = "csv") -> Response:
         """The rationalisation sheet of all alarms as CSV or XLSX: cause, consequence, action, response,
         priority, class."""
-        services.require(request, "read", "alarms")
+        who = services.require(request, "read", "alarms")
         body = await asyncio.to_thread(export_sheet, folder, format)
         headers = {"Content-Disposition": f'attachment; filename="alarms.{format}"'}
-        return Response(body, media_type=_SHEET_TYPES[format], headers=headers)
+        answer = Response(body, media_type=_SHEET_TYPES[format], headers=headers)
+        return await told(services, who, "alarms/sheet", (), answer, 0)
 
     @router.put("/sheet")
     async def take(request: Request, file: str = "alarms.csv", dry: bool = False) -> Response:

@@ -22,10 +22,13 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from headrace.console.api.answers import tag_id_of
 from headrace.console.live import WATCHERS_MAX, LiveValues, SlotArray
+from headrace.console.receipts import rule_of
 from headrace.console.services import Services, check_origin
 from headrace.console.site_view import SiteView
 from headrace.model.errors import HeadraceError
 from headrace.model.time import US_PER_MS
+from headrace.security.policy import Actor
+from headrace.security.receipt_rows import TagSet
 
 INTERVAL_S: Final = 0.1
 FOLLOWED_MAX: Final = 5_000
@@ -47,7 +50,7 @@ def make_router(services: Services) -> APIRouter:
     async def live(socket: WebSocket) -> None:
         await socket.accept()
         try:
-            services.require(socket, "read", "live")
+            actor = services.require(socket, "read", "live")
             check_origin(socket)
         except HeadraceError as error:
             await socket.send_json(error.as_dict())
@@ -56,7 +59,7 @@ def make_router(services: Services) -> APIRouter:
         if services.sources.live.watchers >= WATCHERS_MAX:
             await socket.close(1013, "too many live connections; try again later")
             return
-        session = _Session(services, socket)
+        session = _Session(services, socket, actor)
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await session.run()
 
@@ -64,8 +67,11 @@ def make_router(services: Services) -> APIRouter:
 
 
 class _Session:
-    def __init__(self, services: Services, socket: WebSocket) -> None:
+    def __init__(self, services: Services, socket: WebSocket, actor: Actor) -> None:
         self._services = services
+        self._actor = actor
+        self._rule = rule_of(actor, "live")
+        self._tags = TagSet.of(())
         self._socket = socket
         self._live: LiveValues = services.sources.live
         self._slots: SlotArray = np.empty(0, np.int64)
@@ -102,6 +108,7 @@ class _Session:
         known = self._services.sources.site.by_id
         # An id of no tag keeps its place but gets no slot of its own: nobody can fill our memory.
         self._slots = self._live.slots([t if t in known else -1 for t in tag_ids[:FOLLOWED_MAX]])
+        self._tags = TagSet.of(t for t in tag_ids[:FOLLOWED_MAX] if t in known)
         self._round, self._version = round_, 0
 
     async def _receive(self, changed: asyncio.Event) -> None:
@@ -139,6 +146,14 @@ class _Session:
         self._version = change.version
         if not len(change.index):
             return None
+        self._services.identity.receipts.note(
+            self._actor.name,
+            "live",
+            self._tags,
+            rule=self._rule,
+            samples=len(change.index),
+            span=(int(change.source_us.min()), int(change.source_us.max()) + 1),
+        )
         body: dict[str, Any] = {
             "round": self._round,
             "now": self._services.sources.clock.now_us() // US_PER_MS,

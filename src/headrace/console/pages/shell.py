@@ -34,6 +34,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("ledger", "/ledger", "ledger", "read"),
     ("events", "/events", "events", "read"),
     ("faults", "/faults", "fault", "simulate"),
+    ("audit", "/audit", "shield", "administer"),
     ("users", "/users", "users", "administer"),
 )
 _TAB_COUNT: Final = 4
