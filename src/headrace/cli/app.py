@@ -28,6 +28,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "edge",
     "trust",
     "user",
+    "secret",
     "audit",
     "run",
     "cluster",
