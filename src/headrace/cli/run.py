@@ -20,6 +20,7 @@ from headrace.cli.supervisor import die_with_parent
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder
+from headrace.security.redaction import guard_logs
 
 DATA = typer.Option(Path("data"), "--data", help="Data folder of the installation.")
 
@@ -138,6 +139,7 @@ def _run(data: Path, role) -> None:  # type: ignore[no-untyped-def] # the roles'
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING
     )
+    guard_logs()
     folder = DataFolder(data.resolve())
     asyncio.run(_until_signal(folder, load_address(folder), site_subjects(folder), role))
     # All is closed and on disk. Without this the interpreter takes seconds to look for cycles in what
