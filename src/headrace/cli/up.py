@@ -24,7 +24,6 @@ from headrace.bus.broker import (
     write_private,
 )
 from headrace.bus.leaf import Joined, broker_options, joined
-from headrace.cli.run import site_subjects
 from headrace.cli.sharing import share
 from headrace.cli.startup import startup
 from headrace.cli.supervisor import Supervisor, installation_lock
@@ -203,7 +202,7 @@ def _stop(out: Console, supervisor: Supervisor) -> None:
 
 
 def _options(folder: DataFolder) -> Callable[[], BrokerOptions]:
-    return lambda: broker_options(folder, site_subjects(folder))
+    return lambda: broker_options(folder)
 
 
 def _hub_arguments(listen: str, names: list[str]) -> list[str]:
