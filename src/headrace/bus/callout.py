@@ -102,7 +102,13 @@ class Callout:
                 claims = read_token(message.data.decode("ascii"), "server")
                 asked = claims["nats"]
                 answer = await self._decide(asked)
-            except (HeadraceError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            except (
+                HeadraceError,
+                UnicodeDecodeError,
+                KeyError,
+                TypeError,
+                AttributeError,
+            ) as error:
                 _log.warning("a request of the broker was not understood: %s", error)
                 return
             await message.respond(answer.encode())

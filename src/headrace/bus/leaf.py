@@ -263,9 +263,7 @@ leafnodes {{
 def _user(edge: JoinedEdge) -> str:
     """The edge's user at the hub."""
     permissions = configured(leaf_rights(edge.name, edge.domain))
-    return (
-        f'{{ user: "{edge.domain}", password: "{edge.password}", permissions: {permissions} }}'
-    )
+    return f'{{ user: "{edge.domain}", password: "{edge.password}", permissions: {permissions} }}'
 
 
 def connected_leafs(address: BrokerAddress) -> list[Leaf]:

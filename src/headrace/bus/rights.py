@@ -39,7 +39,17 @@ _SITE: Final = "v1.*.*"
 _SAMPLES: Final = names.SAMPLES_STREAM
 _EVENTS: Final = names.EVENTS_STREAM
 _LEDGER: Final = names.LEDGER_STREAM
-PLATFORM_ONLY: Final = ("v1.>", "live.>", "source.>", "$JS.>", "$JSC.>", "$KV.>", "$SYS.>", "_INBOX.>")
+PLATFORM_ONLY: Final = (
+    "v1.>",
+    "live.>",
+    "source.>",
+    "$JS.>",
+    "$JSC.>",
+    "$KV.>",
+    "$SYS.>",
+    "_INBOX.>",
+    "tenant.>",
+)
 """What no device may touch, whatever its topics are."""
 
 
@@ -238,12 +248,15 @@ def leaf_rights(edge: str, domain: str) -> Rights:
     return Rights(says, hears)
 
 
-def actor_rights(actor: Actor, topics: Sequence[str] = ()) -> Rights | None:
+def actor_rights(
+    actor: Actor, topics: Sequence[str] = (), heard: Sequence[str] = ()
+) -> Rights | None:
     """The rights of somebody who is no role of ours; None when it has no business at the broker.
 
     Args:
         actor: who it is.
         topics: MQTT topic filters of a device, as the site file declares them.
+        heard: such filters that it may hear only.
 
     Raises:
         Misconfigured: BUS-1402 when a topic is one of the platform's own.
@@ -256,7 +269,9 @@ def actor_rights(actor: Actor, topics: Sequence[str] = ()) -> Rights | None:
     own = inbox(actor.name)
     if actor.kind == "device":
         allowed = tuple(subject for topic in topics for subject in topic_subjects(topic))
-        return Rights(allowed, allowed) if allowed else None
+        more = tuple(subject for topic in heard for subject in topic_subjects(topic))
+        # $MQTT.sub: how the server delivers what was kept for it (QoS 1); nobody else's is known.
+        return Rights(allowed, (*allowed, *more, "$MQTT.sub.>")) if allowed else None
     if actor.tenant:
         # Another company's: an account of its own, in which nothing of the site is heard.
         return Rights((f"tenant.{actor.tenant}.>",), (f"tenant.{actor.tenant}.>", f"{own}.>"))
@@ -264,8 +279,8 @@ def actor_rights(actor: Actor, topics: Sequence[str] = ()) -> Rights | None:
         scope = f"{_SITE}.app.{actor.name}.>"
         return Rights((scope,), (scope, f"{own}.>"))
     if actor.kind == "service":
-        heard = (names.ALL_BATCHES, names.LIVE_PREFIX + names.ALL_BATCHES, names.ALL_HEALTH)
-        return Rights((), (*heard, names.ALL_EVENTS, f"{own}.>"))
+        stored = (names.ALL_BATCHES, names.LIVE_PREFIX + names.ALL_BATCHES)
+        return Rights((), (*stored, names.ALL_HEALTH, names.ALL_EVENTS, f"{own}.>"))
     return None
 
 

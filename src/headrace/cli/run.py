@@ -67,7 +67,9 @@ def register(app: typer.Typer) -> None:
         """Serve the API and the web pages, and keep the desired state."""
         from headrace.console.role import run
 
-        _run(data, lambda f, a, s, stop: run(f, a.as_role("console"), s, stop, host=host, port=port))
+        _run(
+            data, lambda f, a, s, stop: run(f, a.as_role("console"), s, stop, host=host, port=port)
+        )
 
     @group.command("apps")
     def apps(data: Path = DATA) -> None:
