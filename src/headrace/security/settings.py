@@ -62,9 +62,12 @@ class SecretsSettings(msgspec.Struct, forbid_unknown_fields=True):
     """``keyring``: entry of the system's keyring that holds the vault's master key; "" a file."""
 
     keyring: str = ""
+
+
 class TlsSettings(msgspec.Struct, forbid_unknown_fields=True):
     """``certificate``, ``key``, ``authority``: the user's own, PEM; "" for those that we make.
     ``devices``: MQTT devices must show a certificate that our authority signed."""
+
     certificate: str = ""
     key: str = ""
     authority: str = ""
