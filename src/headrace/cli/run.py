@@ -79,6 +79,13 @@ def register(app: typer.Typer) -> None:
 
         _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop))
 
+    _add_keepers(group)
+    app.add_typer(group, name="run")
+
+
+def _add_keepers(group: typer.Typer) -> None:
+    """The roles that touch no samples, and the demo's devices."""
+
     @group.command("hub")
     def hub(data: Path = DATA) -> None:
         """Take edges on other machines in, and keep them of one mind with this hub."""
@@ -99,8 +106,6 @@ def register(app: typer.Typer) -> None:
         from headrace.sim.role import run
 
         _run(data, lambda f, a, s, stop: run(f, a.as_role("sim"), s, stop, seed=seed))
-
-    app.add_typer(group, name="run")
 
 
 def site_subjects(folder: DataFolder) -> Subjects:
