@@ -10,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.model.errors import Misconfigured, Refused
-from headrace.security.actors import (
+from headrace.security.engine import KEPT_MAX, Engine
+from headrace.security.policy import require
+from headrace.security.policy_text import PolicySet, builtin_text, schema_text
+from headrace.security.rights import (
     ROLES,
     Action,
     Actor,
@@ -19,9 +22,6 @@ from headrace.security.actors import (
     Role,
     lesser_role,
 )
-from headrace.security.engine import KEPT_MAX, Engine
-from headrace.security.policy import require
-from headrace.security.policy_text import PolicySet, builtin_text, schema_text
 
 ACTIONS = [a for a in get_args(Action) if a not in ("publish", "subscribe", "request")]
 PLACES = [
@@ -89,12 +89,15 @@ def test_the_lesser_of_two_roles_may_no_more_than_each(first: Role, second: Role
             assert ENGINE.decide(Actor("x", second), action, "site").allowed  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", ["device", "edge", "partner"])
-def test_machines_and_partners_have_no_roles(kind: ActorKind) -> None:
-    actor = Actor("x", "admin", kind=kind)
-    assert not [a for a in ACTIONS if ENGINE.decide(actor, a, "tag/1").allowed]  # type: ignore[arg-type] # words
-    assert ENGINE.decide(actor, "read", "share/7").allowed == (kind == "partner")
-    assert ENGINE.decide(actor, "publish", "subject/batch").allowed == (kind == "edge")
+@pytest.mark.parametrize("kind", ["service", "device", "edge", "app", "partner"])
+def test_what_is_no_person_has_only_what_it_was_granted(kind: ActorKind) -> None:
+    bare = Actor("x", "admin", kind=kind)
+    assert not [a for a in ACTIONS if ENGINE.decide(bare, a, "tag/1").allowed]  # type: ignore[arg-type] # words
+    granted = Actor("x", "viewer", kind=kind, grants=(Grant("viewer", "utilities"),))
+    read = ENGINE.decide(granted, "read", "tag/1", {"equipment": "utilities/pumping"})
+    assert read.allowed == (kind != "partner")
+    assert ENGINE.decide(bare, "read", "share/7").allowed == (kind == "partner")
+    assert ENGINE.decide(bare, "publish", "subject/batch").allowed == (kind == "edge")
 
 
 def test_nothing_unknown_is_allowed() -> None:

@@ -14,8 +14,8 @@ from typing import Any, Final, get_args
 
 import cedarpy
 
-from headrace.security.actors import ROLES, Action, Actor, Decision, Grant
 from headrace.security.policy_text import Policy, PolicySet, schema_text
+from headrace.security.rights import ROLES, Action, Actor, Decision, Grant
 
 KEPT_MAX: Final = 20_000
 ENTITY_OF: Final = {

@@ -37,8 +37,10 @@ from headrace.model.ids import check_name
 from headrace.model.time import US_PER_S, Clock, SystemClock
 from headrace.security.audit import AuditChain
 from headrace.security.database import TABLES, metadata_url, open_engine, words
+from headrace.security.grants import Grants
 from headrace.security.policy import ROLES, Actor, Role, lesser_role
 from headrace.security.sessions import FORGET_S, PAIRS_MAX, SignInBrake
+from headrace.security.signatures import Releases
 from headrace.security.tokens import TOKEN_PREFIX, new_token, one_time_password, token_hash
 
 PATIENCE_S: Final = 5.0
@@ -157,6 +159,7 @@ class Identity:
 
     Attributes:
         audit: the audit chain, in which each change of a user stands with who asked for it (``by``).
+        grants: roles that count for parts of the site. releases: signatures and approvals.
 
     Raises:
         Transient: SEC-1202 when a shared database does not answer; every call may raise it.
@@ -166,6 +169,8 @@ class Identity:
         self._clock = clock or SystemClock()
         self._engine = _open(folder)
         self.audit = AuditChain(self._engine, folder.audit, self._clock)
+        self.grants = Grants(self._engine, self.audit, self._clock)
+        self.releases = Releases(self._engine, self.audit, self._clock)
         self._hasher = PasswordHasher()
         # Verified for unknown names, so that the answer's time does not tell which names exist.
         self._nobody_hash = self._hasher.hash(new_token())
@@ -301,6 +306,21 @@ class Identity:
             raise Refused("SEC-1001", "the name or the password is wrong", "Type both again.")
         self._brake.succeeded(name, address)
         return self._open_session(row.id, name, address)
+
+    def confirm(self, name: str, password: str, address: str) -> None:
+        """Check the password of somebody who is signed in, again, for a signature.
+
+        Raises:
+            Transient: SEC-1002 after too many failures of this name from this address.
+            Refused: SEC-1001 for a wrong password, or a closed account.
+        """
+        self._brake.check(name, address)
+        row = self._row(name)
+        if row is None or row.disabled or not self._verify(row.password_hash, password):
+            self._brake.failed(name, address)
+            self.audit.record(name, "sign", f"user/{name}", "denied", address=address)
+            raise Refused("SEC-1001", "the password is wrong", "Type it again.")
+        self._brake.succeeded(name, address)
 
     def actor_of_session(self, secret: str) -> Actor | None:
         """Who holds this session; None when it is unknown, over or revoked."""

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from headrace.model.errors import Refused
-from headrace.security.actors import ROLES as ROLES
-from headrace.security.actors import Action as Action
-from headrace.security.actors import Actor as Actor
-from headrace.security.actors import ActorKind as ActorKind
-from headrace.security.actors import Decision as Decision
-from headrace.security.actors import Grant as Grant
-from headrace.security.actors import Need as Need
-from headrace.security.actors import Role as Role
-from headrace.security.actors import lesser_role as lesser_role
 from headrace.security.engine import Engine
+from headrace.security.rights import ROLES as ROLES
+from headrace.security.rights import Action as Action
+from headrace.security.rights import Actor as Actor
+from headrace.security.rights import ActorKind as ActorKind
+from headrace.security.rights import Decision as Decision
+from headrace.security.rights import Grant as Grant
+from headrace.security.rights import Need as Need
+from headrace.security.rights import Role as Role
+from headrace.security.rights import lesser_role as lesser_role
 
 NEEDED: Final = {
     "signature": ("SEC-1410", "Sign it: your password again, what it means, and why."),
@@ -27,6 +27,27 @@ NEEDED: Final = {
     "second_factor": ("SEC-1412", "Sign in with your second factor."),
 }
 _IN_FORCE: Engine | None = None
+
+
+class Needed(Refused):
+    """It would be allowed with a signature, a second person or a second factor: SEC-1410 to SEC-1412.
+
+    Attributes:
+        needs: which. action, resource, facts: what is to be signed or approved.
+    """
+
+    def __init__(
+        self, decision: Decision, action: str, resource: str, facts: Mapping[str, Any]
+    ) -> None:
+        code, remedy = NEEDED[decision.needs]
+        super().__init__(code, f"{action} on {resource}: {decision.reason}", remedy)
+        self.needs = decision.needs
+        self.action, self.resource, self.facts = action, resource, dict(facts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """With what is to be signed or approved."""
+        asked = {"action": self.action, "resource": self.resource, "facts": self.facts}
+        return {**super().as_dict(), "class": "Refused", "needs": self.needs, "for": asked}
 
 
 def in_force() -> Engine:
@@ -78,7 +99,10 @@ def require(
             when the one-time password must be changed first, SEC-1410 to SEC-1412 when a signature, a
             second person or a second factor is needed.
     """
-    return checked(actor, decide(actor, action, resource, context))
+    decision = decide(actor, action, resource, context)
+    if decision.needs:
+        raise Needed(decision, action, resource, dict(context or {}))
+    return checked(actor, decision)
 
 
 def checked(actor: Actor | None, decision: Decision) -> Actor:
@@ -87,9 +111,6 @@ def checked(actor: Actor | None, decision: Decision) -> Actor:
         raise Refused("SEC-1003", decision.reason, "Sign in, or send a bearer token.")
     if actor.must_change and not decision.allowed:
         raise Refused("SEC-1007", decision.reason, "Sign in to the console and choose a password.")
-    if decision.needs:
-        code, remedy = NEEDED[decision.needs]
-        raise Refused(code, decision.reason, remedy)
     if not decision.allowed:
         raise Refused("SEC-1004", decision.reason, "Ask an admin for a role that may.")
     return actor

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, cast, get_args
 import cedarpy
 
 from headrace.model.errors import Misconfigured
-from headrace.security.actors import Need
+from headrace.security.rights import Need
 
 BUILTIN_FILE: Final = "builtin.cedar"
 FILE_MAX: Final = 256 * 1024

@@ -47,7 +47,7 @@ def make_router(services: Services) -> APIRouter:
         """Try ``{"formula", "equipment" or "asset_type", "start", "end", "sweep": {"low", "high", "step"},
         "events": [{"time", "label", "end", "asset"}]}``: episodes, which events they met, and both for
         each value of the number that is swept."""
-        services.require(request, "read", "samples")
+        site = services.site(services.require(request, "read", "samples"))
         try:
             asked = msgspec.json.decode(await request.body(), type=Trial)
         except msgspec.DecodeError as error:
@@ -56,12 +56,12 @@ def make_router(services: Services) -> APIRouter:
                 f"the body does not fit: {error}",
                 'Send {"formula": ..., "asset_type": ...}.',
             ) from error
-        tags = [(view.path, view.tag_id, view.unit) for view in sources.site.tags]
+        tags = [(view.path, view.tag_id, view.unit) for view in site.tags]
         found = await sources.history.backtest(
             Place(asked.equipment, asked.asset_type),
             _question(asked, sources.clock.now_us()),
             tags,
-            sources.site.apps,
+            site.apps,
         )
         return json_answer(msgspec.to_builtins(found))
 

@@ -25,6 +25,7 @@ from headrace.console.services import Services, check_origin
 from headrace.console.site_view import SiteView
 from headrace.model.errors import HeadraceError
 from headrace.model.time import US_PER_MS
+from headrace.security.policy import Actor
 
 INTERVAL_S: Final = 0.1
 FOLLOWED_MAX: Final = 5_000
@@ -46,7 +47,7 @@ def make_router(services: Services) -> APIRouter:
     async def live(socket: WebSocket) -> None:
         await socket.accept()
         try:
-            services.require(socket, "read", "live")
+            actor = services.require(socket, "read", "live")
             check_origin(socket)
         except HeadraceError as error:
             await socket.send_json(error.as_dict())
@@ -55,7 +56,7 @@ def make_router(services: Services) -> APIRouter:
         if services.sources.live.watchers >= WATCHERS_MAX:
             await socket.close(1013, "too many live connections; try again later")
             return
-        session = _Session(services, socket)
+        session = _Session(services, socket, actor)
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             await session.run()
 
@@ -63,8 +64,11 @@ def make_router(services: Services) -> APIRouter:
 
 
 class _Session:
-    def __init__(self, services: Services, socket: WebSocket) -> None:
+    def __init__(self, services: Services, socket: WebSocket, actor: Actor) -> None:
         self._services = services
+        self._actor = actor
+        self._asked: list[int] = []
+        self._site: SiteView | None = None
         self._socket = socket
         self._live: LiveValues = services.sources.live
         self._slots: SlotArray = np.empty(0, np.int64)
@@ -88,7 +92,7 @@ class _Session:
         asked = self._socket.query_params.get("tags", "")
         if not asked:
             return
-        site: SiteView = self._services.sources.site
+        site = self._services.site(self._actor)
         views = [site.by_path.get(t) or site.by_id.get(_number(t)) for t in asked.split(",")]
         tags = [view for view in views if view is not None][:FOLLOWED_MAX]
         await self._socket.send_json(
@@ -98,9 +102,11 @@ class _Session:
         changed.set()
 
     def _follow(self, tag_ids: list[int], round_: int) -> None:
-        known = self._services.sources.site.by_id
+        self._site = self._services.site(self._actor)
+        self._asked = tag_ids[:FOLLOWED_MAX]
+        known = self._site.by_id
         # An id of no tag keeps its place but gets no slot of its own: nobody can fill our memory.
-        self._slots = self._live.slots([t if t in known else -1 for t in tag_ids[:FOLLOWED_MAX]])
+        self._slots = self._live.slots([t if t in known else -1 for t in self._asked])
         self._round, self._version = round_, 0
 
     async def _receive(self, changed: asyncio.Event) -> None:
@@ -124,9 +130,13 @@ class _Session:
                 await asyncio.wait_for(changed.wait(), CHECK_SESSION_S)
             if loop.time() > check_at_s:
                 check_at_s = loop.time() + CHECK_SESSION_S
-                if self._services.actor(self._socket) is None:
+                actor = self._services.actor(self._socket)
+                if actor is None:
                     await self._socket.close(4401)
                     return
+                self._actor = actor
+            if self._services.site(self._actor) is not self._site:  # other tags, or other rights
+                self._follow(self._asked, self._round)
             changed.clear()
             message = self._message()
             if message is not None:

@@ -30,8 +30,8 @@ def make_router(services: Services) -> APIRouter:
     @router.get("/sparklines")
     async def sparklines(request: Request, tag_ids: str) -> Response:
         """Last 15 minutes of up to 50 tags, lowest and highest value of each 15 seconds."""
-        services.require(request, "read", "samples")
-        views = tag_list(sources.site, tag_ids, SPARK_TAGS_MAX)
+        site = services.site(services.require(request, "read", "samples"))
+        views = tag_list(site, tag_ids, SPARK_TAGS_MAX)
         end_us = sources.clock.now_us() + US_PER_S
         batch = await sources.history.read([v.tag_id for v in views], end_us - SPARK_US, end_us)
         return json_answer(_sparks(batch))
@@ -45,8 +45,8 @@ def make_router(services: Services) -> APIRouter:
         points: Annotated[int, Query(ge=10, le=TREND_POINTS_MAX)] = 1_000,
     ) -> Response:
         """Up to eight tags as a screen draws them: every pixel keeps its lowest and highest value."""
-        services.require(request, "read", "samples")
-        views = tag_list(sources.site, tag_ids, TREND_TAGS_MAX)
+        site = services.site(services.require(request, "read", "samples"))
+        views = tag_list(site, tag_ids, TREND_TAGS_MAX)
         start_us, end_us = int(start_ms * US_PER_MS), int(end_ms * US_PER_MS)
         if not -(2**62) < start_us < end_us < 2**62:
             raise Misconfigured(

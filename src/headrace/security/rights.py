@@ -67,8 +67,8 @@ class Actor:
         must_change: true until the first password was replaced; then only ``change_own`` is allowed.
         language, theme: how this user wants to see the console.
         kind: what the actor is.
-        grants: roles that count for parts of the site; where there are any, only they count (but an admin
-            is one on the whole site).
+        grants: roles that count for parts of the site; a person with any has only these (but an admin is
+            one on the whole site), and what is no person never has anything else.
         tenant: whose actor it is; empty for the site's own.
         factors: how it showed who it is: password, totp, oidc, passkey, token, certificate.
     """
@@ -91,6 +91,8 @@ class Actor:
             >>> Actor("mia", "viewer").held
             (Grant(role='viewer', scope=''),)
         """
+        if self.kind not in ("person", "system"):
+            return self.grants
         return self.grants if self.grants and self.role != "admin" else (Grant(self.role),)
 
 
