@@ -43,6 +43,11 @@ from headrace.security.tokens import (
     one_time_password,
     token_hash,
 )
+from headrace.security.database import TABLES, metadata_url, open_engine, words
+from headrace.security.grants import Grants
+from headrace.security.sessions import FORGET_S, PAIRS_MAX, SignInBrake
+from headrace.security.signatures import Releases
+from headrace.security.tokens import TOKEN_PREFIX, new_token, one_time_password, token_hash
 
 PATIENCE_S: Final = 5.0
 SESSION_S: Final = 12 * 3600
@@ -121,6 +126,7 @@ class Identity:
         audit: the audit chain, in which each change of a user stands with who asked for it (``by``).
         actors: those that are no persons, and the list of all.
         receipts: who read which data, in that chain.
+        grants: roles that count for parts of the site. releases: signatures and approvals.
 
     Raises:
         Transient: SEC-1202 when a shared database does not answer; every call may raise it.
@@ -132,6 +138,8 @@ class Identity:
         self.audit = AuditChain(self._engine, folder.audit, self._clock)
         self.actors = Actors(self._engine, self.audit, self._clock)
         self.receipts = Receipts(self.audit, self._clock)
+        self.grants = Grants(self._engine, self.audit, self._clock)
+        self.releases = Releases(self._engine, self.audit, self._clock)
         self._hasher = PasswordHasher()
         # Verified for unknown names, so that the answer's time does not tell which names exist.
         self._nobody_hash = self._hasher.hash(new_token())
@@ -281,6 +289,21 @@ class Identity:
             raise Refused("SEC-1001", "the name or the password is wrong", "Type both again.")
         self._brake.succeeded(name, address)
         return self._open_session(row.id, name, address)
+
+    def confirm(self, name: str, password: str, address: str) -> None:
+        """Check the password of somebody who is signed in, again, for a signature.
+
+        Raises:
+            Transient: SEC-1002 after too many failures of this name from this address.
+            Refused: SEC-1001 for a wrong password, or a closed account.
+        """
+        self._brake.check(name, address)
+        row = self._row(name)
+        if row is None or row.disabled or not self._verify(row.password_hash, password):
+            self._brake.failed(name, address)
+            self.audit.record(name, "sign", f"user/{name}", "denied", address=address)
+            raise Refused("SEC-1001", "the password is wrong", "Type it again.")
+        self._brake.succeeded(name, address)
 
     def actor_of_session(self, secret: str) -> Actor | None:
         """Who holds this session; None when it is unknown, over or revoked."""

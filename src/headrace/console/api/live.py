@@ -72,6 +72,8 @@ class _Session:
         self._actor = actor
         self._rule = rule_of(actor, "live")
         self._tags = TagSet.of(())
+        self._asked: list[int] = []
+        self._site: SiteView | None = None
         self._socket = socket
         self._live: LiveValues = services.sources.live
         self._slots: SlotArray = np.empty(0, np.int64)
@@ -97,6 +99,8 @@ class _Session:
             return
         site: SiteView = self._services.sources.site
         views = [site.by_path.get(t) or site.by_id.get(tag_id_of(t)) for t in asked.split(",")]
+        site = self._services.site(self._actor)
+        views = [site.by_path.get(t) or site.by_id.get(_number(t)) for t in asked.split(",")]
         tags = [view for view in views if view is not None][:FOLLOWED_MAX]
         await self._socket.send_json(
             {"tags": [{"tag_id": str(v.tag_id), "path": v.path, "unit": v.unit} for v in tags]}
@@ -105,10 +109,13 @@ class _Session:
         changed.set()
 
     def _follow(self, tag_ids: list[int], round_: int) -> None:
-        known = self._services.sources.site.by_id
+        self._site = self._services.site(self._actor)
+        self._asked = tag_ids[:FOLLOWED_MAX]
+        known = self._site.by_id
         # An id of no tag keeps its place but gets no slot of its own: nobody can fill our memory.
         self._slots = self._live.slots([t if t in known else -1 for t in tag_ids[:FOLLOWED_MAX]])
         self._tags = TagSet.of(t for t in tag_ids[:FOLLOWED_MAX] if t in known)
+        self._slots = self._live.slots([t if t in known else -1 for t in self._asked])
         self._round, self._version = round_, 0
 
     async def _receive(self, changed: asyncio.Event) -> None:
@@ -132,9 +139,13 @@ class _Session:
                 await asyncio.wait_for(changed.wait(), CHECK_SESSION_S)
             if loop.time() > check_at_s:
                 check_at_s = loop.time() + CHECK_SESSION_S
-                if self._services.actor(self._socket) is None:
+                actor = self._services.actor(self._socket)
+                if actor is None:
                     await self._socket.close(4401)
                     return
+                self._actor = actor
+            if self._services.site(self._actor) is not self._site:  # other tags, or other rights
+                self._follow(self._asked, self._round)
             changed.clear()
             message = self._message()
             if message is not None:
