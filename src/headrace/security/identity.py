@@ -33,8 +33,10 @@ from headrace.security.actors import Actors
 from headrace.security.audit import AuditChain
 from headrace.security.brake import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.database import TABLES, metadata_url, open_engine
+from headrace.security.grants import Grants
 from headrace.security.policy import ROLES, Actor, Role, lesser_role
 from headrace.security.receipts import Receipts
+from headrace.security.signatures import Releases
 from headrace.security.tables import FAILURE, SESSION, TOKEN, USER
 from headrace.security.tokens import (
     ACTOR_PREFIX,
@@ -43,11 +45,6 @@ from headrace.security.tokens import (
     one_time_password,
     token_hash,
 )
-from headrace.security.database import TABLES, metadata_url, open_engine, words
-from headrace.security.grants import Grants
-from headrace.security.sessions import FORGET_S, PAIRS_MAX, SignInBrake
-from headrace.security.signatures import Releases
-from headrace.security.tokens import TOKEN_PREFIX, new_token, one_time_password, token_hash
 
 PATIENCE_S: Final = 5.0
 SESSION_S: Final = 12 * 3600

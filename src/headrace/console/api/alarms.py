@@ -151,7 +151,7 @@ def _add_journal(router: APIRouter, services: Services) -> None:
         """Transitions by source time in [start, end), newest first: JSON, CSV or Arrow. ``before`` is a
         ``number`` to read on from."""
         who = services.require(request, "read", "alarms")
-        board = services.alarms(services.require(request, "read", "alarms"))
+        board = services.alarms(who)
         now_us = sources.clock.now_us()
         wanted = JournalFilter(
             alarm=alarm,
@@ -204,8 +204,7 @@ def _add_sheet(router: APIRouter, services: Services) -> None:
     async def sheet(request: Request, format: SheetFormat = "csv") -> Response:
         """The rationalisation sheet of all alarms as CSV or XLSX: cause, consequence, action, response,
         priority, class."""
-        who = services.require(request, "read", "alarms")
-        services.require(request, "read", "alarm_sheet")
+        who = services.require(request, "read", "alarm_sheet")
         body = await asyncio.to_thread(export_sheet, folder, format)
         headers = {"Content-Disposition": f'attachment; filename="alarms.{format}"'}
         answer = Response(body, media_type=_SHEET_TYPES[format], headers=headers)

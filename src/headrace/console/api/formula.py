@@ -49,7 +49,7 @@ def make_router(services: Services) -> APIRouter:
         """Evaluate ``{"formula", "equipment" or "asset_type", "start", "end"}``; what is wrong with a
         formula is told with line, column, reason and remedy, also in Chinese (``what_zh``, ``remedy_zh``)."""
         actor = services.require(request, "read", "samples")
-        site = services.site(services.require(request, "read", "samples"))
+        site = services.site(actor)
         asked = _decoded(await request.body(), Preview, 'Send {"formula": ..., "equipment": ...}.')
         now_us = sources.clock.now_us()
         span = parse_time(asked.start, now_us), parse_time(asked.end, now_us)

@@ -97,10 +97,8 @@ class _Session:
         asked = self._socket.query_params.get("tags", "")
         if not asked:
             return
-        site: SiteView = self._services.sources.site
-        views = [site.by_path.get(t) or site.by_id.get(tag_id_of(t)) for t in asked.split(",")]
         site = self._services.site(self._actor)
-        views = [site.by_path.get(t) or site.by_id.get(_number(t)) for t in asked.split(",")]
+        views = [site.by_path.get(t) or site.by_id.get(tag_id_of(t)) for t in asked.split(",")]
         tags = [view for view in views if view is not None][:FOLLOWED_MAX]
         await self._socket.send_json(
             {"tags": [{"tag_id": str(v.tag_id), "path": v.path, "unit": v.unit} for v in tags]}
@@ -113,9 +111,8 @@ class _Session:
         self._asked = tag_ids[:FOLLOWED_MAX]
         known = self._site.by_id
         # An id of no tag keeps its place but gets no slot of its own: nobody can fill our memory.
-        self._slots = self._live.slots([t if t in known else -1 for t in tag_ids[:FOLLOWED_MAX]])
-        self._tags = TagSet.of(t for t in tag_ids[:FOLLOWED_MAX] if t in known)
         self._slots = self._live.slots([t if t in known else -1 for t in self._asked])
+        self._tags = TagSet.of(t for t in self._asked if t in known)
         self._round, self._version = round_, 0
 
     async def _receive(self, changed: asyncio.Event) -> None:

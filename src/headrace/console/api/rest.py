@@ -100,8 +100,7 @@ def _add_history(router: APIRouter, services: Services) -> None:
     ) -> Response:
         """Raw samples in [start, end), sorted by tag and time: JSON, CSV, Arrow or Parquet."""
         actor = services.require(request, "read", "samples")
-        views = tag_list(sources.site, tags)
-        site = services.site(services.require(request, "read", "samples"))
+        site = services.site(actor)
         views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
         most = JSON_SAMPLES_MAX if format == "json" else SAMPLES_MAX
@@ -113,10 +112,9 @@ def _add_history(router: APIRouter, services: Services) -> None:
                 f"more than {most:,} samples from {start} to {end}",
                 "Ask for a shorter time, set limit, or use format=arrow.",
             )
-        answer = frame_answer(batch, format, "samples", sources.site)
+        answer = frame_answer(batch, format, "samples", site)
         about = (services, actor, "rest/samples", ids)
         return await told(*about, answer, batch.height, (start_us, end_us))
-        return frame_answer(batch, format, "samples", site)
 
     @router.get("/aggregate", tags=["history"])
     async def aggregate(
@@ -130,8 +128,7 @@ def _add_history(router: APIRouter, services: Services) -> None:
     ) -> Response:
         """An aggregate of OPC UA Part 13 (Average, Minimum, TimeAverage...) for each interval."""
         actor = services.require(request, "read", "samples")
-        views = tag_list(sources.site, tags)
-        site = services.site(services.require(request, "read", "samples"))
+        site = services.site(actor)
         views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
         every_us = parse_span(every)
@@ -144,10 +141,9 @@ def _add_history(router: APIRouter, services: Services) -> None:
             )
         ids = [view.tag_id for view in views]
         batch = await sources.history.aggregate(ids, start_us, end_us, every_us, aggregate)
-        answer = frame_answer(batch, format, aggregate, sources.site)
+        answer = frame_answer(batch, format, aggregate, site)
         about = (services, actor, "rest/aggregate", ids)
         return await told(*about, answer, batch.height, (start_us, end_us))
-        return frame_answer(batch, format, aggregate, site)
 
 
 def _add_overviews(router: APIRouter, services: Services) -> None:
@@ -164,16 +160,14 @@ def _add_overviews(router: APIRouter, services: Services) -> None:
     ) -> Response:
         """One tag in at most so many buckets of equal width, each with its minimum and maximum."""
         actor = services.require(request, "read", "samples")
-        view = tag_list(sources.site, tag, 1)[0]
+        site = services.site(actor)
+        view = tag_list(site, tag, 1)[0]
         start_us, end_us = _span(start, end, sources)
         buckets = await sources.history.downsample(view.tag_id, start_us, end_us, points)
         named = buckets.select(pl.lit(view.tag_id, pl.Int64).alias("tag_id"), pl.all())
-        answer = frame_answer(named, format, "downsample", sources.site)
+        answer = frame_answer(named, format, "downsample", site)
         about = (services, actor, "rest/downsample", [view.tag_id])
         return await told(*about, answer, named.height, (start_us, end_us))
-        site = services.site(services.require(request, "read", "samples"))
-        view = tag_list(site, tag, 1)[0]
-        return frame_answer(named, format, "downsample", site)
 
     @router.get("/last", tags=["history"])
     async def last(
@@ -181,13 +175,11 @@ def _add_overviews(router: APIRouter, services: Services) -> None:
     ) -> Response:
         """The newest sample of each tag, as it is on the screen now."""
         actor = services.require(request, "read", "samples")
-        found = newest(sources, tag_list(sources.site, tags))
+        site = services.site(actor)
+        found = newest(sources, tag_list(site, tags))
         times = found["source_timestamp"].to_physical()
         span = (int(times.min()), int(times.max()) + 1) if found.height else (0, 0)  # type: ignore[arg-type] # integers
         tell_read(services, actor, "rest/last", found["tag_id"], found.height, span)
-        return frame_answer(found, format, "last", sources.site)
-        site = services.site(services.require(request, "read", "samples"))
-        found = newest(sources, tag_list(site, tags))
         return frame_answer(found, format, "last", site)
 
 
