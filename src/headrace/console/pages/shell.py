@@ -15,6 +15,7 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from headrace.console import theme
+from headrace.console.api.guard import nonce_of
 from headrace.console.alarms import AlarmBoard
 from headrace.console.scope import ScopedBoard
 from headrace.console.services import Services, first_refused
