@@ -51,6 +51,30 @@ def register(app: typer.Typer) -> None:
         with opened(data) as identity:
             show_secret(f"One-time password of {name}", identity.reset_password(name, by=person()))
 
+    @group.command("role")
+    def role(name: str = NAME, role: str = typer.Argument(), data: Path = DATA) -> None:
+        """Give a user another role: viewer, operator, engineer or admin."""
+        with opened(data) as identity:
+            identity.set_role(name, cast(Role, role), by=person())
+
+    @group.command("close")
+    def close(name: str = NAME, data: Path = DATA) -> None:
+        """Close an account; its sessions and tokens stop at once."""
+        with opened(data) as identity:
+            identity.set_disabled(name, True, by=person())
+
+    @group.command("reopen")
+    def reopen(name: str = NAME, data: Path = DATA) -> None:
+        """Open a closed account again."""
+        with opened(data) as identity:
+            identity.set_disabled(name, False, by=person())
+
+    _register_sessions(group)
+    _register_tokens(group)
+    app.add_typer(group, name="user")
+
+
+def _register_sessions(group: typer.Typer) -> None:
     @group.command("reset-factor")
     def reset_factor(name: str = NAME, data: Path = DATA) -> None:
         """Forget a user's second factor, for a lost phone; all sessions of the user end."""
@@ -76,27 +100,6 @@ def register(app: typer.Typer) -> None:
         """End all sessions of a user, also on pages that are open."""
         with opened(data) as identity:
             identity.end_sessions(name, by=person())
-
-    @group.command("role")
-    def role(name: str = NAME, role: str = typer.Argument(), data: Path = DATA) -> None:
-        """Give a user another role: viewer, operator, engineer or admin."""
-        with opened(data) as identity:
-            identity.set_role(name, cast(Role, role), by=person())
-
-    @group.command("close")
-    def close(name: str = NAME, data: Path = DATA) -> None:
-        """Close an account; its sessions and tokens stop at once."""
-        with opened(data) as identity:
-            identity.set_disabled(name, True, by=person())
-
-    @group.command("reopen")
-    def reopen(name: str = NAME, data: Path = DATA) -> None:
-        """Open a closed account again."""
-        with opened(data) as identity:
-            identity.set_disabled(name, False, by=person())
-
-    _register_tokens(group)
-    app.add_typer(group, name="user")
 
 
 def _register_tokens(group: typer.Typer) -> None:

@@ -24,12 +24,15 @@ from headrace.security.actors import Actors, grants_of, grants_text
 from headrace.security.audit import AuditChain
 from headrace.security.database import TABLES, metadata_url, open_engine
 from headrace.security.factors import Factors, FactorState
+from headrace.security.grants import Grants
 from headrace.security.lanes import SignInLanes
 from headrace.security.passwords import Passwords, check_password
 from headrace.security.policy import ROLES, Actor, Grant, Role, lesser_role
+from headrace.security.receipts import Receipts
 from headrace.security.sessions import ID_LENGTH, Sessions, Stage
 from headrace.security.settings import load_settings
 from headrace.security.sign_in import Origin, SignIns
+from headrace.security.signatures import Releases
 from headrace.security.tables import LINK, TOKEN, USER
 from headrace.security.tokens import (
     ACTOR_PREFIX,
@@ -131,6 +134,8 @@ class Identity:
         sessions, factors, ways: sessions, second factors, and the ways in.
         lanes: where hashing passwords is done, bounded.
         settings: of ``headrace.toml``.
+        receipts: who read which data, in that chain.
+        grants: roles that count for parts of the site. releases: signatures and approvals.
 
     Raises:
         Transient: SEC-1202 when a shared database does not answer; every call may raise it.
@@ -141,6 +146,9 @@ class Identity:
         self._engine = _open(folder)
         self.audit = AuditChain(self._engine, folder.audit, self._clock)
         self.actors = Actors(self._engine, self.audit, self._clock)
+        self.receipts = Receipts(self.audit, self._clock)
+        self.grants = Grants(self._engine, self.audit, self._clock)
+        self.releases = Releases(self._engine, self.audit, self._clock)
         self.settings = load_settings(folder).identity
         self.lanes = SignInLanes()
         self.factors = Factors(self._engine, self._clock, folder.identity)
@@ -294,6 +302,19 @@ class Identity:
         """What a session still needs: "" nothing, ``code``, ``enrol``; None when it is none."""
         stages: tuple[Stage, ...] = ("", "code", "enrol")
         return next((s for s in stages if self.sessions.row(secret, s) is not None), None)
+
+    def confirm(self, name: str, password: str, address: str) -> None:
+        """Check the password of somebody who is signed in, again, for a signature.
+
+        Raises:
+            Transient: SEC-1002 after too many failures of this name from this address.
+            Refused: SEC-1001 for a wrong password, or a closed account.
+        """
+        try:
+            self.ways.check_password(name, password, Origin(address))
+        except Refused:
+            self.audit.record(name, "sign", f"user/{name}", "denied", address=address)
+            raise
 
     def actor_of_session(self, secret: str) -> Actor | None:
         """Who holds this session; None when it is unknown, over, revoked, or still at a stage."""

@@ -24,11 +24,11 @@ from headrace.console.api.gate_pages import (
     sign_in_page,
 )
 from headrace.console.services import (
-    COOKIE,
     LANGUAGE_COOKIE,
     THEME_COOKIE,
     Services,
     check_origin,
+    session_cookie,
 )
 from headrace.model.errors import HeadraceError
 from headrace.security.identity import LANGUAGES, THEMES, Identity
@@ -88,7 +88,7 @@ def _add_sign_in(router: APIRouter, services: Services) -> None:
         if stage:
             step = "/sign-in/code" if stage == "code" else "/second-factor"
             answer = RedirectResponse(f"{step}?{urlencode({'next': local(next)})}", 303)
-            answer.delete_cookie(COOKIE)
+            drop_cookie(request, answer, session_cookie(request))
             set_cookie(request, answer, STAGE_COOKIE, secret, 600)
             return answer
         return await let_in(identity, request, secret, next)
@@ -97,10 +97,11 @@ def _add_sign_in(router: APIRouter, services: Services) -> None:
     async def sign_out(request: Request) -> Response:
         check_origin(request)
         actor = services.actor(request)
-        await asyncio.to_thread(identity.sign_out, request.cookies.get(COOKIE, ""))
+        held = request.cookies.get(session_cookie(request), "")
+        await asyncio.to_thread(identity.sign_out, held)
         is_linked = actor is not None and "oidc" in actor.factors
         answer = RedirectResponse("/sign-in?changed=3" if is_linked and sso else "/sign-in", 303)
-        answer.delete_cookie(COOKIE)
+        drop_cookie(request, answer, session_cookie(request))
         return answer
 
 
@@ -188,7 +189,7 @@ async def _enrol(services: Services, request: Request, alert: str) -> Response:
         target = "/profile" if error.code == "SEC-1028" else "/sign-in?next=/second-factor"
         return RedirectResponse(target, 303)
     texts = services.texts(request, services.actor(request))
-    must = COOKIE not in request.cookies
+    must = session_cookie(request) not in request.cookies
     return enrol_page(request, texts, enrolment, alert=alert, must=must)
 
 
@@ -252,8 +253,8 @@ async def let_in(identity: Identity, request: Request, secret: str, target: str)
 
 
 def _give_session(identity: Identity, request: Request, answer: Response, secret: str) -> None:
-    set_cookie(request, answer, COOKIE, secret, identity.settings.session_h * 3600)
-    answer.delete_cookie(STAGE_COOKIE)
+    set_cookie(request, answer, session_cookie(request), secret, identity.settings.session_h * 3600)
+    drop_cookie(request, answer, STAGE_COOKIE)
 
 
 def origin_of(request: Request) -> Origin:
@@ -276,10 +277,16 @@ async def _in_lane(
 
 
 def _session_or_stage(request: Request) -> str:
-    return request.cookies.get(COOKIE) or request.cookies.get(STAGE_COOKIE, "")
+    return request.cookies.get(session_cookie(request)) or request.cookies.get(STAGE_COOKIE, "")
 
 
 def set_cookie(request: Request, answer: Response, name: str, value: str, age_s: int) -> None:
     """A cookie for this site only, that no script reads."""
     secure = request.url.scheme == "https"
     answer.set_cookie(name, value, max_age=age_s, httponly=True, samesite="lax", secure=secure)
+
+
+def drop_cookie(request: Request, answer: Response, name: str) -> None:
+    """Let the browser forget a cookie; the flags must be those it was set with."""
+    secure = request.url.scheme == "https"
+    answer.delete_cookie(name, secure=secure, httponly=True, samesite="lax")

@@ -8,6 +8,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from headrace.console import theme
+from headrace.console.api.guard import nonce_of
 from headrace.console.services import THEME_COOKIE
 from headrace.console.texts import Texts
 from headrace.console.widgets.icons import icon
@@ -230,11 +231,11 @@ def _preferences(texts: Texts) -> Markup:
     )  # fmt: skip
 
 
-_GATE_SCRIPT = Markup(
-    "<script>for(const b of document.querySelectorAll('[data-prefer]'))b.onclick=async()=>{"
+_GATE_SCRIPT = (
+    "for(const b of document.querySelectorAll('[data-prefer]'))b.onclick=async()=>{"
     "let [k,v]=b.dataset.prefer.split('=');if(k==='theme')v=document.documentElement.classList."
     "contains('hr-dark')?'light':'dark';await fetch('/preferences',{method:'POST',headers:"
-    "{'Content-Type':'application/json'},body:JSON.stringify({[k]:v})});location.reload()}</script>"
+    "{'Content-Type':'application/json'},body:JSON.stringify({[k]:v})});location.reload()}"
 )
 
 
@@ -247,8 +248,9 @@ def _page(request: Request, texts: Texts, title: str, form: Markup, status: int)
         Markup('<link rel="icon" href="/static/favicon.svg">'),
         Markup(f"<style>{theme.css()}</style>"),
         Markup('<link rel="stylesheet" href="/static/headrace.css">'),
-        Markup(f"<script>{theme.early_script(chosen)}</script>"),
+        tag("script", Markup(theme.early_script(chosen)), nonce=nonce_of(request)),
     )
-    body = tag("body.hr-body", tag("main.hr-gate", form), _GATE_SCRIPT)
+    script = tag("script", Markup(_GATE_SCRIPT), nonce=nonce_of(request))
+    body = tag("body.hr-body", tag("main.hr-gate", form), script)
     page = tag("html", tag("head", head), body, lang=texts.language)
     return HTMLResponse(f"<!doctype html>{page}", status, {"Cache-Control": "no-store"})

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from headrace.console.api.gate import let_in, origin_of, set_cookie
+from headrace.console.api.gate import drop_cookie, let_in, origin_of, set_cookie
 from headrace.console.api.gate_pages import local, sign_in_page
 from headrace.console.services import Services
 from headrace.model.errors import HeadraceError
@@ -39,7 +39,7 @@ def make_router(services: Services) -> APIRouter:
         alert = texts(f"sign_in.{error.code}")
         status = 503 if error.code == "SEC-1032" else 401
         page = sign_in_page(request, texts, "/", alert=alert, status=status, sso=settings.title)
-        page.delete_cookie(BEGUN_COOKIE)
+        drop_cookie(request, page, BEGUN_COOKIE)
         return page
 
     @router.get("/sso/start")
@@ -67,7 +67,7 @@ def make_router(services: Services) -> APIRouter:
                 identity.audit.record("nobody", "sign_in", "sso", "denied", **about)
             return failed(request, error)
         answer = await let_in(identity, request, secret, begun.next if begun else "/")
-        answer.delete_cookie(BEGUN_COOKIE)
+        drop_cookie(request, answer, BEGUN_COOKIE)
         return answer
 
     @router.get("/sso/end")
