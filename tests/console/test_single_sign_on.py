@@ -17,6 +17,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from headrace.console.api import errors, gate, single_sign_on
+from headrace.console.api.guard import Guard, SecurityHeaders
 from headrace.console.services import Services
 from headrace.model.errors import HeadraceError, Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
@@ -68,6 +69,8 @@ async def browser(
     errors.install(app)
     app.include_router(gate.make_router(services))
     app.include_router(single_sign_on.make_router(services))
+    app.add_middleware(Guard, services=services)
+    app.add_middleware(SecurityHeaders)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url=BASE, timeout=60) as client:
         yield client, identity

@@ -25,7 +25,17 @@ BODY_S: Final = 30.0
 SOCKET: Final = "/_nicegui_ws"
 NONCE: Final = "headrace.nonce"
 """Key of the scope under which this answer's nonce stands."""
-_FORMS: Final = frozenset({"/sign-in", "/sign-out", "/change-password", "/preferences"})
+_FORMS: Final = frozenset(
+    {
+        "/sign-in",
+        "/sign-in/code",
+        "/second-factor",
+        "/second-factor/remove",
+        "/sign-out",
+        "/change-password",
+        "/preferences",
+    }
+)
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

@@ -150,7 +150,10 @@ def _second_factor(visit: Visit) -> None:
             tag("div", tag("b", texts("factor.title")), tag("span.hr-sub", text)),
             tag(
                 ".hr-row",
-                pill("good" if state.totp else "warn", "TOTP" if state.totp else "–"),
+                pill(
+                    "good" if state.totp else "warn",
+                    texts("factor.is_on" if state.totp else "factor.is_off"),
+                ),
                 tag("a.hr-btn", texts(action[0]), href=action[1]),
             ),
         )
@@ -175,7 +178,7 @@ class SessionList:
     def draw_all(self) -> None:
         """Draw the list and, below it, what ends many."""
         texts = self._visit.texts
-        self._list = ui.element("div")
+        self._list = ui.element("div").classes("full-width")
         self._draw()
         key = "session.revoke_others" if self._is_mine else "session.revoke_all"
         with ui.element("div").classes("hr-row"):
