@@ -245,6 +245,7 @@ def _user(subjects: Subjects, edge: JoinedEdge) -> str:
     """The edge's user at the hub. ``$JSC.R``, ``$JS.FC``: answers and flow control of sourcing."""
     says = [
         subjects.edge_health(edge.name),
+        subjects.apps_health(edge.name),
         "_INBOX.>",
         "$JSC.R.>",
         f"{deliver_prefix(edge.domain)}.>",

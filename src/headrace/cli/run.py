@@ -67,11 +67,16 @@ def register(app: typer.Typer) -> None:
         _run(data, lambda f, a, s, stop: run(f, a, s, stop, host=host, port=port))
 
     @group.command("apps")
-    def apps(data: Path = DATA) -> None:
+    def apps(
+        data: Path = DATA,
+        edge: str = typer.Option(
+            "", help="Beside this edge: the formulas that are placed there, and no alarms."
+        ),
+    ) -> None:
         """Evaluate formulas and alarms as samples come."""
         from headrace.apps.role import run
 
-        _run(data, run)
+        _run(data, lambda f, a, s, stop: run(f, a, s, stop, edge=edge))
 
     @group.command("hub")
     def hub(data: Path = DATA) -> None:

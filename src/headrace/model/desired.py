@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from headrace.model.knowledge import AppsConfig
+
 
 class TagConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One tag as an edge needs it.
@@ -80,6 +82,9 @@ class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True):
 class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All that one edge runs.
 
+    Attributes:
+        apps: formulas that it evaluates itself, with what they need to be understood; None for none.
+
     Example:
         >>> EdgeConfig(enterprise="acme", site="mill", edge="local").content_hash()[:8]
         '1bc0274e'
@@ -89,10 +94,14 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     edge: str
     connections: tuple[ConnectionConfig, ...] = ()
+    apps: AppsConfig | None = None
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        told = msgspec.to_builtins(self, order="sorted")
+        if self.apps is None:  # as edges say it that know of no formulas
+            del told["apps"]
+        return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
 
 
 class TagGroupConfig(msgspec.Struct, frozen=True, kw_only=True):
