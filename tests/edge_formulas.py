@@ -91,6 +91,15 @@ class EdgeRig:
         await until(holds, 60, f"results of the edge; last told {self.states[-1:]}")
         return self.states[-1]
 
+    async def running(self) -> AppsState:
+        """Wait until the edge's role runs."""
+
+        def holds() -> bool:
+            return bool(self.states) and self.states[-1].state == "running"
+
+        await until(holds, 60, f"the edge's role runs; last told {self.states[-1:]}")
+        return self.states[-1]
+
     async def listen(self) -> None:
         """Hear the edge's role at its own broker."""
 

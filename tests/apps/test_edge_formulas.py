@@ -33,8 +33,7 @@ async def test_apart_killed_and_late_the_hub_gets_the_same_to_the_bit(rig: EdgeR
     plain = config(*FORMULAS)
     await rig.desire(placed(plain))
     async with rig.role() as task:
-        await until_running(rig)
-        began = rig.states[-1].done_us
+        began = (await rig.running()).done_us
         first, last = await rig.polls(8)
         await rig.done(last)
         await rig.pair.wire.cut()
@@ -48,7 +47,7 @@ async def test_apart_killed_and_late_the_hub_gets_the_same_to_the_bit(rig: EdgeR
     await rig.poll(at_us=last - SECOND_US // 2)
     rig.states.clear()
     async with rig.role():
-        await until_running(rig)
+        await rig.running()
         _, last = await rig.polls(6)
         await rig.poll(at_us=first + SECOND_US // 3, seed=1)
         await rig.done(last)
@@ -98,9 +97,3 @@ async def test_moving_there_and_back_loses_and_doubles_nothing(rig: EdgeRig) -> 
 def moved_at(made, at_us: int):  # type: ignore[no-untyped-def]
     formulas = tuple(msgspec.structs.replace(each, moved_us=at_us) for each in made.formulas)
     return msgspec.structs.replace(made, formulas=formulas)
-
-
-async def until_running(rig: EdgeRig) -> None:
-    from waiting import until
-
-    await until(lambda: bool(rig.states) and rig.states[-1].state == "running", 60, "it runs")
