@@ -284,6 +284,23 @@ class EdgeJudge:
                 actor = Actor(edge.name, "viewer", kind="edge", factors=frozenset({"certificate"}))
                 return Admitted(actor, leaf_rights(edge.name, edge.domain))
         return None
+def _user(subjects: Subjects, edge: JoinedEdge) -> str:
+    """The edge's user at the hub. ``$JSC.R``, ``$JS.FC``: answers and flow control of sourcing."""
+    says = [
+        subjects.edge_health(edge.name),
+        subjects.apps_health(edge.name),
+        "_INBOX.>",
+        "$JSC.R.>",
+        f"{deliver_prefix(edge.domain)}.>",
+    ]
+    hears = [subjects.every_edge_call(edge.name), f"$JS.{edge.domain}.API.>", "$JS.FC.>"]
+    permissions = (
+        f"publish: {{ allow: {json.dumps(says)} }}, subscribe: {{ allow: {json.dumps(hears)} }}"
+    )
+    return (
+        f'{{ user: "{edge.domain}", password: "{edge.password}", '
+        f"permissions: {{ {permissions} }} }}"
+    )
 
 
 def connected_leafs(address: BrokerAddress) -> list[Leaf]:

@@ -73,7 +73,12 @@ def register(app: typer.Typer) -> None:
         )
 
     @group.command("apps")
-    def apps(data: Path = DATA) -> None:
+    def apps(
+        data: Path = DATA,
+        edge: str = typer.Option(
+            "", help="Beside this edge: the formulas that are placed there, and no alarms."
+        ),
+    ) -> None:
         """Evaluate formulas and alarms as samples come."""
         from headrace.apps.role import run
 
@@ -85,6 +90,7 @@ def register(app: typer.Typer) -> None:
 
 def _add_keepers(group: typer.Typer) -> None:
     """The roles that touch no samples, and the demo's devices."""
+        _run(data, lambda f, a, s, stop: run(f, a, s, stop, edge=edge))
 
     @group.command("hub")
     def hub(data: Path = DATA) -> None:

@@ -191,7 +191,7 @@ def _read(notes: Notes, data: dict[str, Any], files: SiteFiles) -> SiteModel:
         calendar=calendar,
         notify=read_notify(notes, data, titles, known),
     )
-    return msgspec.structs.replace(model, derived=check_formulas(notes, model, columns))
+    return check_formulas(notes, model, columns)
 
 
 def _tag_files(notes: Notes, names: tuple[str, ...], files: SiteFiles) -> list[TagColumns]:

@@ -191,9 +191,14 @@ class Keeper:
         self._seal_stamp = self._sealer.stamp()
         self._desire_edges(model)
         self._accepted_model = model
+        now_us = self.clock.now_us()
+        apps = self.registry.apps()
+        configs = edge_configs(model, self.registry.ids(), self.registry.edges(), apps)
+        for edge, config in configs.items():
+            self._desire_edge(edge, config, now_us)
         historian = historian_config(model, self.registry)
         self._put("historian", msgspec.json.encode(historian))
-        self._put("apps", msgspec.json.encode(self.registry.apps(), order="sorted"))
+        self._put("apps", msgspec.json.encode(apps, order="sorted"))
         self._put("notify", msgspec.json.encode(model.notify))
         record = self.registry.site()
         assert record is not None  # it was applied a moment ago
