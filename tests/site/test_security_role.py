@@ -14,7 +14,6 @@ import nats
 import nats.errors
 import pytest
 from nats.aio.client import Client
-from waiting import until
 
 from headrace.bus import leaf
 from headrace.bus.broker import (
@@ -37,6 +36,7 @@ from headrace.security.identity import Identity
 from headrace.security.listener import Listener
 from headrace.site import security_role
 from headrace.site.keeper import STATE_KEY, EdgeFollow, SiteState
+from waiting import until
 
 TOPIC = "hall/press_3/state"
 CUT_S = 2.0
@@ -191,7 +191,9 @@ async def test_a_device_has_the_topics_that_the_site_file_gives_it(folder: DataF
 async def test_tenants_hear_nothing_of_the_site_or_of_each_other(folder: DataFolder) -> None:
     async with plant_on(folder) as plant:
         secrets = {name: plant.secret("partner", name, tenant=name) for name in ("acme", "zeta")}
-        for name in secrets:  # a new account is a reload, at which those that are asked for come anew
+        for (
+            name
+        ) in secrets:  # a new account is a reload, at which those that are asked for come anew
             await (await connected(plant, name, secrets[name])).close()
         clients = {name: await connected(plant, name, secrets[name]) for name in secrets}
         heard: dict[str, list[str]] = {name: [] for name in (*clients, "site")}

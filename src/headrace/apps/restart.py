@@ -15,8 +15,8 @@ from headrace.apps.position import Position, Span
 from headrace.bus.client import Bus
 from headrace.bus.log import LogReader
 from headrace.formula.bound import Bound
-from headrace.formula.plan import word_input
 from headrace.formula.placing import BEFORE
+from headrace.formula.plan import word_input
 from headrace.model.apps import Cause
 from headrace.model.calendar import PlantCalendar
 from headrace.model.calendar_words import GAP_MAX_US

@@ -26,9 +26,8 @@ import msgspec
 from headrace.bus.broker import BrokerAddress, BrokerOptions, write_private
 from headrace.bus.callout import Admitted, Knock
 from headrace.bus.configuration import TlsFiles
-from headrace.bus.rights import SITE_ACCOUNT, configured, leaf_rights
-from headrace.bus.tenants import tenants
 from headrace.bus.rights import SITE_ACCOUNT, leaf_rights
+from headrace.bus.tenants import tenants
 from headrace.model.errors import Corrupt, Transient
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder
@@ -284,23 +283,6 @@ class EdgeJudge:
                 actor = Actor(edge.name, "viewer", kind="edge", factors=frozenset({"certificate"}))
                 return Admitted(actor, leaf_rights(edge.name, edge.domain))
         return None
-def _user(subjects: Subjects, edge: JoinedEdge) -> str:
-    """The edge's user at the hub. ``$JSC.R``, ``$JS.FC``: answers and flow control of sourcing."""
-    says = [
-        subjects.edge_health(edge.name),
-        subjects.apps_health(edge.name),
-        "_INBOX.>",
-        "$JSC.R.>",
-        f"{deliver_prefix(edge.domain)}.>",
-    ]
-    hears = [subjects.every_edge_call(edge.name), f"$JS.{edge.domain}.API.>", "$JS.FC.>"]
-    permissions = (
-        f"publish: {{ allow: {json.dumps(says)} }}, subscribe: {{ allow: {json.dumps(hears)} }}"
-    )
-    return (
-        f'{{ user: "{edge.domain}", password: "{edge.password}", '
-        f"permissions: {{ {permissions} }} }}"
-    )
 
 
 def connected_leafs(address: BrokerAddress) -> list[Leaf]:

@@ -245,7 +245,8 @@ GATEWAY_RIGHTS: Final = Rights((">",), (">",), not_says=PLATFORM_ONLY, not_hears
 def leaf_rights(edge: str, domain: str) -> Rights:
     """The broker of an edge that joined this hub; ``$JSC.R``, ``$JS.FC``: answers and flow
     control of sourcing."""
-    says = (f"{_SITE}.health.edge.{edge}", "_INBOX.>", "$JSC.R.>", f"source.{domain}.>")
+    health = (f"{_SITE}.health.edge.{edge}", f"{_SITE}.health.apps.{edge}")
+    says = (*health, "_INBOX.>", "$JSC.R.>", f"source.{domain}.>")
     hears = (f"{_SITE}.call.edge.{edge}.*", f"$JS.{domain}.API.>", "$JS.FC.>")
     return Rights(says, hears)
 

@@ -32,7 +32,7 @@ from headrace.model.status import severity
 from headrace.model.time import SystemClock, to_datetime
 from headrace.security.identity import Identity
 from headrace.security.receipt_rows import TagSet
-from headrace.site.registry import TagRecord
+from headrace.site.registry import Registry, TagRecord
 
 SHOWN_ROWS_MAX: Final = 100
 PLOT_POINTS: Final = 1_200
@@ -90,9 +90,6 @@ def register(app: typer.Typer) -> None:
         calendar = _calendar(folder) if is_window(every) else None
         request = Request(
             tags={record.tag_id: record for record in find_tags(folder, pattern)},
-            start_us=parse_time(start, now_us),
-            end_us=parse_time(end, now_us),
-            tags={record.tag_id: record for record in _tags(folder, pattern)},
             start_us=span_us[0],
             end_us=span_us[1],
             aggregate=check_name(aggregate or "TimeAverage") if aggregate or every else "",

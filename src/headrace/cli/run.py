@@ -82,7 +82,7 @@ def register(app: typer.Typer) -> None:
         """Evaluate formulas and alarms as samples come."""
         from headrace.apps.role import run
 
-        _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop))
+        _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop, edge=edge))
 
     _add_keepers(group)
     app.add_typer(group, name="run")
@@ -90,7 +90,6 @@ def register(app: typer.Typer) -> None:
 
 def _add_keepers(group: typer.Typer) -> None:
     """The roles that touch no samples, and the demo's devices."""
-        _run(data, lambda f, a, s, stop: run(f, a, s, stop, edge=edge))
 
     @group.command("hub")
     def hub(data: Path = DATA) -> None:

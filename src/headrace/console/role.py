@@ -85,8 +85,7 @@ async def run(
         stack.callback(sources.notifications.close)
         await answer_calls(sources)
         app = build_app(Services(sources, identity))
-        await _serve(app, sources, identity, stop, host, port)
-        await _serve(app, sources, identity.audit, stop, host, port, shown)
+        await _serve(app, sources, identity, stop, host, port, shown)
 
 
 async def _serve(
@@ -102,18 +101,6 @@ async def _serve(
         told = {"revision": state.revision, "hash": state.content_hash, "changes": state.changes}
         identity.audit.record("site file", "site.accept", f"site/{state.site}", "done", **told)
 
-    server = _Server(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type] # an ASGI app
-            host=host,
-            port=port,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=1,
-            ws_max_size=1 << 20,
-            server_header=False,
-            http=bounded_protocol(allow_open_files()),
-        )
     config = uvicorn.Config(
         app,  # type: ignore[arg-type] # an ASGI app
         host=host,
@@ -123,6 +110,7 @@ async def _serve(
         timeout_graceful_shutdown=1,
         ws_max_size=1 << 20,
         server_header=False,
+        http=bounded_protocol(allow_open_files()),
         ssl_certfile=None if shown is None else str(shown.certificate),
         ssl_keyfile=None if shown is None else str(shown.key),
     )

@@ -19,8 +19,8 @@ from headrace.model.knowledge import AppsConfig
 from headrace.site import schema
 from headrace.site.knowledge import FormulaVersion, apps_config, next_versions
 from headrace.site.model import DERIVED, SiteModel, Tag, nearest_asset
-from headrace.site.secret_words import without_secrets
 from headrace.site.placement import with_moves
+from headrace.site.secret_words import without_secrets
 
 _TAG_COLUMNS = tuple(column.name for column in schema.TAG.columns)
 _VERSIONED = ("path", "unit", "connection", "address")

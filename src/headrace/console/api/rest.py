@@ -128,22 +128,21 @@ def _add_history(router: APIRouter, services: Services) -> None:
         end: str = "now",
         format: Format = "json",
     ) -> Response:
-        """An aggregate of OPC UA Part 13 (Average, Minimum, TimeAverage...) for each interval."""
-        actor = services.require(request, "read", "samples")
-        site = services.site(actor)
-        views = tag_list(site, tags)
         """An aggregate of OPC UA Part 13 (Average, Minimum, TimeAverage...) for each interval: ``10s``,
         ``1h``, or each ``shift``, ``hour``, ``day``, ``week``, ``month`` of the plant calendar that begins in
         the time, with its true length ``duration_h`` and its ``shift``, ``team`` and ``day``."""
-        services.require(request, "read", "samples")
-        views = tag_list(sources.site, tags)
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
+        views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
         ids = [view.tag_id for view in views]
         if is_window(every):
             most = INTERVALS_MAX // len(views)
-            windows = windows_of(_calendar(sources.site), every, start_us, end_us, most)
+            windows = windows_of(_calendar(site), every, start_us, end_us, most)
             batch = await sources.history.by_calendar(ids, windows, aggregate)
-            return frame_answer(batch, format, aggregate, sources.site)
+            answer = frame_answer(batch, format, aggregate, site)
+            about = (services, actor, "rest/aggregate", ids)
+            return await told(*about, answer, batch.height, (start_us, end_us))
         every_us = parse_span(every)
         count = len(views) * (end_us - start_us) // every_us
         if count > INTERVALS_MAX:
