@@ -14,7 +14,6 @@ import nats
 import nats.errors
 import pytest
 from nats.aio.client import Client
-from waiting import until
 
 from headrace.bus import leaf
 from headrace.bus.broker import (
@@ -35,8 +34,10 @@ from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
 from headrace.security.identity import Identity
 from headrace.security.listener import Listener
+from headrace.security.policy import Grant
 from headrace.site import security_role
 from headrace.site.keeper import STATE_KEY, EdgeFollow, SiteState
+from waiting import until
 
 TOPIC = "hall/press_3/state"
 CUT_S = 2.0
@@ -53,7 +54,8 @@ class Plant:
     listener: Listener
 
     def secret(self, kind: str, name: str, tenant: str = "") -> str:
-        return self.identity.actors.add(kind, name, tenant=tenant)
+        grants = [Grant("viewer")] if kind == "service" else []
+        return self.identity.actors.add(kind, name, grants, tenant=tenant)
 
     async def connect(self, name: str, secret: str) -> Client:
         async def quiet(error: Exception) -> None:
@@ -191,7 +193,9 @@ async def test_a_device_has_the_topics_that_the_site_file_gives_it(folder: DataF
 async def test_tenants_hear_nothing_of_the_site_or_of_each_other(folder: DataFolder) -> None:
     async with plant_on(folder) as plant:
         secrets = {name: plant.secret("partner", name, tenant=name) for name in ("acme", "zeta")}
-        for name in secrets:  # a new account is a reload, at which those that are asked for come anew
+        for (
+            name
+        ) in secrets:  # a new account is a reload, at which those that are asked for come anew
             await (await connected(plant, name, secrets[name])).close()
         clients = {name: await connected(plant, name, secrets[name]) for name in secrets}
         heard: dict[str, list[str]] = {name: [] for name in (*clients, "site")}
@@ -252,8 +256,9 @@ async def test_the_servers_certificate_changes_under_traffic(folder: DataFolder)
                 plant.listener.renew_server(SystemClock().now_us())
                 security_role.reload(plant.folder, plant.address)
         async with asyncio.timeout(30):
-            while await shown(port, plant.address.authority_pem) == before:
-                await asyncio.sleep(0.1)
+            after = before
+            while after == before:
+                after = await shown(port, plant.address.authority_pem)
         await until(lambda: len(heard) == 300, what="all is heard")
         assert heard == [b"%d" % number for number in range(300)]
         assert plant.bus.reconnects == 0

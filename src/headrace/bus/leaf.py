@@ -27,9 +27,9 @@ from headrace.bus.broker import BrokerAddress, BrokerOptions, write_private
 from headrace.bus.callout import Admitted, Knock
 from headrace.bus.configuration import TlsFiles
 from headrace.bus.rights import SITE_ACCOUNT, leaf_rights
+from headrace.bus.tenants import tenants
 from headrace.model.errors import Corrupt, Transient
 from headrace.model.folder import DataFolder
-from headrace.bus.tenants import tenants
 from headrace.security.files import make_folder
 from headrace.security.listener import Listener
 from headrace.security.policy import Actor

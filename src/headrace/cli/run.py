@@ -71,6 +71,11 @@ def register(app: typer.Typer) -> None:
             data, lambda f, a, s, stop: run(f, a.as_role("console"), s, stop, host=host, port=port)
         )
 
+    _others(group)
+    app.add_typer(group, name="run")
+
+
+def _others(group: typer.Typer) -> None:
     @group.command("apps")
     def apps(data: Path = DATA) -> None:
         """Evaluate formulas and alarms as samples come."""
@@ -98,8 +103,6 @@ def register(app: typer.Typer) -> None:
         from headrace.sim.role import run
 
         _run(data, lambda f, a, s, stop: run(f, a.as_role("sim"), s, stop, seed=seed))
-
-    app.add_typer(group, name="run")
 
 
 def site_subjects(folder: DataFolder) -> Subjects:
