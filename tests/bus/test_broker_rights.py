@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import nats
 import pytest
@@ -16,16 +18,19 @@ from headrace.bus.callout import Admitted, Callout, Knock
 from headrace.bus.rights import (
     GATEWAY_RIGHTS,
     ROLES,
-    Rights,
     actor_rights,
     leaf_rights,
     role_rights,
 )
-from headrace.bus.rights_table import OWN_TOPIC, SUBJECTS, actors
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
-from headrace.security.policy import Actor
+from headrace.security.policy import Actor, Grant
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "broker_rights.py"
+sys.path.append(str(SCRIPT.parent))
+
+from broker_rights import OWN_TOPIC, SUBJECTS, actors, page  # noqa: E402
 
 PAIRS = [(kind, subject) for kind in actors() for subject in SUBJECTS]
 TENANT = "acme_partner"
@@ -155,6 +160,8 @@ def test_persons_and_the_system_have_no_business_at_the_broker() -> None:
     for kind in ("person", "system"):
         assert actor_rights(Actor("mallory", "admin", kind=kind)) is None
     assert actor_rights(Actor("press_3", "viewer", kind="device"), []) is None
+    part = (Grant("viewer", "utilities/pumping"),)
+    assert actor_rights(Actor("reporting", "viewer", kind="service", grants=part)) is None
 
 
 @pytest.mark.parametrize(
@@ -198,11 +205,9 @@ async def test_roles_connect_while_nobody_answers_for_others(broker: BrokerAddre
         await client.close()
 
 
-@asynccontextmanager
-async def as_tenant(address: BrokerAddress, name: str) -> AsyncIterator[Client]:
-    client = await nats.connect(address.url, user=name, password="right", allow_reconnect=False)
-    yield client
-    await client.close()
+def test_the_page_is_the_table() -> None:
+    kept = SCRIPT.parents[1] / "docs" / "broker-rights.md"
+    assert kept.read_text() == page(), "run: python scripts/broker_rights.py"
 
 
 def test_an_edge_of_a_hub_says_only_what_is_its_own() -> None:
@@ -211,5 +216,5 @@ def test_an_edge_of_a_hub_says_only_what_is_its_own() -> None:
     assert not own.may_say("v1.acme.mill.health.edge.south")
     assert not own.may_hear("v1.acme.mill.call.edge.south.write")
     assert not own.may_say("$JS.API.STREAM.CREATE.X")
-    assert isinstance(GATEWAY_RIGHTS, Rights)
+    assert not GATEWAY_RIGHTS.may_say("v1.acme.mill.batch.north.plc")
     assert not role_rights("edge", "north").may_say("v1.acme.mill.batch.south.plc")

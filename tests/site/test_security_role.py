@@ -34,6 +34,7 @@ from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
 from headrace.security.identity import Identity
 from headrace.security.listener import Listener
+from headrace.security.policy import Grant
 from headrace.site import security_role
 from headrace.site.keeper import STATE_KEY, EdgeFollow, SiteState
 from waiting import until
@@ -53,7 +54,8 @@ class Plant:
     listener: Listener
 
     def secret(self, kind: str, name: str, tenant: str = "") -> str:
-        return self.identity.actors.add(kind, name, tenant=tenant)
+        grants = [Grant("viewer")] if kind == "service" else []
+        return self.identity.actors.add(kind, name, grants, tenant=tenant)
 
     async def connect(self, name: str, secret: str) -> Client:
         async def quiet(error: Exception) -> None:
@@ -254,8 +256,9 @@ async def test_the_servers_certificate_changes_under_traffic(folder: DataFolder)
                 plant.listener.renew_server(SystemClock().now_us())
                 security_role.reload(plant.folder, plant.address)
         async with asyncio.timeout(30):
-            while await shown(port, plant.address.authority_pem) == before:
-                await asyncio.sleep(0.1)
+            after = before
+            while after == before:
+                after = await shown(port, plant.address.authority_pem)
         await until(lambda: len(heard) == 300, what="all is heard")
         assert heard == [b"%d" % number for number in range(300)]
         assert plant.bus.reconnects == 0

@@ -66,6 +66,8 @@ accounts {{
   "{system_account}" {{ users: [ {{ user: "{system_user}", password: "{system_password}",
     permissions: {{ publish: {{ allow: ["$SYS.REQ.SERVER.>"] }}
       subscribe: {{ allow: ["_INBOX.>"] }} }} }} ] }}{tenants}
+    permissions: {{
+      publish: {{ allow: ["$SYS.REQ.SERVER.>"] }}, subscribe: {{ allow: ["_INBOX.>"] }} }} }} ] }}{tenants}
 }}
 authorization {{
   timeout: 5

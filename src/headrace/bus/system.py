@@ -1,7 +1,7 @@
 """Who is connected to the broker, and the end of a connection: the server's own account.
 
-Requests of nats-server under ``$SYS.REQ.SERVER``: ``PING.CONNZ`` lists connections of every server of a cluster,
-``<id>.KICK`` ends one.
+Requests of nats-server under ``$SYS.REQ.SERVER``: ``PING.CONNZ`` lists connections of every server of a
+cluster, ``<id>.KICK`` ends one.
 """
 
 from __future__ import annotations

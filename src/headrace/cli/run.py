@@ -72,6 +72,11 @@ def register(app: typer.Typer) -> None:
             data, lambda f, a, s, stop: run(f, a.as_role("console"), s, stop, host=host, port=port)
         )
 
+    _others(group)
+    app.add_typer(group, name="run")
+
+
+def _others(group: typer.Typer) -> None:
     @group.command("apps")
     def apps(
         data: Path = DATA,

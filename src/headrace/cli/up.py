@@ -414,6 +414,8 @@ def _banner(url: str, password: str | None, folder: DataFolder) -> Panel:
         lines.append(
             f"Sign in   as before (forgotten? headrace user reset admin --data {folder.root})"
         )
+    if url.startswith("https:"):
+        lines.append(f"Authority {Listener(folder).path / 'ca.pem'}")
     lines.append(f"Data      {folder.root}")
     lines.append("Stop      Ctrl-C")
     return Panel("\n".join(lines), title="Headrace runs", expand=False, border_style="green")

@@ -56,7 +56,7 @@ async def run(
 
     Raises:
         Transient: BUS-1025 when the broker does not come within 30 s.
-        Refused: CONS-1601 when it would listen off loopback without TLS.
+        Refused: SEC-1621 when it would listen off loopback without TLS.
     """
     shown = _shown(folder, host)
     clock = SystemClock()
@@ -116,7 +116,7 @@ async def _serve(
     )
     config.load()
     server = _Server(config)
-    renewing = asyncio.create_task(_renew(config.ssl, sources.folder, shown))
+    renewing = asyncio.create_task(renew_shown(config.ssl, sources.folder, shown))
     following: asyncio.Task[object] = asyncio.create_task(sources.follow(stop))
     keeping: asyncio.Task[object] = asyncio.create_task(
         keeper.run(sources.folder, sources.bus, stop, sources.clock, accepted)
@@ -147,14 +147,14 @@ def _shown(folder: DataFolder, host: str) -> ListenerFiles | None:
     files = Listener(folder).files()
     if files is None:
         raise Refused(
-            "CONS-1601",
+            "SEC-1621",
             f"the console would listen on {host} without TLS",
             "Start it with: headrace up --listen, which makes certificates.",
         )
     return files
 
 
-async def _renew(
+async def renew_shown(
     context: ssl.SSLContext | None, folder: DataFolder, shown: ListenerFiles | None
 ) -> None:
     """Show a new certificate as soon as its file is another; who is connected stays so."""

@@ -1,4 +1,4 @@
-"""What our listeners show off loopback, and the certificates that we give to devices; all of one small authority.
+"""What our listeners show off loopback, and certificates that we give to devices: one small authority.
 
 ::
 
@@ -7,8 +7,8 @@
     certificates/authority/issued/<name>.pem, .key  of clients: devices, and our own MQTT side (``gateway``)
     certificates/authority/register.json            all that was ever signed, and what is revoked
 
-A listener shows the user's own certificate instead where ``headrace.toml`` names one. A new certificate replaces
-the file; whoever is connected stays so, and the old one counts until its date or until it is revoked.
+A listener shows the user's own certificate instead where ``headrace.toml`` names one. A new certificate
+replaces the file; whoever is connected stays so, and the old one counts until its date or until it is revoked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The security role: says the broker who may connect, ends connections that may not go on, watches certificates.
+"""The security role: who may connect to the broker, whose connection ends, which certificate ends soon.
 
 ::
 
@@ -194,10 +194,9 @@ class Door:
 
     async def _cut(self, system: System) -> None:
         for connection in await system.connections():
-            if self._is_asked_for(connection):
-                if not await asyncio.to_thread(self._may_go_on, connection):
-                    _log.warning("the connection of %s ends: it may not go on", connection.user)
-                    await system.kick(connection.server_id, connection.client_id)
+            if self._is_asked_for(connection) and not await self._may_go_on(connection):
+                _log.warning("the connection of %s ends: it may not go on", connection.user)
+                await system.kick(connection.server_id, connection.client_id)
 
     def _is_asked_for(self, connection: Connection) -> bool:
         """Whether the callout admitted it: it is no user of the configuration."""
@@ -205,11 +204,14 @@ class Door:
             return connection.user not in STATIC_USERS
         return connection.account.startswith(tenant_account(""))
 
-    def _may_go_on(self, connection: Connection) -> bool:
-        shown = connection.certificate_sha256
-        if shown and self._listener.counts_sha256(shown, self._clock.now_us()) is None:
-            return False
-        return self._identity.actors.is_open(connection.user)
+    async def _may_go_on(self, connection: Connection) -> bool:
+        def look() -> bool:
+            shown = connection.certificate_sha256
+            if shown and self._listener.counts_sha256(shown, self._clock.now_us()) is None:
+                return False
+            return self._identity.actors.is_open(connection.user)
+
+        return await asyncio.to_thread(look)
 
 
 def reload(folder: DataFolder, address: BrokerAddress) -> None:

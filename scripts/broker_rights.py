@@ -1,13 +1,38 @@
-"""The rights as a table: every kind of actor, every kind of subject. The test's matrix and the page's."""
+"""Write docs/broker-rights.md from the table that the broker enforces.
+
+python scripts/broker_rights.py
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from headrace.bus import subjects as names
 from headrace.bus.rights import GATEWAY_RIGHTS, ROLES, Rights, actor_rights, role_rights
-from headrace.security.policy import Actor
+from headrace.security.policy import Actor, Grant
+
+PAGE = Path(__file__).parent.parent / "docs" / "broker-rights.md"
+HEAD = """# Who may say and hear what on the broker
+
+Written by `scripts/broker_rights.py` from `bus/rights.py`, the table that the broker enforces;
+`tests/bus/test_broker_rights.py` tries every line at a real server.
+How it works: [transport.md](transport.md).
+
+- Roles of ours are users of the broker's configuration: {roles}.
+  `device_gateway` is the edge's own MQTT side.
+- Asked for one by one: a device (here `press_3`, which the site file gives `hall/press_3/#`),
+  a service that may read the whole site (`reporting`), an app (`optimizer`), a partner of the tenant
+  `acme_partner`, who has an account of its own: nothing of the site is there.
+- Persons have no business at the broker; they use the console.
+- `platform` is the owner on the machine: everything in the site's account, nothing in the server's
+  own. No process of ours works as it.
+
+S: says (publishes). H: hears (subscribes). Nothing: refused.
+
+"""
+
 
 _SITE: Final = names.Subjects("acme", "mill")
 OWN_TOPIC: Final = "hall.press_3.state"
@@ -86,16 +111,37 @@ def actors() -> dict[str, Known]:
         >>> actors()["press_3"].rights.may_say("hall.press_3.state")
         True
     """
-    found = {role: Known(role_rights(role, "local")) for role in ROLES}
+    found: dict[str, Known] = {role: Known(role_rights(role, "local")) for role in ROLES}
     asked = [
         Actor("press_3", "viewer", kind="device"),
-        Actor("reporting", "viewer", kind="service"),
+        Actor("reporting", "viewer", kind="service", grants=(Grant("viewer"),)),
         Actor("optimizer", "viewer", kind="app"),
         Actor("acme", "viewer", kind="partner", tenant="acme_partner"),
     ]
-    known: dict[str, Known] = {**found, "device_gateway": Known(GATEWAY_RIGHTS)}
+    known = {**found, "device_gateway": Known(GATEWAY_RIGHTS)}
     for actor in asked:
         rights = actor_rights(actor, ["hall/press_3/#"] if actor.kind == "device" else ())
         assert rights is not None  # each of these has some
         known[actor.name] = Known(rights, actor)
     return known
+
+
+def page() -> str:
+    """The whole page."""
+    known = actors()
+    roles = ", ".join(
+        f"`{name}`" for name, each in known.items() if each.actor is None and "_" not in name
+    )
+    lines = ["| subject | " + " | ".join(known) + " |", "|---" * (len(known) + 1) + "|"]
+    for subject in SUBJECTS:
+        cells = [_cell(each.rights, subject) for each in known.values()]
+        lines.append(f"| `{subject}` | " + " | ".join(cells) + " |")
+    return HEAD.format(roles=roles) + "\n".join(lines) + "\n"
+
+
+def _cell(rights: Rights, subject: str) -> str:
+    return "S" * rights.may_say(subject) + "H" * rights.may_hear(subject)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
