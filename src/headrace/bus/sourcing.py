@@ -61,6 +61,7 @@ def sourced_streams(subjects: Subjects, edge: str) -> dict[str, str]:
     """
     return {
         names.SAMPLES_STREAM: subjects.every_batch(edge),
+        names.SEALED_STREAM: subjects.every_sealed(edge),
         names.EVENTS_STREAM: f"{subjects.prefix}.event.>",
         names.LEDGER_STREAM: subjects.edge_ledger(edge),
         # The bucket with the books of the minutes that are still open.

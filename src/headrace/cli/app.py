@@ -29,6 +29,8 @@ GROUPS: Final[tuple[str, ...]] = (
     "trust",
     "user",
     "secret",
+    "protection",
+    "zone",
     "audit",
     "run",
     "cluster",

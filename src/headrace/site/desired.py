@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from headrace.model.desired import (
     ConnectionConfig,
     EdgeConfig,
@@ -13,6 +15,7 @@ from headrace.model.desired import (
 )
 from headrace.site.file import connection_config, tag_config
 from headrace.site.model import SiteModel
+from headrace.site.protection_section import rules_of
 from headrace.site.registry import Registry
 
 
@@ -31,10 +34,16 @@ def edge_configs(
     connections: dict[str, list[ConnectionConfig]] = {edge: [] for edge in known_edges}
     for connection in sorted(model.connections, key=lambda each: each.name):
         own = tuple(sorted(tags.get(connection.name, ()), key=lambda tag: tag.tag_id))
-        connections.setdefault(connection.edge, []).append(connection_config(connection, own))
+        rules = rules_of(model.protections, {tag.path: tag.tag_id for tag in own})
+        config = msgspec.structs.replace(connection_config(connection, own), protection=rules)
+        connections.setdefault(connection.edge, []).append(config)
     return {
         edge: EdgeConfig(
-            enterprise=model.enterprise, site=model.name, edge=edge, connections=tuple(own)
+            enterprise=model.enterprise,
+            site=model.name,
+            edge=edge,
+            connections=tuple(own),
+            zones=model.zones,
         )
         for edge, own in sorted(connections.items())
     }
