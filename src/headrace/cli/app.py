@@ -28,6 +28,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "edge",
     "trust",
     "user",
+    "actor",
     "secret",
     "protection",
     "zone",
