@@ -1,14 +1,9 @@
 """What each kind of actor may say and hear on the broker: one table, which the broker enforces.
 
-Roles of ours are users of the broker's own configuration, each with a password of its own: they connect also
-while nobody answers for others. Devices, apps, services and partners are asked for one by one
-(:mod:`headrace.bus.callout`). Who is not named here has nothing. ``docs/broker-rights.md`` is made of
-this table, and a test tries every kind on every subject at a real broker.
-
-A site's subjects begin ``v1.<enterprise>.<site>``. One account of the broker holds one site, so rights name
-them ``v1.*.*``. What a role asks of JetStream are requests too: reading a stream makes a consumer on
 Roles of ours are users of the broker's own configuration, each with a password of its own: they connect
 also while nobody answers for others. Devices, apps, services and partners are asked for one by one
+(:mod:`headrace.bus.callout`). Who is not named here has nothing. ``docs/broker-rights.md`` is made of
+this table, and a test tries every kind on every subject at a real broker.
 
 A site's subjects begin ``v1.<enterprise>.<site>``. One account of the broker holds one site, so rights
 name them ``v1.*.*``. What a role asks of JetStream are requests too: reading a stream makes a consumer on
@@ -248,15 +243,12 @@ GATEWAY_RIGHTS: Final = Rights((">",), (">",), not_says=PLATFORM_ONLY, not_hears
 
 
 def leaf_rights(edge: str, domain: str) -> Rights:
-    """The broker of an edge that joined this hub; ``$JSC.R``, ``$JS.FC``: answers and flow
-    control of sourcing."""
-    health = (f"{_SITE}.health.edge.{edge}", f"{_SITE}.health.apps.{edge}")
-    says = (*health, "_INBOX.>", "$JSC.R.>", f"source.{domain}.>")
     """The broker of an edge that joined this hub.
 
     ``$JSC.R`` and ``$JS.FC`` carry answers and flow control of sourcing.
     """
-    says = (f"{_SITE}.health.edge.{edge}", "_INBOX.>", "$JSC.R.>", f"source.{domain}.>")
+    health = (f"{_SITE}.health.edge.{edge}", f"{_SITE}.health.apps.{edge}")
+    says = (*health, "_INBOX.>", "$JSC.R.>", f"source.{domain}.>")
     hears = (f"{_SITE}.call.edge.{edge}.*", f"$JS.{domain}.API.>", "$JS.FC.>")
     return Rights(says, hears)
 

@@ -73,6 +73,7 @@ def register(app: typer.Typer) -> None:
         )
 
     _others(group)
+    _add_keepers(group)
     app.add_typer(group, name="run")
 
 
@@ -88,9 +89,6 @@ def _others(group: typer.Typer) -> None:
         from headrace.apps.role import run
 
         _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop, edge=edge))
-
-    _add_keepers(group)
-    app.add_typer(group, name="run")
 
 
 def _add_keepers(group: typer.Typer) -> None:
