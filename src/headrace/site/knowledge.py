@@ -11,7 +11,13 @@ from typing import NamedTuple
 from headrace.formula.binding import Binding, Checked, check_all, lay
 from headrace.formula.bound import Bound
 from headrace.formula.measure import conversion, measure_of
-from headrace.model.knowledge import AppsConfig, AssetConfig, AssetTypeConfig, FormulaConfig
+from headrace.model.knowledge import (
+    AppsConfig,
+    AssetConfig,
+    AssetTypeConfig,
+    FormulaConfig,
+    FormulaState,
+)
 from headrace.site.asset_sections import note_formula
 from headrace.site.model import DERIVED, PLAIN_UNITS, AssetType, Formula, SiteModel, Tag, parent_of
 from headrace.site.notes import Notes
@@ -75,7 +81,7 @@ def _config(
                 tags=_below(asset.path, kinds[asset.type].quantities, ids),
                 attributes=asset.attributes,
                 relations=asset.relations,
-                outputs=_below(asset.path, _derived_names(kinds[asset.type]), ids),
+                outputs=_outputs(asset.path, kinds[asset.type], ids),
             )
             for asset in model.assets
         ),
@@ -114,8 +120,21 @@ def _formula_config(
     )
 
 
-def _derived_names(kind: AssetType) -> list[str]:
-    return [formula.name for formula in kind.formulas if formula.kind == "formula"]
+def _outputs(path: str, kind: AssetType, ids: Mapping[str, int]) -> dict[str, int]:
+    names = {each.name: each.state for each in kind.formulas if each.kind == "formula"}
+    tags = {name: f"{path}/{result_name(name, state)}" for name, state in names.items()}
+    return {name: ids[tag] for name, tag in tags.items() if tag in ids}
+
+
+def result_name(name: str, state: FormulaState) -> str:
+    """The last part of the path of a formula's derived tag. In shadow it is one of its own, so that nothing
+    that reads the formula's results finds those that are only tried.
+
+    Example:
+        >>> result_name("load", "live"), result_name("load", "shadow")
+        ('load', 'load_shadow')
+    """
+    return f"{name}_shadow" if state == "shadow" else name
 
 
 def _below(path: str, names: Iterable[str], ids: Mapping[str, int]) -> dict[str, int]:
@@ -183,7 +202,7 @@ def _is_same(unit: str, other: str) -> bool:
 
 
 def _derived_tags(model: SiteModel, binding: Binding) -> list[Tag]:
-    """One for each asset of each formula, named ``<asset path>/<formula>``."""
+    """One for each asset of each formula; see :func:`result_name`."""
     former = _former_places(model)
     titles = {
         f"{kind.name}.{name}": title
@@ -202,15 +221,17 @@ def _derived_tags(model: SiteModel, binding: Binding) -> list[Tag]:
 def _derived(
     bound: Bound, path: str, former: Mapping[str, tuple[str, ...]], title: tuple[str, str]
 ) -> Tag:
-    name = bound.key.partition(".")[2]
+    formula = bound.key.partition(".")[2]
+    name = result_name(formula, bound.state)
+    tried, tried_zh = (" (shadow)", "（影子）") if bound.state == "shadow" else ("", "")
     unit = bound.plan.unit if bound.plan.kind == "number" else ""
     return Tag(
         path=f"{path}/{name}",
         connection=DERIVED,
         address=bound.key,
         unit="" if unit == "1" else unit,
-        title=title[0] or name[:1].upper() + name[1:].replace("_", " "),
-        title_zh=title[1],
+        title=(title[0] or formula[:1].upper() + formula[1:].replace("_", " ")) + tried,
+        title_zh=title[1] and title[1] + tried_zh,
         scan_interval_ms=0,
         was=tuple(f"{place}/{name}" for place in former.get(path, ())),
     )
