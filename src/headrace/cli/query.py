@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headrace.cli.reading import open_history
+from headrace.cli.audit import person
+from headrace.cli.reading import find_tags, open_history
 from headrace.cli.run import DATA
 from headrace.historian.aggregates import check_name
 from headrace.historian.by_calendar import aggregate_windows, is_window, windows_of
@@ -29,6 +30,8 @@ from headrace.model.folder import DataFolder
 from headrace.model.status import name as status_name
 from headrace.model.status import severity
 from headrace.model.time import SystemClock, to_datetime
+from headrace.security.identity import Identity
+from headrace.security.receipt_rows import TagSet
 from headrace.site.registry import Registry, TagRecord
 
 SHOWN_ROWS_MAX: Final = 100
@@ -86,7 +89,7 @@ def register(app: typer.Typer) -> None:
         span_us = parse_time(start, now_us), parse_time(end, now_us)
         calendar = _calendar(folder) if is_window(every) else None
         request = Request(
-            tags={record.tag_id: record for record in _tags(folder, pattern)},
+            tags={record.tag_id: record for record in find_tags(folder, pattern)},
             start_us=span_us[0],
             end_us=span_us[1],
             aggregate=check_name(aggregate or "TimeAverage") if aggregate or every else "",
@@ -97,24 +100,41 @@ def register(app: typer.Typer) -> None:
         )
         _check_time(request)
         if picture is not None:
+            _tell(folder, list(request.tags), 0, (request.start_us, request.end_us))
             asyncio.run(_draw(folder, request, picture, pattern))
             Console(stderr=True).print(f"wrote {picture}")
             return
         rows = asyncio.run(_read(folder, request, limit))
+        _tell(folder, list(request.tags), rows.height, _span_of(request))
         _write(rows, request, csv=csv, as_json=as_json, parquet=parquet)
 
 
-def _tags(folder: DataFolder, pattern: str) -> list[TagRecord]:
-    registry = Registry.of(folder)
+def _span_of(request: Request) -> tuple[int, int]:
+    """The time that is read: windows of the calendar are whole, also beyond what was asked for."""
+    if request.windows:
+        return request.windows[0].start_us, request.windows[-1].end_us
+    return request.start_us, request.end_us
+
+
+def _tell(folder: DataFolder, tag_ids: list[int], rows: int, span: tuple[int, int]) -> None:
+    """Tell in the audit chain what somebody on the command line reads, before it is shown.
+
+    Args:
+        span: source times [start, end), UTC microseconds.
+    """
+    identity = Identity(folder)
     try:
-        found = registry.find(pattern, include_retired=True)
-    finally:
-        registry.close()
-    if not found:
-        raise Misconfigured(
-            "HIST-1090", f"no tag matches {pattern!r}", "See the tags with: headrace site show"
+        identity.receipts.note(
+            person(),
+            "cli/query",
+            TagSet.of(tag_ids),
+            rule="access to the data folder",
+            samples=rows,
+            span=span,
         )
-    return found
+        identity.receipts.flush()
+    finally:
+        identity.close()
 
 
 def _calendar(folder: DataFolder) -> PlantCalendar:

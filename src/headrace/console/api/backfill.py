@@ -6,6 +6,7 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from headrace.console.api.answers import json_answer, parse_time
+from headrace.console.scope import is_whole
 from headrace.console.services import Services
 from headrace.model.errors import Misconfigured
 
@@ -25,8 +26,9 @@ def make_router(services: Services) -> APIRouter:
     @router.get("/backfill")
     async def progress(request: Request) -> Response:
         """The running back-fill of this console, or its last one: state, parts, rate, time left."""
-        services.require(request, "read", "samples")
-        return json_answer({"backfill": msgspec.to_builtins(board.view)})
+        actor = services.require(request, "read", "samples")
+        view = board.view if is_whole(actor) else None  # a formula is of a type, on all its assets
+        return json_answer({"backfill": msgspec.to_builtins(view)})
 
     @router.post("/{asset_type}/{name}/backfill")
     async def start(request: Request, asset_type: str, name: str) -> Response:

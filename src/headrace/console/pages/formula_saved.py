@@ -11,6 +11,7 @@ from nicegui import ui
 from headrace.console.backfills import BackfillView
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_done, show_error
+from headrace.console.scope import is_whole
 from headrace.console.texts import Texts
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.units import shown_unit
@@ -92,7 +93,8 @@ class SavedFormulas:
         self._body.set_content(self._table() if lines else "")
 
     def _show_past(self) -> None:
-        view = self._visit.services.sources.backfills.view
+        whole = is_whole(self._visit.actor)
+        view = self._visit.services.sources.backfills.view if whole else None
         if view is not self._past_drawn:
             self._past_drawn = view
             may = self._visit.may("edit")
