@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
@@ -35,7 +35,7 @@ from headrace.historian.scan import (
     without_retracted,
 )
 from headrace.historian.storage import Place, Storage, answering, open_storage, storage_of
-from headrace.historian.tail import FrozenTail, Report, Segment, Tail
+from headrace.historian.tail import Report, Segment, Tail
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.sample import TIMESTAMP, empty_batch
@@ -91,6 +91,19 @@ class Standing:
     tail_paused: bool
 
 
+class Follower(Protocol):
+    """What a reader needs of a tail; see :class:`headrace.historian.tail.Tail`."""
+
+    @property
+    def app(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def paused(self) -> bool: ...
+    def segments(self, snapshot: Snapshot, /) -> list[Segment] | None: ...
+    async def catch_up(self, timeout_s: float, /) -> None: ...
+
+
 class Reader:
     """Reads one historian's samples.
 
@@ -109,7 +122,7 @@ class Reader:
     def __init__(
         self,
         table: Place,
-        tail: Tail | FrozenTail | None = None,
+        tail: Follower | None = None,
         index: TableIndex | None = None,
     ) -> None:
         self._table = storage_of(table)

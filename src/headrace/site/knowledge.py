@@ -6,23 +6,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+import msgspec
 
 from headrace.formula.binding import Binding, Checked, check_all, lay
 from headrace.formula.bound import Bound
 from headrace.formula.measure import conversion, measure_of
 from headrace.model.knowledge import (
+    LOCAL_EDGE,
     AppsConfig,
     AssetConfig,
     AssetTypeConfig,
     FormulaConfig,
-    FormulaState,
 )
 from headrace.site.asset_sections import note_formula
 from headrace.site.model import DERIVED, PLAIN_UNITS, AssetType, Formula, SiteModel, Tag, parent_of
 from headrace.site.notes import Notes
+from headrace.site.placement import edges_of, result_name
 from headrace.site.tags import TagColumns
 
+T = TypeVar("T")
 Key = tuple[str, str]
 """(asset type, formula)."""
 
@@ -81,7 +85,8 @@ def _config(
                 tags=_below(asset.path, kinds[asset.type].quantities, ids),
                 attributes=asset.attributes,
                 relations=asset.relations,
-                outputs=_outputs(asset.path, kinds[asset.type], ids),
+                outputs=_by_formula(asset.path, kinds[asset.type], ids),
+                edges=_by_formula(asset.path, kinds[asset.type], model.on_edges),
             )
             for asset in model.assets
         ),
@@ -117,40 +122,30 @@ def _formula_config(
         version=version,
         start_us=start_us,
         state=formula.state,
+        placement=formula.placement,
     )
 
 
-def _outputs(path: str, kind: AssetType, ids: Mapping[str, int]) -> dict[str, int]:
+def _by_formula(path: str, kind: AssetType, of_tags: Mapping[str, T]) -> dict[str, T]:
+    """Formula -> what is said of its derived tag on an asset."""
     names = {each.name: each.state for each in kind.formulas if each.kind == "formula"}
     tags = {name: f"{path}/{result_name(name, state)}" for name, state in names.items()}
-    return {name: ids[tag] for name, tag in tags.items() if tag in ids}
-
-
-def result_name(name: str, state: FormulaState) -> str:
-    """The last part of the path of a formula's derived tag. In shadow it is one of its own, so that nothing
-    that reads the formula's results finds those that are only tried.
-
-    Example:
-        >>> result_name("load", "live"), result_name("load", "shadow")
-        ('load', 'load_shadow')
-    """
-    return f"{name}_shadow" if state == "shadow" else name
+    return {name: of_tags[tag] for name, tag in tags.items() if tag in of_tags}
 
 
 def _below(path: str, names: Iterable[str], ids: Mapping[str, int]) -> dict[str, int]:
     return {name: ids[f"{path}/{name}"] for name in names if f"{path}/{name}" in ids}
 
 
-def check_formulas(
-    notes: Notes, model: SiteModel, columns: Sequence[TagColumns]
-) -> tuple[Tag, ...]:
-    """Note what is wrong with formulas on these assets and tags; the derived tags that they give.
+def check_formulas(notes: Notes, model: SiteModel, columns: Sequence[TagColumns]) -> SiteModel:
+    """Note what is wrong with formulas on these assets and tags; the site with the derived tags that they
+    give, and with the edges that give some of them.
 
     Args:
         model: without its derived tags. columns: its tags with their lines.
     """
     if not any(kind.formulas for kind in model.asset_types):
-        return ()
+        return model
     tags = {tag.path: tag for tag in model.tags}
     config = _config(model, dict.fromkeys(tags, 1), {})
     checked, problems = check_all(config)
@@ -160,7 +155,12 @@ def check_formulas(
     _note_units(notes, config, checked, columns)
     derived = _derived_tags(model, binding)
     _note_clashes(notes, model, derived, tags)
-    return tuple(derived)
+    edges, misplaced = edges_of(model, config, checked, binding.bound)
+    for wrong in misplaced:
+        key = ("asset_type", wrong.asset_type, "placement", wrong.name)
+        notes.at(key, wrong.code, wrong.what, wrong.remedy)
+    apart = {path: edge for path, edge in edges.items() if edge != LOCAL_EDGE}
+    return msgspec.structs.replace(model, derived=tuple(derived), on_edges=apart)
 
 
 def _note_units(
