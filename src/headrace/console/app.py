@@ -24,6 +24,8 @@ from headrace.console.api import (
     site_file,
     why,
 )
+from headrace.console.api import audit, errors, gate, ledger, live, rest, screen, site_file, why
+from headrace.console.api import backfill as backfill_api
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import notifications as notifications_api
@@ -82,6 +84,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     screen.make_router,
     rest.make_router,
     formula_api.make_router,
+    backfill_api.make_router,
     backtest_api.make_router,
     apps_api.make_router,
     alarms_api.make_router,
