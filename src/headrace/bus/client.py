@@ -281,8 +281,7 @@ class Bus:
             return 0
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient("BUS-1029", f"cannot read the last batch of {subject}") from error
-        text = (message.headers or {}).get(envelope.HEADER_RESUME, "0")
-        return int(text) if text.isdigit() else 0
+        return envelope.number_of((message.headers or {}).get(envelope.HEADER_RESUME, "0"))
 
     async def close(self) -> None:
         """Send what is pending and close."""

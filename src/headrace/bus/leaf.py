@@ -73,6 +73,7 @@ class JoinedEdge(msgspec.Struct, frozen=True, kw_only=True):
         password: of its broker at the hub's; its certificate is asked for besides.
         certificate: SHA-256 of its certificate, hex.
         joined_us: when, UTC microseconds.
+        sealing_key: to which its secrets are sealed, base64; "" when it gave none.
     """
 
     name: str
@@ -80,6 +81,7 @@ class JoinedEdge(msgspec.Struct, frozen=True, kw_only=True):
     password: str
     certificate: str
     joined_us: int
+    sealing_key: str = ""
 
 
 class EdgeBook(msgspec.Struct, kw_only=True):

@@ -30,6 +30,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "cert",
     "user",
     "actor",
+    "secret",
     "audit",
     "run",
     "cluster",

@@ -20,6 +20,7 @@ from headrace.cli.supervisor import die_with_parent
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder
+from headrace.security.redaction import guard_logs
 
 DATA = typer.Option(Path("data"), "--data", help="Data folder of the installation.")
 
@@ -71,11 +72,13 @@ def register(app: typer.Typer) -> None:
             data, lambda f, a, s, stop: run(f, a.as_role("console"), s, stop, host=host, port=port)
         )
 
-    _others(group)
+    _add_keepers(group)
     app.add_typer(group, name="run")
 
 
-def _others(group: typer.Typer) -> None:
+def _add_keepers(group: typer.Typer) -> None:
+    """The other roles, and the demo's devices."""
+
     @group.command("apps")
     def apps(data: Path = DATA) -> None:
         """Evaluate formulas and alarms as samples come."""
@@ -153,6 +156,7 @@ def _run(data: Path, role) -> None:  # type: ignore[no-untyped-def] # the roles'
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING
     )
+    guard_logs()
     folder = DataFolder(data.resolve())
     asyncio.run(_until_signal(folder, load_address(folder), site_subjects(folder), role))
     # All is closed and on disk. Without this the interpreter takes seconds to look for cycles in what

@@ -17,6 +17,8 @@ from headrace.bus.outbox import Outbox
 from headrace.bus.subjects import Subjects
 from headrace.console.app import build_app
 from headrace.console.history import History
+from headrace.console.listener import allow_open_files, bounded_protocol
+from headrace.console.receipts import keep_receipts
 from headrace.console.registry_source import RegistrySource
 from headrace.console.services import Services
 from headrace.console.sources import Sources
@@ -26,7 +28,6 @@ from headrace.model.errors import HeadraceError, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
-from headrace.security.audit import AuditChain
 from headrace.security.identity import Identity
 from headrace.security.listener import Listener, ListenerFiles
 from headrace.site import keeper
@@ -84,13 +85,13 @@ async def run(
         stack.callback(sources.notifications.close)
         await answer_calls(sources)
         app = build_app(Services(sources, identity))
-        await _serve(app, sources, identity.audit, stop, host, port, shown)
+        await _serve(app, sources, identity, stop, host, port, shown)
 
 
 async def _serve(
     app: object,
     sources: Sources,
-    audit: AuditChain,
+    identity: Identity,
     stop: asyncio.Event,
     host: str,
     port: int,
@@ -98,7 +99,7 @@ async def _serve(
 ) -> None:
     def accepted(state: SiteState) -> None:
         told = {"revision": state.revision, "hash": state.content_hash, "changes": state.changes}
-        audit.record("site file", "site.accept", f"site/{state.site}", "done", **told)
+        identity.audit.record("site file", "site.accept", f"site/{state.site}", "done", **told)
 
     config = uvicorn.Config(
         app,  # type: ignore[arg-type] # an ASGI app
@@ -109,6 +110,7 @@ async def _serve(
         timeout_graceful_shutdown=1,
         ws_max_size=1 << 20,
         server_header=False,
+        http=bounded_protocol(allow_open_files()),
         ssl_certfile=None if shown is None else str(shown.certificate),
         ssl_keyfile=None if shown is None else str(shown.key),
     )
@@ -119,16 +121,18 @@ async def _serve(
     keeping: asyncio.Task[object] = asyncio.create_task(
         keeper.run(sources.folder, sources.bus, stop, sources.clock, accepted)
     )
+    receipts: asyncio.Task[object] = asyncio.create_task(keep_receipts(identity.receipts, stop))
     alarms: asyncio.Task[object] = asyncio.create_task(sources.alarms.follow(stop))
     serving: asyncio.Task[object] = asyncio.create_task(server.serve())
     stopping: asyncio.Task[object] = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait(
-        {following, keeping, alarms, serving, stopping}, return_when=asyncio.FIRST_COMPLETED
+        {following, keeping, receipts, alarms, serving, stopping},
+        return_when=asyncio.FIRST_COMPLETED,
     )
     stop.set()
     await end_tasks(renewing)
     server.should_exit = True
-    _, late = await asyncio.wait({following, keeping, alarms, serving}, timeout=STOP_S)
+    _, late = await asyncio.wait({following, keeping, receipts, alarms, serving}, timeout=STOP_S)
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)

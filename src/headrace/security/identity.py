@@ -33,7 +33,10 @@ from headrace.security.actors import Actors
 from headrace.security.audit import AuditChain
 from headrace.security.brake import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.database import TABLES, metadata_url, open_engine
+from headrace.security.grants import Grants
 from headrace.security.policy import ROLES, Actor, Role, lesser_role
+from headrace.security.receipts import Receipts
+from headrace.security.signatures import Releases
 from headrace.security.tables import FAILURE, SESSION, TOKEN, USER
 from headrace.security.tokens import (
     ACTOR_PREFIX,
@@ -119,6 +122,8 @@ class Identity:
     Attributes:
         audit: the audit chain, in which each change of a user stands with who asked for it (``by``).
         actors: those that are no persons, and the list of all.
+        receipts: who read which data, in that chain.
+        grants: roles that count for parts of the site. releases: signatures and approvals.
 
     Raises:
         Transient: SEC-1202 when a shared database does not answer; every call may raise it.
@@ -129,6 +134,9 @@ class Identity:
         self._engine = _open(folder)
         self.audit = AuditChain(self._engine, folder.audit, self._clock)
         self.actors = Actors(self._engine, self.audit, self._clock)
+        self.receipts = Receipts(self.audit, self._clock)
+        self.grants = Grants(self._engine, self.audit, self._clock)
+        self.releases = Releases(self._engine, self.audit, self._clock)
         self._hasher = PasswordHasher()
         # Verified for unknown names, so that the answer's time does not tell which names exist.
         self._nobody_hash = self._hasher.hash(new_token())
@@ -279,6 +287,21 @@ class Identity:
         self._brake.succeeded(name, address)
         return self._open_session(row.id, name, address)
 
+    def confirm(self, name: str, password: str, address: str) -> None:
+        """Check the password of somebody who is signed in, again, for a signature.
+
+        Raises:
+            Transient: SEC-1002 after too many failures of this name from this address.
+            Refused: SEC-1001 for a wrong password, or a closed account.
+        """
+        self._brake.check(name, address)
+        row = self._row(name)
+        if row is None or row.disabled or not self._verify(row.password_hash, password):
+            self._brake.failed(name, address)
+            self.audit.record(name, "sign", f"user/{name}", "denied", address=address)
+            raise Refused("SEC-1001", "the password is wrong", "Type it again.")
+        self._brake.succeeded(name, address)
+
     def actor_of_session(self, secret: str) -> Actor | None:
         """Who holds this session; None when it is unknown, over or revoked."""
         if not secret:
@@ -365,7 +388,8 @@ class Identity:
     def actor_of_token(self, secret: str) -> Actor | None:
         """Who holds this bearer token, with the smaller of the user's and the token's role.
 
-        A machine's secret is one too, when the machine has grants: without any it has rights at the broker only.
+        A machine's secret is one too, when the machine has grants: without any it has rights only at
+        the broker.
         """
         if secret.startswith(ACTOR_PREFIX):
             found = self.actors.of_secret(secret)

@@ -11,6 +11,8 @@ All of it is optional; without the file everything lies in the data folder. ``he
     address = "/etc/headrace/client.json"              # of a cluster; default: a broker of its own
     [metadata]
     url = "postgresql+psycopg://headrace@db/headrace"  # default: metadata.db; password: PGPASSFILE
+    [secrets]
+    keyring = "headrace mill"                          # default: the master key in a file of its own
     [tls]                                              # off loopback; default: certificates of our own
     certificate = "/etc/ssl/plant.pem"                 # with its chain
     key = "/etc/ssl/plant.key"
@@ -56,6 +58,12 @@ class BusSettings(msgspec.Struct, forbid_unknown_fields=True):
     address: str = ""
 
 
+class SecretsSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """``keyring``: entry of the system's keyring that holds the vault's master key; "" a file."""
+
+    keyring: str = ""
+
+
 class TlsSettings(msgspec.Struct, forbid_unknown_fields=True):
     """``certificate``, ``key``, ``authority``: the user's own, PEM; "" for those that we make.
     ``devices``: MQTT devices must show a certificate that our authority signed."""
@@ -72,6 +80,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     historian: HistorianSettings = msgspec.field(default_factory=HistorianSettings)
     bus: BusSettings = msgspec.field(default_factory=BusSettings)
     metadata: MetadataSettings = msgspec.field(default_factory=MetadataSettings)
+    secrets: SecretsSettings = msgspec.field(default_factory=SecretsSettings)
     tls: TlsSettings = msgspec.field(default_factory=TlsSettings)
 
 

@@ -98,7 +98,12 @@ async def run(
     def redeem(call: JoinCall) -> edges.Admission:
         _, enterprise, site = subjects.prefix.split(".")
         admission = edges.redeem(
-            folder, call.secret, call.request.encode(), (enterprise, site), clock.now_us()
+            folder,
+            call.secret,
+            call.request.encode(),
+            (enterprise, site),
+            clock.now_us(),
+            sealing_key=call.sealing_key,
         )
         _log.warning("edge %s joined", admission.edge)
         return admission
