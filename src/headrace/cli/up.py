@@ -98,7 +98,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Start broker, edge, historian, apps and console here, and keep them running until Ctrl-C.
 
-        On a folder whose edge joined a hub only broker and edge are started.
+        On a folder whose edge joined a hub only broker, edge and its own formulas are started.
         """
         root = data if data is not None else Path("data/demo" if demo else "data")
         folder = DataFolder(root.resolve())
@@ -180,7 +180,7 @@ def _up(
 
 
 def _up_edge(folder: DataFolder, stopping: list[int], own: Joined) -> None:
-    """Broker and edge only: the rest is on the hub."""
+    """Broker, edge, and formulas that are placed on it: the rest is on the hub."""
     out = Console()
 
     def notify(text: str) -> None:
@@ -189,7 +189,7 @@ def _up_edge(folder: DataFolder, stopping: list[int], own: Joined) -> None:
     start_s = time.monotonic()
     server_binary()
     address = prepare_address(folder)
-    roles = {"edge": ["--edge", own.edge]}  # who joins is asked for at the hub
+    roles = {"edge": ["--edge", own.edge], "apps": ["--edge", own.edge]}
     supervisor = Supervisor(folder, address, roles, notify=notify, broker_options=_options(folder))
     out.print(f"Headrace edge [bold]{own.edge}[/] on [bold]{folder.root}[/]")
     try:
