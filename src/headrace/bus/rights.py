@@ -38,6 +38,7 @@ SYSTEM_ACCOUNT: Final = "$SYS"
 LEASE_BUCKET: Final = "lease"
 _SITE: Final = "v1.*.*"
 _SAMPLES: Final = names.SAMPLES_STREAM
+_SEALED: Final = names.SEALED_STREAM
 _EVENTS: Final = names.EVENTS_STREAM
 _LEDGER: Final = names.LEDGER_STREAM
 PLATFORM_ONLY: Final = (
@@ -125,6 +126,7 @@ def role_rights(role: RoleName, edge: str = "*") -> Rights:
 def _edge(edge: str) -> Rights:
     own = (
         f"{_SITE}.batch.{edge}.*",
+        f"{_SITE}.sealed.{edge}.*",
         f"{_SITE}.event.edge.*",
         f"{_SITE}.ledger.edge.{edge}",
         f"{_SITE}.health.edge.{edge}",
@@ -132,7 +134,13 @@ def _edge(edge: str) -> Rights:
         f"$KV.{names.EDGE_BUCKET}.{edge}.>",
         f"$KV.{names.DESIRED_BUCKET}.edge.{edge}",
     )
-    streams = (*_keeps(_SAMPLES), *_keeps(_EVENTS), *_keeps(_LEDGER), *_purges(_SAMPLES))
+    streams = (
+        *_keeps(_SAMPLES),
+        *_keeps(_SEALED),
+        *_keeps(_EVENTS),
+        *_keeps(_LEDGER),
+        *_purges(_SAMPLES),
+    )
     buckets = _buckets(names.DESIRED_BUCKET, names.EDGE_BUCKET, names.LEDGER_BUCKET)
     # Beside what it writes it looks back into its own log: what is stored, what waits.
     return Rights(
@@ -147,7 +155,7 @@ def _historian(_: str) -> Rights:
         f"{_SITE}.event.historian.*",
         f"{_SITE}.ledger.historian",
         f"{_SITE}.health.historian",
-        *(_keeps(_SAMPLES) + _keeps(_EVENTS) + _keeps(_LEDGER)),
+        *(_keeps(_SAMPLES) + _keeps(_SEALED) + _keeps(_EVENTS) + _keeps(_LEDGER)),
         *(_reads(_SAMPLES) + _reads(_LEDGER) + _purges(_SAMPLES)),
         *_buckets(names.LEDGER_BUCKET, names.DESIRED_BUCKET),
     )
@@ -164,7 +172,7 @@ def _apps(_: str) -> Rights:
         f"$KV.{names.APPS_BUCKET}.>",
         f"$KV.{LEASE_BUCKET}.>",
         f"$KV.{names.LEDGER_BUCKET}.{names.APPS_EDGE}",
-        *(_keeps(_SAMPLES) + _keeps(_EVENTS) + _keeps(_LEDGER)),
+        *(_keeps(_SAMPLES) + _keeps(_SEALED) + _keeps(_EVENTS) + _keeps(_LEDGER)),
         *(_reads(_SAMPLES) + _reads(_EVENTS)),
         *_buckets(names.APPS_BUCKET, names.DESIRED_BUCKET, names.LEDGER_BUCKET, LEASE_BUCKET),
     )
@@ -179,7 +187,7 @@ def _console(_: str) -> Rights:
         f"{_SITE}.event.site.*",
         f"$KV.{names.DESIRED_BUCKET}.>",
         f"$KV.{LEASE_BUCKET}.>",
-        *(_keeps(_SAMPLES) + _keeps(_EVENTS) + _keeps(_LEDGER)),
+        *(_keeps(_SAMPLES) + _keeps(_SEALED) + _keeps(_EVENTS) + _keeps(_LEDGER)),
         *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_LEDGER)),
         *_buckets(names.DESIRED_BUCKET, LEASE_BUCKET, names.LEDGER_BUCKET, names.APPS_BUCKET),
     )
@@ -199,7 +207,7 @@ def _hub(_: str) -> Rights:
         f"{_SITE}.call.edge.*.*",
         f"{_SITE}.event.hub.*",
         f"{_SITE}.health.hub",
-        *(_keeps(_SAMPLES) + _keeps(_EVENTS) + _keeps(_LEDGER)),
+        *(_keeps(_SAMPLES) + _keeps(_SEALED) + _keeps(_EVENTS) + _keeps(_LEDGER)),
         *_reads(_SAMPLES),
         *_buckets(names.DESIRED_BUCKET, names.LEDGER_BUCKET),
         f"$JS.API.STREAM.UPDATE.KV_{names.LEDGER_BUCKET}",
@@ -217,7 +225,7 @@ def _cli(_: str) -> Rights:
         f"{_SITE}.call.>",
         f"{_SITE}.batch.{names.APPS_EDGE}.*",
         f"{_SITE}.event.apps.*",
-        *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_LEDGER)),
+        *(_reads(_SAMPLES) + _reads(_SEALED) + _reads(_EVENTS) + _reads(_LEDGER)),
         *_buckets(names.DESIRED_BUCKET, names.LEDGER_BUCKET, names.APPS_BUCKET),
     )
     return Rights(says, (names.ALL_HEALTH, f"{inbox('cli')}.>"))
