@@ -11,6 +11,7 @@
     v1.<enterprise>.<site>.health.hub                    HubState, each second (not stored)
     v1.<enterprise>.<site>.health.historian              HistorianState, each second (not stored)
     v1.<enterprise>.<site>.health.apps                   AppsState, each second (not stored)
+    v1.<enterprise>.<site>.health.apps.<edge>            the same of the one beside an edge
     v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, why)
     v1.<enterprise>.<site>.call.historian.<verb>         requests to the historian
     v1.<enterprise>.<site>.call.console.<verb>           requests to the consoles
@@ -40,13 +41,29 @@ LIVE_PREFIX: Final = "live."
 LEDGER_BUCKET: Final = "ledger"
 APPS_BUCKET: Final = "apps"
 APPS_EDGE: Final = "apps"
-"""Derived samples are published in this edge's name, the asset type as connection."""
+"""Derived samples are published in this edge's name, the asset type as connection; those that are worked
+out on an edge's own machine in the name that :func:`apps_edge` gives."""
+FORMULA_CALL: Final = "formula"
+"""The call of an edge that the apps role beside it answers."""
 ALL_BATCHES: Final = "v1.*.*.batch.>"
 LIVE_BATCHES: Final = "live.v1.{{wildcard(1)}}.{{wildcard(2)}}.batch.>"
 ALL_SEALED: Final = "v1.*.*.sealed.>"
 ALL_EVENTS: Final = "v1.*.*.event.>"
 ALL_LEDGER: Final = "v1.*.*.ledger.>"
 ALL_HEALTH: Final = "v1.*.*.health.>"
+
+
+def apps_edge(edge: str = "") -> str:
+    """In whose name results of formulas are published.
+
+    Args:
+        edge: on whose machine they are worked out; empty: on the platform.
+
+    Example:
+        >>> apps_edge(), apps_edge("north")
+        ('apps', 'apps-north')
+    """
+    return f"{APPS_EDGE}-{edge}" if edge else APPS_EDGE
 
 
 class Subjects:
@@ -101,8 +118,14 @@ class Subjects:
     def historian_health(self) -> str:
         return f"{self._prefix}.health.historian"
 
-    def apps_health(self) -> str:
-        return f"{self._prefix}.health.apps"
+    def apps_health(self, edge: str = "") -> str:
+        """Of the platform's apps role, or of the one beside an edge."""
+        whole = f"{self._prefix}.health.apps"
+        return f"{whole}.{check_name(edge, 'edge')}" if edge else whole
+
+    def every_apps_health(self) -> str:
+        """Of those beside edges."""
+        return f"{self._prefix}.health.apps.*"
 
     def every_edge_call(self, edge: str) -> str:
         return f"{self._prefix}.call.edge.{check_name(edge, 'edge')}.*"

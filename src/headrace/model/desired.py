@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.model.knowledge import AppsConfig
 from headrace.model.zones import ZoneMap
 
 
@@ -112,6 +113,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         secrets: what options refer to as ``secret:NAME``: name -> box sealed to this edge's key
             (:mod:`headrace.security.sealing`). Nothing that travels here can be read on the way.
+        apps: formulas that it evaluates itself, with what they need to be understood; None for none.
         zones: what lies in which zone, and what may cross; it opens and writes nothing else.
 
     Example:
@@ -124,11 +126,15 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     edge: str
     connections: tuple[ConnectionConfig, ...] = ()
     secrets: dict[str, str] = {}
+    apps: AppsConfig | None = None
     zones: ZoneMap = ZoneMap()
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        told = msgspec.to_builtins(self, order="sorted")
+        if self.apps is None:  # as edges say it that know of no formulas
+            del told["apps"]
+        return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
 
 
 class TagGroupConfig(msgspec.Struct, frozen=True, kw_only=True):

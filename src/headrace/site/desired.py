@@ -13,20 +13,26 @@ from headrace.model.desired import (
     TagConfig,
     TagGroupConfig,
 )
+from headrace.model.knowledge import AppsConfig
 from headrace.site.file import connection_config, tag_config
 from headrace.site.model import SiteModel
+from headrace.site.placement import edge_apps
 from headrace.site.protection_section import rules_of
 from headrace.site.registry import Registry
 
 
 def edge_configs(
-    model: SiteModel, ids: dict[str, int], known_edges: Iterable[str] = ()
+    model: SiteModel,
+    ids: dict[str, int],
+    known_edges: Iterable[str] = (),
+    apps: AppsConfig | None = None,
 ) -> dict[str, EdgeConfig]:
     """Edge -> all that it runs. Connections are sorted by name, tags by id: equal content, equal hash.
 
     Args:
         ids: path -> tag_id, from :meth:`Registry.ids` after the model was applied.
         known_edges: edges that exist besides; those without a connection are told to run nothing.
+        apps: what engineers wrote; each edge gets what it evaluates of it.
     """
     tags: dict[str, list[TagConfig]] = {}
     for tag in model.tags:
@@ -43,6 +49,7 @@ def edge_configs(
             site=model.name,
             edge=edge,
             connections=tuple(own),
+            apps=edge_apps(apps, edge) if apps is not None else None,
             zones=model.zones,
         )
         for edge, own in sorted(connections.items())

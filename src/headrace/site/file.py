@@ -197,7 +197,7 @@ def _read(notes: Notes, data: dict[str, Any], files: SiteFiles) -> SiteModel:
         protections=read_protections(notes, data, tags, connections),
         zones=zones,
     )
-    return msgspec.structs.replace(model, derived=check_formulas(notes, model, columns))
+    return check_formulas(notes, model, columns)
 
 
 def _tag_files(notes: Notes, names: tuple[str, ...], files: SiteFiles) -> list[TagColumns]:

@@ -10,7 +10,7 @@ import msgspec
 from headrace.model.calendar import PlantCalendar
 from headrace.model.desired import Rule, WindowFunction
 from headrace.model.errors import Misconfigured
-from headrace.model.knowledge import FormulaState
+from headrace.model.knowledge import FormulaState, Placement
 from headrace.model.notify import NotifyConfig
 from headrace.model.zones import ZoneMap
 
@@ -120,6 +120,7 @@ class Formula(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         line: of its first character in the type's text, from 1.
         start_us: from when its text gives results, when the file says so.
+        placement: where it is evaluated.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Formula(msgspec.Struct, frozen=True, kw_only=True):
     line: int = 1
     state: FormulaState = "live"
     start_us: int | None = None
+    placement: Placement = "platform"
 
 
 class AssetType(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,6 +234,7 @@ class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
         equipment: every area, work center, work unit and below, by path.
         tag_files: the tag lists that it came from, relative to the site file.
         derived: the tags that its formulas give; no connection reads them.
+        on_edges: of these the ones that an edge on its own machine evaluates: path -> edge.
     """
 
     enterprise: str
@@ -248,6 +251,7 @@ class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[Tag, ...] = ()
     calendar: PlantCalendar = PlantCalendar()
     derived: tuple[Tag, ...] = ()
+    on_edges: dict[str, str] = {}
     notify: NotifyConfig = NotifyConfig()
     protections: tuple[Protection, ...] = ()
     zones: ZoneMap = ZoneMap()
