@@ -48,6 +48,7 @@ from headrace.console.pages import (
     profile,
     trend,
     users,
+    zones,
 )
 from headrace.console.pages.audit import show as show_audit
 from headrace.console.pages.ledger import show as show_ledger
@@ -69,6 +70,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/formulas/backtest", backtest.show, "read"),
     ("/connections", connections.show, "read"),
     ("/connections/add", add_connection.show, "edit"),
+    ("/zones", zones.show, "edit"),
     ("/events", events.show, "read"),
     ("/ledger", show_ledger, "read"),
     ("/faults", faults.show, "simulate"),
