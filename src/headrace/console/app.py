@@ -34,6 +34,7 @@ from headrace.console.pages import (
     trend,
     users,
 )
+from headrace.console.pages.audit import show as show_audit
 from headrace.console.pages.ledger import show as show_ledger
 from headrace.console.pages.shell import PageBody, add_page
 from headrace.console.services import Services
@@ -56,6 +57,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/events", events.show, "read"),
     ("/ledger", show_ledger, "read"),
     ("/faults", faults.show, "simulate"),
+    ("/audit", show_audit, "administer"),
     ("/users", users.show_users, "administer"),
     ("/profile", users.show_profile, "change_own"),
 )

@@ -11,7 +11,7 @@ import io
 import re
 import zipfile
 import zlib
-from typing import Final
+from typing import IO, Final
 
 from headrace.model.errors import Misconfigured
 
@@ -53,7 +53,7 @@ def check_workbook(file: str, content: bytes) -> None:
         raise _refused(file, f"cannot be unpacked: {error}") from error
 
 
-def _check_part(file: str, part: io.BufferedIOBase, left: int) -> int:
+def _check_part(file: str, part: IO[bytes], left: int) -> int:
     """Look through one part; gives its size."""
     size, rows, columns, before = 0, 0, 0, b""
     while chunk := part.read(_CHUNK):
