@@ -20,8 +20,8 @@ HEAD = """\
 
 Written by `python scripts/attack_log.py` from the tests; do not edit by hand. Each line is an attack that a
 test carries out and that fails: what it tries, what stops it, its kind (STRIDE: **S**poofing, **T**ampering,
-**R**epudiation, **I**nformation disclosure, **D**enial of service, **E**levation of privilege), and the requirement of
-IEC 62443-3-3 that it holds. [security.md](security.md) says what is defended and what is not.
+**R**epudiation, **I**nformation disclosure, **D**enial of service, **E**levation of privilege), and the
+requirement of IEC 62443-3-3 that it holds. [security.md](security.md) says what is defended and what is not.
 """
 
 
