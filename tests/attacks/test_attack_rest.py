@@ -282,9 +282,9 @@ def test_regular_expression_bombs(target: Target) -> None:
 def test_unknown_addresses_cost_nothing(target: Target) -> None:
     with httpx.Client(base_url=target.url, timeout=30) as client:
         for n in range(200):
-            answer = client.get(f"/nothing/{n}")
+            answer = client.get(f"/nothing/asked-{n}")
             assert answer.status_code == 404 and len(answer.content) < 400
-            assert str(n) not in answer.text and answer.json()["code"] == "CONS-1009"
+            assert "asked" not in answer.text and answer.json()["code"] == "CONS-1009"
 
 
 @attack(
