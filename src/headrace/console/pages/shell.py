@@ -45,6 +45,7 @@ _TAB_COUNT: Final = 4
 BADGE_S: Final = 1.0
 LEAVE_S: Final = 0.3
 """A page whose session is over has so long to leave by itself."""
+SESSION_CHECK_S: Final = 10.0
 _JS_TEXTS: Final = {
     "seconds": "time.seconds",
     "minutes": "time.minutes",
@@ -212,6 +213,7 @@ def frame(
                 yield
     html(_tabs(visit, nav), tag_name="nav").classes("hr-tabs")
     _keep_badge(visit)
+    _leave_with_session(visit)
 
 
 def html(content: str, tag_name: str = "div") -> ui.html:
@@ -290,6 +292,16 @@ def _keep_badge(visit: Visit) -> None:
         )
 
     ui.timer(BADGE_S, refresh)
+
+
+def _leave_with_session(visit: Visit) -> None:
+    """A page that stays open shows nothing any more once its session has ended."""
+
+    def check() -> None:
+        if visit.services.actor(visit.request) is None:
+            ui.navigate.to("/sign-in")
+
+    ui.timer(SESSION_CHECK_S, check)
 
 
 def _top(visit: Visit, title: str, help_text: str, crumbs: list[tuple[str, str]]) -> Markup:
