@@ -24,7 +24,6 @@ from headrace.console.api import (
     site_file,
     why,
 )
-from headrace.console.api import audit, errors, gate, ledger, live, rest, screen, site_file, why
 from headrace.console.api import backfill as backfill_api
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
