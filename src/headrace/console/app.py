@@ -16,6 +16,7 @@ from headrace.console.api import audit, errors, gate, ledger, live, rest, screen
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import notifications as notifications_api
+from headrace.console.api import policy as policy_api
 from headrace.console.pages import (
     add_connection,
     alarm_journal,
@@ -29,6 +30,7 @@ from headrace.console.pages import (
     formula,
     notifications,
     overview,
+    policy,
     trend,
     users,
 )
@@ -54,6 +56,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/events", events.show, "read"),
     ("/ledger", show_ledger, "read"),
     ("/faults", faults.show, "simulate"),
+    ("/policy", policy.show, "administer"),
     ("/users", users.show_users, "administer"),
     ("/profile", users.show_profile, "change_own"),
 )
@@ -71,6 +74,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     site_file.make_router,
     why.make_router,
     audit.make_router,
+    policy_api.make_router,
 )
 
 

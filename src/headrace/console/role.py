@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import Final
 
 import uvicorn
@@ -20,11 +21,13 @@ from headrace.console.services import Services
 from headrace.console.sources import Sources
 from headrace.console.why import answer_calls
 from headrace.historian.reader import open_reader
+from headrace.model.errors import HeadraceError
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
 from headrace.security.audit import AuditChain
 from headrace.security.identity import Identity
+from headrace.security.policy_files import PolicyFiles, PolicyWatch
 from headrace.site import keeper
 from headrace.site.keeper import SiteState
 from headrace.site.registry import Registry
@@ -75,8 +78,18 @@ async def run(
         )
         stack.callback(sources.notifications.close)
         await answer_calls(sources)
-        app = build_app(Services(sources, identity))
+        told = Outbox(bus, subjects.event("console", "policy"), "console/policy", clock)
+        stack.push_async_callback(end_tasks, asyncio.create_task(told.run()))
+        policies = PolicyWatch(PolicyFiles(folder), identity.audit, told.report)
+        await asyncio.to_thread(policies.look)
+        failed = partial(_policy_failed, told)
+        stack.push_async_callback(end_tasks, asyncio.create_task(policies.run(stop, failed)))
+        app = build_app(Services(sources, identity, policies=policies))
         await _serve(app, sources, identity.audit, stop, host, port)
+
+
+def _policy_failed(told: Outbox, error: HeadraceError) -> None:
+    told.report("error", error.code, f"policies were not looked at: {error.what}", error.remedy)
 
 
 async def _serve(

@@ -18,6 +18,7 @@ class DataFolder:
         ledger.db          the loss ledger (SQLite), written by the historian
         table/             the historian's Delta table of samples
         broker/            the broker's configuration and JetStream store
+        policies/          own policies (*.cedar), and the last of them that were in force
         audit/             keys and newest entry of the audit chain, whose entries are in metadata.db
         certificates/      own certificates, and trusted/ and rejected/ of others
         hub/               what a hub needs to take edges in: its certificates, the edges that joined
@@ -59,6 +60,10 @@ class DataFolder:
     @property
     def audit(self) -> Path:
         return self.root / "audit"
+
+    @property
+    def policies(self) -> Path:
+        return self.root / "policies"
 
     @property
     def certificates(self) -> Path:

@@ -36,6 +36,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("events", "/events", "events", "read"),
     ("faults", "/faults", "fault", "simulate"),
     ("users", "/users", "users", "administer"),
+    ("policy", "/policy", "shield", "administer"),
 )
 _TAB_COUNT: Final = 4
 BADGE_S: Final = 1.0
