@@ -29,6 +29,8 @@ GROUPS: Final[tuple[str, ...]] = (
     "edge",
     "trust",
     "user",
+    "actor",
+    "secret",
     "audit",
     "policy",
     "run",

@@ -20,6 +20,7 @@ class DataFolder:
         broker/            the broker's configuration and JetStream store
         policies/          own policies (*.cedar), and the last of them that were in force
         audit/             keys and newest entry of the audit chain, whose entries are in metadata.db
+        keys/              master key of the vault, and keys of edges that run here (private)
         certificates/      own certificates, and trusted/ and rejected/ of others
         hub/               what a hub needs to take edges in: its certificates, the edges that joined
         edge/              what an edge on its own machine got when it joined its hub
@@ -64,6 +65,10 @@ class DataFolder:
     @property
     def policies(self) -> Path:
         return self.root / "policies"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
 
     @property
     def certificates(self) -> Path:

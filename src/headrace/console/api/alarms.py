@@ -19,6 +19,7 @@ from headrace.console.alarms import RIGHTS, Act
 from headrace.console.api.answers import json_answer, parse_span, parse_time
 from headrace.console.api.site_file import whole_body
 from headrace.console.live import WATCHERS_MAX
+from headrace.console.receipts import told
 from headrace.console.services import Services, check_origin
 from headrace.console.sources import Sources
 from headrace.model.alarm import EventName, Verb
@@ -37,6 +38,7 @@ VERBS: Final[dict[str, Verb]] = {
 """Last part of the address -> what is done."""
 ROWS_MAX: Final = 10_000
 STREAM_MAX: Final = 500
+NUMBER_MAX: Final = 2**63 - 1
 CHECK_SESSION_S: Final = 30.0
 _SHEET_TYPES: Final = {
     "csv": "text/csv; charset=utf-8",
@@ -86,7 +88,7 @@ def _add_list(router: APIRouter, services: Services) -> None:
         assignee: str = "",
         sort: Literal["priority", "newest", "state", "asset"] = "priority",
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = 1_000,
-        offset: Annotated[int, Query(ge=0)] = 0,
+        offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
         format: TableFormat = "json",
     ) -> Response:
         """Alarms of a view: JSON, CSV or Arrow. ``state`` is a word of ISA-18.2 or ``waits`` (to be
@@ -142,13 +144,14 @@ def _add_journal(router: APIRouter, services: Services) -> None:
         events: str = "",
         actor: str = "",
         search: str = "",
-        before: Annotated[int, Query(ge=0)] = 0,
+        before: Annotated[int, Query(ge=0, lt=2**63)] = 0,
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
         format: TableFormat = "json",
     ) -> Response:
         """Transitions by source time in [start, end), newest first: JSON, CSV or Arrow. ``before`` is a
         ``number`` to read on from."""
-        board = services.alarms(services.require(request, "read", "alarms"))
+        who = services.require(request, "read", "alarms")
+        board = services.alarms(who)
         now_us = sources.clock.now_us()
         wanted = JournalFilter(
             alarm=alarm,
@@ -163,7 +166,9 @@ def _add_journal(router: APIRouter, services: Services) -> None:
         )
         lines = await board.journal(wanted)
         if format != "json":
-            return table_answer(journal_frame(lines), format, "alarm_journal")
+            answer = table_answer(journal_frame(lines), format, "alarm_journal")
+            span = (wanted.start_us, wanted.end_us)
+            return await told(services, who, "alarms/journal", (), answer, len(lines), span)
         return json_answer({"transitions": [_entry(line) for line in lines]})
 
     @router.get("/metrics")
@@ -199,10 +204,11 @@ def _add_sheet(router: APIRouter, services: Services) -> None:
     async def sheet(request: Request, format: SheetFormat = "csv") -> Response:
         """The rationalisation sheet of all alarms as CSV or XLSX: cause, consequence, action, response,
         priority, class."""
-        services.require(request, "read", "alarm_sheet")
+        who = services.require(request, "read", "alarm_sheet")
         body = await asyncio.to_thread(export_sheet, folder, format)
         headers = {"Content-Disposition": f'attachment; filename="alarms.{format}"'}
-        return Response(body, media_type=_SHEET_TYPES[format], headers=headers)
+        answer = Response(body, media_type=_SHEET_TYPES[format], headers=headers)
+        return await told(services, who, "alarms/sheet", (), answer, 0)
 
     @router.put("/sheet")
     async def take(request: Request, file: str = "alarms.csv", dry: bool = False) -> Response:
@@ -279,7 +285,7 @@ def _add_stream(router: APIRouter, services: Services) -> None:
         try:
             board = services.alarms(services.require(socket, "read", "alarms"))
             check_origin(socket)
-            last = after if after >= 0 else await board.last_number()
+            last = min(after, NUMBER_MAX) if after >= 0 else await board.last_number()
         except HeadraceError as error:
             await socket.send_json(error.as_dict())
             await socket.close(4401)

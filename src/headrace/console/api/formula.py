@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from headrace.console.api.answers import json_answer, parse_time
 from headrace.console.history import Place
+from headrace.console.receipts import tell_read
 from headrace.console.services import Services
 from headrace.formula.functions import FUNCTIONS
 from headrace.model.errors import Misconfigured, Refused
@@ -47,7 +48,8 @@ def make_router(services: Services) -> APIRouter:
     async def preview(request: Request) -> Response:
         """Evaluate ``{"formula", "equipment" or "asset_type", "start", "end"}``; what is wrong with a
         formula is told with line, column, reason and remedy, also in Chinese (``what_zh``, ``remedy_zh``)."""
-        site = services.site(services.require(request, "read", "samples"))
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
         asked = _decoded(await request.body(), Preview, 'Send {"formula": ..., "equipment": ...}.')
         now_us = sources.clock.now_us()
         span = parse_time(asked.start, now_us), parse_time(asked.end, now_us)
@@ -64,6 +66,8 @@ def make_router(services: Services) -> APIRouter:
                 f"the formula has {rows.height:,} samples in this time",
                 f"Ask for at most {ROWS_MAX:,}: a shorter time or less equipment.",
             )
+        read = laid.tag_ids
+        tell_read(services, actor, "rest/formula", read, rows.height, span)
         return json_answer(
             {
                 "unit": plan.unit,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 
 from headrace.console.api.answers import json_answer
 from headrace.console.api.site_file import whole_body
+from headrace.console.doors import DOORS, PAGES
 from headrace.console.policy_questions import about, actor_named, explain
 from headrace.console.services import Services
 from headrace.model.errors import Misconfigured, Refused
@@ -50,13 +51,15 @@ def make_router(services: Services) -> APIRouter:
 def _add_policy(router: APIRouter, services: Services) -> None:
     @router.get("/policy")
     async def listed(request: Request) -> Response:
-        """Every policy in force, and what is wrong with own files that are not."""
+        """Every policy in force, what is wrong with own files that are not, and what each route and page
+        asks the policy."""
         services.require(request, "read", "policy")
         watch = services.policies
         problem = watch.problem.as_dict() if watch is not None and watch.problem else None
         policies = in_force().policies
         shown = [about(policy) for policy in policies.policies]
-        return json_answer({"digest": policies.digest, "policies": shown, "problem": problem})
+        answer = {"digest": policies.digest, "policies": shown, "problem": problem}
+        return json_answer({**answer, "doors": {**DOORS, **PAGES}})
 
     @router.get("/policy/explain")
     async def why(

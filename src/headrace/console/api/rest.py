@@ -23,6 +23,7 @@ from headrace.console.api.answers import (
     tag_list,
 )
 from headrace.console.api.metrics import metrics_text
+from headrace.console.receipts import tell_read, told
 from headrace.console.services import Services
 from headrace.console.site_view import SiteView, TagView
 from headrace.console.sources import Sources
@@ -98,7 +99,8 @@ def _add_history(router: APIRouter, services: Services) -> None:
         limit: Annotated[int | None, Query(ge=1, le=SAMPLES_MAX)] = None,
     ) -> Response:
         """Raw samples in [start, end), sorted by tag and time: JSON, CSV, Arrow or Parquet."""
-        site = services.site(services.require(request, "read", "samples"))
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
         views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
         most = JSON_SAMPLES_MAX if format == "json" else SAMPLES_MAX
@@ -110,7 +112,9 @@ def _add_history(router: APIRouter, services: Services) -> None:
                 f"more than {most:,} samples from {start} to {end}",
                 "Ask for a shorter time, set limit, or use format=arrow.",
             )
-        return frame_answer(batch, format, "samples", site)
+        answer = frame_answer(batch, format, "samples", site)
+        about = (services, actor, "rest/samples", ids)
+        return await told(*about, answer, batch.height, (start_us, end_us))
 
     @router.get("/aggregate", tags=["history"])
     async def aggregate(
@@ -123,7 +127,8 @@ def _add_history(router: APIRouter, services: Services) -> None:
         format: Format = "json",
     ) -> Response:
         """An aggregate of OPC UA Part 13 (Average, Minimum, TimeAverage...) for each interval."""
-        site = services.site(services.require(request, "read", "samples"))
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
         views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
         every_us = parse_span(every)
@@ -136,7 +141,9 @@ def _add_history(router: APIRouter, services: Services) -> None:
             )
         ids = [view.tag_id for view in views]
         batch = await sources.history.aggregate(ids, start_us, end_us, every_us, aggregate)
-        return frame_answer(batch, format, aggregate, site)
+        answer = frame_answer(batch, format, aggregate, site)
+        about = (services, actor, "rest/aggregate", ids)
+        return await told(*about, answer, batch.height, (start_us, end_us))
 
 
 def _add_overviews(router: APIRouter, services: Services) -> None:
@@ -152,20 +159,27 @@ def _add_overviews(router: APIRouter, services: Services) -> None:
         format: Format = "json",
     ) -> Response:
         """One tag in at most so many buckets of equal width, each with its minimum and maximum."""
-        site = services.site(services.require(request, "read", "samples"))
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
         view = tag_list(site, tag, 1)[0]
         start_us, end_us = _span(start, end, sources)
         buckets = await sources.history.downsample(view.tag_id, start_us, end_us, points)
         named = buckets.select(pl.lit(view.tag_id, pl.Int64).alias("tag_id"), pl.all())
-        return frame_answer(named, format, "downsample", site)
+        answer = frame_answer(named, format, "downsample", site)
+        about = (services, actor, "rest/downsample", [view.tag_id])
+        return await told(*about, answer, named.height, (start_us, end_us))
 
     @router.get("/last", tags=["history"])
     async def last(
         request: Request, tags: str, format: Annotated[Literal["json", "arrow"], Query()] = "json"
     ) -> Response:
         """The newest sample of each tag, as it is on the screen now."""
-        site = services.site(services.require(request, "read", "samples"))
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
         found = newest(sources, tag_list(site, tags))
+        times = found["source_timestamp"].to_physical()
+        span = (int(times.min()), int(times.max()) + 1) if found.height else (0, 0)  # type: ignore[arg-type] # integers
+        tell_read(services, actor, "rest/last", found["tag_id"], found.height, span)
         return frame_answer(found, format, "last", site)
 
 
