@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from browser_fixture import sign_in
+from browser_fixture import open_browser, sign_in
 from playwright.sync_api import Browser, expect
 from site_fixture import PASSWORD, RunningSite
 
 from headrace.security.identity import Identity
+from waiting import until_sync
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -42,8 +49,11 @@ def test_an_officer_asks_why_and_signs_a_role(
     page.get_by_label("Reason").fill("joins the shift")
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Sign", exact=True).click()
-    expect(page.locator('[data-user="tom"]')).to_contain_text("Operator")
-    assert {user.name: user.role for user in identity.users()}["tom"] == "operator"
+    until_sync(
+        lambda: {user.name: user.role for user in identity.users()}["tom"] == "operator",
+        30,
+        "the signed change is done",
+    )
     [signed] = identity.audit.entries(actor="mia", action="sign")[:1]
     assert signed.resource == "user_role/tom" and "joins the shift" in signed.detail
     page.context.close()
