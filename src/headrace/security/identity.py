@@ -34,8 +34,8 @@ from headrace.security.audit import AuditChain
 from headrace.security.brake import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.database import TABLES, metadata_url, open_engine
 from headrace.security.grants import Grants
-from headrace.security.policy import ROLES, Actor, Role, lesser_role
 from headrace.security.receipts import Receipts
+from headrace.security.rights import ROLES, Actor, Role, lesser_role
 from headrace.security.signatures import Releases
 from headrace.security.tables import FAILURE, SESSION, TOKEN, USER
 from headrace.security.tokens import (
