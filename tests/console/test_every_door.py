@@ -154,6 +154,7 @@ def families() -> set[str]:
 
 _SUBJECTS = {
     "batch": "publish",
+    "sealed": "publish",
     "event": "publish",
     "ledger": "publish",
     "health": "publish",
