@@ -31,7 +31,7 @@ from headrace.bus.rights import SITE_ACCOUNT, Rights, claimed
 from headrace.model.errors import HeadraceError
 from headrace.model.time import Clock
 from headrace.security.nkeys import read_token
-from headrace.security.policy import Actor
+from headrace.security.rights import Actor
 
 SUBJECT: Final = "$SYS.REQ.USER.AUTH"
 AT_ONCE_MAX: Final = 4

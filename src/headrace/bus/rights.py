@@ -19,7 +19,7 @@ from typing import Final, Literal
 
 from headrace.bus import subjects as names
 from headrace.model.errors import Misconfigured
-from headrace.security.policy import Actor
+from headrace.security.rights import Actor
 
 RoleName = Literal["edge", "historian", "apps", "console", "hub", "sim", "cli", "security"]
 ROLES: Final[tuple[RoleName, ...]] = (

@@ -437,7 +437,7 @@ def _actor(identity: Identity, name: str) -> Actor:
     user = next((u for u in identity.users() if u.name == name and not u.disabled), None)
     if user is None:
         raise Refused("CLI-1214", f"there is no open account {name!r}", "See: headrace user list")
-    return Actor(user.name, user.role, user.must_change)
+    return Actor(user.name, user.role, user.must_change, grants=identity.grants.of(name))
 
 
 async def _send(folder: DataFolder, identity: Identity, actor: Actor, act: Act) -> CommandAnswer:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from headrace.cli.doors import guard
 from headrace.model.errors import HeadraceError
 
 # Order is that of `headrace --help`. Each module has `register(app: typer.Typer) -> None`.
@@ -34,6 +35,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "protection",
     "zone",
     "audit",
+    "policy",
     "run",
     "cluster",
 )
@@ -51,6 +53,7 @@ def build(groups: tuple[str, ...] = GROUPS) -> typer.Typer:
     app.callback()(lambda: None)  # one command alone would else lose its name
     for group in groups:
         importlib.import_module(f"headrace.cli.{group}").register(app)
+    guard(app)
     return app
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from headrace.cli.doors import person as person
 from headrace.cli.reading import find_tags
 from headrace.historian.times import parse_time
 from headrace.model.errors import Misconfigured
@@ -25,14 +25,6 @@ from headrace.security.identity import Identity
 DATA = typer.Option(Path("data"), "--data", help="Data folder.")
 COLUMNS = ("number", "at (UTC)", "who", "what", "on", "outcome", Column("detail", overflow="fold"))
 FORMAT = typer.Option("table", "--format", help="table or json (one entry a line).")
-
-
-def person() -> str:
-    """Who works on the command line, as the audit chain names it."""
-    try:
-        return f"os:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return "os:unknown"
 
 
 def register(app: typer.Typer) -> None:

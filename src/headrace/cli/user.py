@@ -15,7 +15,7 @@ from headrace.cli.audit import person
 from headrace.model.folder import DataFolder
 from headrace.model.time import to_datetime
 from headrace.security.identity import Identity
-from headrace.security.policy import Role
+from headrace.security.policy import Actor, Role
 
 DATA = typer.Option(Path("data"), "--data", help="Data folder.")
 NAME = typer.Argument(help="Name of the user.")
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
 
     @group.command("role")
     def role(name: str = NAME, role: str = typer.Argument(), data: Path = DATA) -> None:
-        """Give a user another role: viewer, operator, engineer or admin."""
+        """Give a user another role: viewer, operator, engineer, supervisor, security_officer or admin."""
         with opened(data) as identity:
             identity.set_role(name, cast(Role, role), by=person())
 
@@ -70,6 +70,7 @@ def register(app: typer.Typer) -> None:
             identity.set_disabled(name, False, by=person())
 
     _register_sessions(group)
+    _register_grants(group)
     _register_tokens(group)
     app.add_typer(group, name="user")
 
@@ -100,6 +101,43 @@ def _register_sessions(group: typer.Typer) -> None:
         """End all sessions of a user, also on pages that are open."""
         with opened(data) as identity:
             identity.end_sessions(name, by=person())
+
+def _register_grants(group: typer.Typer) -> None:
+    @group.command("grant")
+    def grant(
+        name: str = NAME,
+        role: str = typer.Argument(help="Such as operator."),
+        scope: str = typer.Argument("", help="Equipment path; none: the whole site."),
+        data: Path = DATA,
+    ) -> None:
+        """Let a role count for a user at and below equipment; only the grants count from then on."""
+        with opened(data) as identity:
+            identity.grants.add(name, role, scope, by=person())
+
+    @group.command("revoke-grant")
+    def revoke_grant(
+        name: str = NAME,
+        role: str = typer.Argument(),
+        scope: str = typer.Argument(""),
+        whole_site: bool = typer.Option(
+            False, "--whole-site", help="Also the last one: then the role counts everywhere."
+        ),
+        data: Path = DATA,
+    ) -> None:
+        """Take a grant back."""
+        with opened(data) as identity:
+            identity.grants.remove(name, role, scope, by=person(), whole_site=whole_site)
+
+    @group.command("grants")
+    def grants(data: Path = DATA) -> None:
+        """Show who has which role where."""
+        with opened(data) as identity:
+            table = Table("user", "role", "where", box=None, header_style="bold")
+            for user in identity.users():
+                actor = Actor(user.name, user.role, grants=identity.grants.of(user.name))
+                for held in actor.held:
+                    table.add_row(user.name, held.role, held.scope or "the whole site")
+            Console().print(table)
 
 
 def _register_tokens(group: typer.Typer) -> None:

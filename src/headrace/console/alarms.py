@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
@@ -52,6 +53,7 @@ RIGHTS: Final[dict[Verb, Action]] = {
 """What the policy is asked for, for each verb: operators work alarms, engineers take them out of service."""
 REFRESH_S: Final = 1.0
 TOLD_MAX: Final = 50
+NAMED_MAX: Final = 1_000
 JUDGE_EVERY_US: Final = 10 * US_PER_S
 
 
@@ -261,9 +263,12 @@ class AlarmBoard:
     def things(self, act: Act) -> list[tuple[str, dict[str, str]]]:
         """What the policy is asked for an act: each alarm with its equipment, one of each equipment."""
         found: dict[str, tuple[str, dict[str, str]]] = {}
+        named = ",".join(act.alarms)  # of which a signature is for all, not for the first alone
+        if len(named) > NAMED_MAX:
+            named = hashlib.sha256(named.encode()).hexdigest()
         for alarm in act.alarms:
             asset = alarm.rpartition("/")[0]
-            facts = {"equipment": asset, "verb": act.verb}
+            facts = {"equipment": asset, "verb": act.verb, "alarms": named}
             found.setdefault(asset, (f"alarm/{alarm}", facts))
         return list(found.values()) or [("alarm/", {"equipment": "", "verb": act.verb})]
 

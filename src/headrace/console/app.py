@@ -28,6 +28,7 @@ from headrace.console.api import backfill as backfill_api
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import notifications as notifications_api
+from headrace.console.api import policy as policy_api
 from headrace.console.api.guard import Guard, SecurityHeaders
 from headrace.console.hardening import harden
 from headrace.console.pages import (
@@ -45,6 +46,7 @@ from headrace.console.pages import (
     notifications,
     overview,
     profile,
+    policy,
     trend,
     users,
     zones,
@@ -73,6 +75,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/events", events.show, "read"),
     ("/ledger", show_ledger, "read"),
     ("/faults", faults.show, "simulate"),
+    ("/policy", policy.show, "administer"),
     ("/audit", show_audit, "administer"),
     ("/users", users.show_users, "administer"),
     ("/actors", actors.show, "administer"),
@@ -94,6 +97,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     site_file.make_router,
     why.make_router,
     audit.make_router,
+    policy_api.make_router,
 )
 
 

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from functools import partial
 from typing import Final
 
 import uvicorn
 
 from headrace.alarms.store import AlarmStore
 from headrace.bus.broker import BrokerAddress, is_loopback
-from headrace.bus.client import open_bus
+from headrace.bus.client import Bus, open_bus
 from headrace.bus.outbox import Outbox
 from headrace.bus.subjects import Subjects
 from headrace.console.app import build_app
@@ -30,6 +31,7 @@ from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
 from headrace.security.identity import Identity
 from headrace.security.listener import Listener, ListenerFiles
+from headrace.security.policy_files import PolicyFiles, PolicyWatch
 from headrace.site import keeper
 from headrace.site.keeper import SiteState
 from headrace.site.registry import Registry
@@ -84,8 +86,31 @@ async def run(
         )
         stack.callback(sources.notifications.close)
         await answer_calls(sources)
-        app = build_app(Services(sources, identity))
+        policies = await _watched(stack, folder, identity, stop, bus, subjects)
+        app = build_app(Services(sources, identity, policies=policies))
         await _serve(app, sources, identity, stop, host, port, shown)
+
+
+async def _watched(
+    stack: contextlib.AsyncExitStack,
+    folder: DataFolder,
+    identity: Identity,
+    stop: asyncio.Event,
+    bus: Bus,
+    subjects: Subjects,
+) -> PolicyWatch:
+    """The own policies, in force now and after each change until ``stop`` is set."""
+    told = Outbox(bus, subjects.event("console", "policy"), "console/policy", SystemClock())
+    stack.push_async_callback(end_tasks, asyncio.create_task(told.run()))
+    policies = PolicyWatch(PolicyFiles(folder), identity.audit, told.report)
+    await asyncio.to_thread(policies.look)
+    failed = partial(_policy_failed, told)
+    stack.push_async_callback(end_tasks, asyncio.create_task(policies.run(stop, failed)))
+    return policies
+
+
+def _policy_failed(told: Outbox, error: HeadraceError) -> None:
+    told.report("error", error.code, f"policies were not looked at: {error.what}", error.remedy)
 
 
 async def _serve(

@@ -32,6 +32,7 @@ from headrace.security.policy import (
     decide,
     lesser_role,
 )
+from headrace.security.policy_files import PolicyWatch
 
 COOKIE = "headrace_session"
 LANGUAGE_COOKIE = "headrace_language"
@@ -70,6 +71,7 @@ class Services:
     identity: Identity
     denials: Denials = field(default_factory=lambda: Denials(SystemClock()))
     scopes: Scopes = field(default_factory=Scopes)
+    policies: PolicyWatch | None = None
 
     @cached_property
     def watch(self) -> SessionWatch:
@@ -156,6 +158,8 @@ class Services:
         """
         facts = dict(context or {})
         decision = decide(actor, action, resource, facts)
+        if decision.needs == "second_person" and not release and actor is not None:
+            release = self.identity.releases.ready(actor.name, action, resource, facts)
         if decision.needs and release and actor is not None:
             state = self.identity.releases.use(release, actor.name, action, resource, facts)
             given = {"signed" if state == "signed" else "approved": True}
@@ -246,7 +250,11 @@ def first_refused(
     actor: Actor | None, action: Action, things: Sequence[tuple[str, Mapping[str, Any]]]
 ) -> tuple[str, Mapping[str, Any]]:
     """The first of several things that the policy refuses; the first of all when it refuses none."""
+    needing = None
     for resource, context in things:
-        if not decide(actor, action, resource, context).allowed:
+        decision = decide(actor, action, resource, context)
+        if not decision.allowed and not decision.needs:
             return resource, context
-    return things[0]
+        if decision.needs and needing is None:
+            needing = resource, context
+    return needing or things[0]

@@ -19,6 +19,7 @@ class DataFolder:
         table/             the historian's Delta table of samples
         broker/            the broker's configuration and JetStream store
         identity/          key under which the seeds of one-time codes lie in metadata.db
+        policies/          own policies (*.cedar), and the last of them that were in force
         audit/             keys and newest entry of the audit chain, whose entries are in metadata.db
         keys/              master key of the vault, and keys of edges that run here (private)
         certificates/      own certificates, and trusted/ and rejected/ of others
@@ -65,6 +66,8 @@ class DataFolder:
     @property
     def identity(self) -> Path:
         return self.root / "identity"
+    def policies(self) -> Path:
+        return self.root / "policies"
 
     @property
     def keys(self) -> Path:

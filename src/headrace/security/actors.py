@@ -20,7 +20,7 @@ from headrace.model.errors import Misconfigured
 from headrace.model.ids import PATH_DEPTH_MAX, check_name
 from headrace.model.time import US_PER_S, Clock
 from headrace.security.audit import AuditChain
-from headrace.security.policy import ROLES, Actor, ActorKind, Grant, Role
+from headrace.security.rights import ROLES, Actor, ActorKind, Grant, Role
 from headrace.security.tables import ACTOR, SESSION, USER
 from headrace.security.tokens import ACTOR_PREFIX, new_token, token_hash
 

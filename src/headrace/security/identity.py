@@ -32,6 +32,8 @@ from headrace.security.receipts import Receipts
 from headrace.security.sessions import ID_LENGTH, Sessions, Stage
 from headrace.security.settings import load_settings
 from headrace.security.sign_in import Origin, SignIns
+from headrace.security.receipts import Receipts
+from headrace.security.rights import ROLES, Actor, Role, lesser_role
 from headrace.security.signatures import Releases
 from headrace.security.tables import LINK, TOKEN, USER
 from headrace.security.tokens import (

@@ -57,7 +57,8 @@ class PolicySet:
         files: name -> text of the own policies; the built-in ones are always there.
 
     Attributes:
-        policies: all, the built-in ones first. own: how many are the owner's. digest: of the own files.
+        policies: all, the built-in ones first. own: how many are the owner's. files, digest: of the own
+            files.
 
     Raises:
         Misconfigured: SEC-1401 to SEC-1405 with file and line, for the first thing that is wrong.
@@ -90,6 +91,7 @@ class PolicySet:
         self.policies = tuple(found.values())
         self.by_id = found
         self.own = sum(policy.file != BUILTIN_FILE for policy in self.policies)
+        self.files = own
         self.digest = hashlib.sha256(json.dumps(own).encode()).hexdigest()
         document = {"staticPolicies": static, "templates": {}, "templateLinks": []}
         self.handle = cedarpy.PolicySet.from_json_str(json.dumps(document))

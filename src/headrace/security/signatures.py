@@ -160,6 +160,17 @@ class Releases:
             self._audit.append(connection, actor, f"{row.state}.{action}", resource, "done", **told)
         return cast(State, row.state)
 
+    def ready(self, actor: str, action: str, resource: str, facts: Mapping[str, Any]) -> str:
+        """The id of an approval that was given for exactly this and not used; "" when there is none."""
+        query = (
+            select(_RELEASE.c.id)
+            .where(_RELEASE.c.binding == binding(actor, action, resource, facts))
+            .where(_RELEASE.c.state == "approved", _RELEASE.c.expires_us > self._clock.now_us())
+            .limit(1)
+        )
+        with self._engine.connect() as connection:
+            return str(connection.execute(query).scalar() or "")
+
     def waiting(self) -> list[Release]:
         """What waits for approval now, oldest first."""
         query = (

@@ -37,7 +37,7 @@ from headrace.model.time import Clock, SystemClock
 from headrace.security.expiry import ExpiryWatch
 from headrace.security.identity import Identity
 from headrace.security.listener import Listener
-from headrace.security.policy import Actor
+from headrace.security.rights import Actor
 from headrace.site.device_topics import DeviceTopics, device_topics
 
 STEP_S: Final = 0.5

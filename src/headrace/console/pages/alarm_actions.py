@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from nicegui import ui
@@ -12,6 +13,7 @@ from headrace.alarms.machine import possible
 from headrace.console.alarms import RIGHTS, Act
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_done, show_error
+from headrace.console.pages.signing import allowed
 from headrace.console.texts import Texts
 from headrace.console.widgets.markup import join
 from headrace.console.widgets.spans import moment
@@ -94,7 +96,11 @@ class Actions:
         """Send it; True when nothing was refused."""
         visit, texts = self._visit, self._texts
         try:
-            actor = visit.require_all(RIGHTS[act.verb], visit.services.sources.alarms.things(act))
+            things = visit.services.sources.alarms.things(act)
+            asked = partial(visit.require_all, RIGHTS[act.verb], things)
+            actor = await allowed(visit, lambda one: asked(release=one))
+            if actor is None:
+                return False
             answer = await visit.services.sources.alarms.act(
                 actor, act, visit.services.identity.audit
             )

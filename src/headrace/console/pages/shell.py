@@ -40,6 +40,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("audit", "/audit", "shield", "administer"),
     ("users", "/users", "users", "administer"),
     ("actors", "/actors", "key", "administer"),
+    ("policy", "/policy", "shield", "administer"),
 )
 _TAB_COUNT: Final = 4
 BADGE_S: Final = 1.0

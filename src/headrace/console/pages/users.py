@@ -11,6 +11,8 @@ from nicegui import ui
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, frame, html, pill, show_error
 from headrace.console.widgets.markup import tag
+from headrace.console.pages.signing import allowed
+from headrace.console.widgets.markup import join, tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
 from headrace.security.identity import User
@@ -54,11 +56,7 @@ class _Users:
             html(pill(color, texts(state)))
             role = ui.select({r: texts(f"role.{r}") for r in ROLES}, value=user.role)
             role.props("outlined dense options-dense").style("min-width:120px")
-            role.on_value_change(
-                lambda event: self._change(
-                    lambda by: self._identity.set_role(user.name, cast(Role, event.value), by=by)
-                )
-            )
+            role.on_value_change(lambda event: self._set_role(user.name, cast(Role, event.value)))
             button(texts("users.reset"), lambda: self._reset(user.name), small=True)
             key = "users.reopen" if user.disabled else "users.close"
             button(
@@ -73,6 +71,17 @@ class _Users:
     def _change(self, act: Callable[[str], None]) -> None:
         try:
             act(self._visit.require("administer", "users").name)
+        except HeadraceError as error:
+            show_error(self._visit, error)
+        self.draw()
+
+    async def _set_role(self, name: str, role: Role) -> None:
+        """A change of rights, which the policy lets be signed."""
+        what = ("administer", f"user_role/{name}", {"role": role})
+        try:
+            actor = await allowed(self._visit, lambda one: self._visit.require(*what, release=one))  # type: ignore[arg-type] # an action
+            if actor is not None:
+                await asyncio.to_thread(self._identity.set_role, name, role, by=actor.name)
         except HeadraceError as error:
             show_error(self._visit, error)
         self.draw()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from nicegui import ui
 
 from headrace.console.pages.overview import tag_title
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_done, show_error
+from headrace.console.pages.signing import allowed
 from headrace.console.site_view import TagView
 from headrace.console.widgets.units import shown_unit
 from headrace.console.writes import write_value
@@ -31,7 +34,10 @@ def open_write_dialog(visit: Visit, view: TagView) -> None:
         async def write() -> None:
             facts = {"equipment": view.unit_path, "value": str(box.value or "")}
             try:
-                actor = visit.require("write", f"tag/{view.tag_id}", facts)
+                asked = partial(visit.require, "write", f"tag/{view.tag_id}", facts)
+                actor = await allowed(visit, lambda one: asked(release=one))
+                if actor is None:
+                    return
                 read_back = await write_value(visit.services, actor, view, str(box.value or ""))
             except HeadraceError as error:
                 show_error(visit, error)
