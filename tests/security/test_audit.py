@@ -209,7 +209,7 @@ def test_whoever_holds_the_machine_and_its_key_is_found_by_a_checkpoint_elsewher
     assert flaws(chain) == [], "without a checkpoint nobody can tell"
     assert flaws(chain, place) == ["SEC-1316"]
     sql(folder, "DELETE FROM audit WHERE number > 3")
-    (folder.audit / "head.json").unlink()
+    (folder.audit / "head.json").unlink(missing_ok=True)
     assert flaws(chain, place) == ["SEC-1315"]
     false = msgspec.structs.replace(place, number=3)
     assert flaws(chain, false) == ["SEC-1316"], "a checkpoint is signed"

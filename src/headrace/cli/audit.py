@@ -11,8 +11,10 @@ from pathlib import Path
 import msgspec
 import typer
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Column, Table
 
+from headrace.cli.reading import find_tags
 from headrace.historian.times import parse_time
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
@@ -74,6 +76,13 @@ def register(app: typer.Typer) -> None:
             )
         Console().print(table)
 
+    _register_verify(group)
+    _register_who_read(group)
+    _register_keys(group)
+    app.add_typer(group, name="audit")
+
+
+def _register_verify(group: typer.Typer) -> None:
     @group.command("verify")
     def verify(
         checkpoint: list[Path] = typer.Option(
@@ -91,9 +100,15 @@ def register(app: typer.Typer) -> None:
             for line in path.read_bytes().splitlines()
             if line.strip()
         ]
-        with _identity(data) as identity:
-            verdict = identity.audit.verify(places)
         out = Console(highlight=False)
+        with (
+            _identity(data) as identity,
+            Progress(console=Console(stderr=True), transient=True) as bar,
+        ):
+            looking = bar.add_task("entries", total=None)
+            verdict = identity.audit.verify(
+                places, lambda done, total: bar.update(looking, completed=done, total=total)
+            )
         for flaw in verdict.flaws:
             out.print(f"[red]{flaw.code}[/] entry {flaw.number}: {flaw.what}")
         given = f", {verdict.checkpoints} of {len(places)} checkpoints met" if places else ""
@@ -102,8 +117,46 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(1)
         out.print(f"[green]The chain is whole:[/] {verdict.entries} entries{given}")
 
-    _register_keys(group)
-    app.add_typer(group, name="audit")
+
+def _register_who_read(group: typer.Typer) -> None:
+    @group.command("who-read")
+    def who_read(
+        tag: str = typer.Argument(help="Path or glob of tags, such as utilities/*/flow."),
+        start: str = typer.Option("-30d", "--from", help="-2h, or 2026-03-01T12:00+01:00."),
+        end: str = typer.Option("", "--to", help="The same; none: now."),
+        limit: int = typer.Option(1_000, min=1, max=100_000),
+        style: str = FORMAT,
+        data: Path = DATA,
+    ) -> None:
+        """Show who read or took the data of tags, when, by which door, under which rule.
+
+        What was read in the last seconds may still be counted by a running console.
+        """
+        now_us = SystemClock().now_us()
+        ids = [record.tag_id for record in find_tags(DataFolder(data.resolve()), tag)]
+        with _identity(data) as identity:
+            found = identity.receipts.who_read(
+                ids,
+                parse_time(start, now_us),
+                parse_time(end, now_us) if end else now_us + 1,
+                limit,
+            )
+        if style == "json":
+            for each in found:
+                sys.stdout.write(msgspec.json.encode(each).decode() + "\n")
+            return
+        heads = ("at (UTC)", "who", "kind", "door", "reads", "samples", "data from", "to", "rule")
+        table = Table(*heads, box=None, header_style="bold")
+        for each in found:
+            table.add_row(
+                *(_at(each.at_us), each.actor, each.kind, each.door, f"{each.reads:,}"),
+                *(f"{each.samples:,}", _at(each.start_us), _at(each.end_us), each.rule),
+            )
+        Console().print(table)
+
+
+def _at(at_us: int) -> str:
+    return to_datetime(at_us).strftime("%Y-%m-%d %H:%M:%S") if at_us else ""
 
 
 def _register_keys(group: typer.Typer) -> None:

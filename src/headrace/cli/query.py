@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headrace.cli.reading import open_history
+from headrace.cli.audit import person
+from headrace.cli.reading import find_tags, open_history
 from headrace.cli.run import DATA
 from headrace.historian.aggregates import check_name
 from headrace.historian.intervals import AggregateConfiguration
@@ -27,7 +28,9 @@ from headrace.model.folder import DataFolder
 from headrace.model.status import name as status_name
 from headrace.model.status import severity
 from headrace.model.time import SystemClock, to_datetime
-from headrace.site.registry import Registry, TagRecord
+from headrace.security.identity import Identity
+from headrace.security.receipt_rows import TagSet
+from headrace.site.registry import TagRecord
 
 SHOWN_ROWS_MAX: Final = 100
 PLOT_POINTS: Final = 1_200
@@ -77,7 +80,7 @@ def register(app: typer.Typer) -> None:
             stepped=stepped, treat_uncertain_as_bad=not uncertain_is_good
         )
         request = Request(
-            tags={record.tag_id: record for record in _tags(folder, pattern)},
+            tags={record.tag_id: record for record in find_tags(folder, pattern)},
             start_us=parse_time(start, now_us),
             end_us=parse_time(end, now_us),
             aggregate=check_name(aggregate or "TimeAverage") if aggregate or every else "",
@@ -87,24 +90,34 @@ def register(app: typer.Typer) -> None:
         )
         _check_time(request)
         if picture is not None:
+            _tell(folder, list(request.tags), 0, (request.start_us, request.end_us))
             asyncio.run(_draw(folder, request, picture, pattern))
             Console(stderr=True).print(f"wrote {picture}")
             return
         rows = asyncio.run(_read(folder, request, limit))
+        _tell(folder, list(request.tags), rows.height, (request.start_us, request.end_us))
         _write(rows, request, csv=csv, as_json=as_json, parquet=parquet)
 
 
-def _tags(folder: DataFolder, pattern: str) -> list[TagRecord]:
-    registry = Registry.of(folder)
+def _tell(folder: DataFolder, tag_ids: list[int], rows: int, span: tuple[int, int]) -> None:
+    """Tell in the audit chain what somebody on the command line reads, before it is shown.
+
+    Args:
+        span: source times [start, end), UTC microseconds.
+    """
+    identity = Identity(folder)
     try:
-        found = registry.find(pattern, include_retired=True)
-    finally:
-        registry.close()
-    if not found:
-        raise Misconfigured(
-            "HIST-1090", f"no tag matches {pattern!r}", "See the tags with: headrace site show"
+        identity.receipts.note(
+            person(),
+            "cli/query",
+            TagSet.of(tag_ids),
+            rule="access to the data folder",
+            samples=rows,
+            span=span,
         )
-    return found
+        identity.receipts.flush()
+    finally:
+        identity.close()
 
 
 def _check_time(request: Request) -> None:

@@ -3,6 +3,7 @@
 ::
 
     headrace up ──┬── nats-server            restarted when it dies
+                  ├── headrace run security  (who else may connect to the broker)
                   ├── headrace run sim       (demo only)
                   ├── headrace run historian
                   ├── headrace run edge      (alone with the broker, on a machine of its own)

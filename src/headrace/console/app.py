@@ -16,6 +16,8 @@ from headrace.console.api import audit, errors, gate, ledger, live, rest, screen
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import notifications as notifications_api
+from headrace.console.api.guard import Guard, SecurityHeaders
+from headrace.console.hardening import harden
 from headrace.console.pages import (
     add_connection,
     alarm_journal,
@@ -32,6 +34,7 @@ from headrace.console.pages import (
     trend,
     users,
 )
+from headrace.console.pages.audit import show as show_audit
 from headrace.console.pages.ledger import show as show_ledger
 from headrace.console.pages.shell import PageBody, add_page
 from headrace.console.services import Services
@@ -54,6 +57,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/events", events.show, "read"),
     ("/ledger", show_ledger, "read"),
     ("/faults", faults.show, "simulate"),
+    ("/audit", show_audit, "administer"),
     ("/users", users.show_users, "administer"),
     ("/profile", users.show_profile, "change_own"),
 )
@@ -85,6 +89,8 @@ def build_api(services: Services) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
+    app.add_middleware(Guard, services=services)
+    app.add_middleware(SecurityHeaders)  # outermost: what the guard refuses has them too
     for make_router in _ROUTERS:
         app.include_router(make_router(services))  # type: ignore[arg-type] # each gives an APIRouter
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -96,6 +102,7 @@ def build_app(services: Services) -> FastAPI:
     app = build_api(services)
     for path, body, action in _PAGES:
         add_page(services, path, body, action=action)
+    harden()
     ui.run_with(
         app,
         title="Headrace",

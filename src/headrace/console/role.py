@@ -15,6 +15,8 @@ from headrace.bus.outbox import Outbox
 from headrace.bus.subjects import Subjects
 from headrace.console.app import build_app
 from headrace.console.history import History
+from headrace.console.listener import allow_open_files, bounded_protocol
+from headrace.console.receipts import keep_receipts
 from headrace.console.registry_source import RegistrySource
 from headrace.console.services import Services
 from headrace.console.sources import Sources
@@ -23,7 +25,6 @@ from headrace.historian.reader import open_reader
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
-from headrace.security.audit import AuditChain
 from headrace.security.identity import Identity
 from headrace.site import keeper
 from headrace.site.keeper import SiteState
@@ -76,20 +77,20 @@ async def run(
         stack.callback(sources.notifications.close)
         await answer_calls(sources)
         app = build_app(Services(sources, identity))
-        await _serve(app, sources, identity.audit, stop, host, port)
+        await _serve(app, sources, identity, stop, host, port)
 
 
 async def _serve(
     app: object,
     sources: Sources,
-    audit: AuditChain,
+    identity: Identity,
     stop: asyncio.Event,
     host: str,
     port: int,
 ) -> None:
     def accepted(state: SiteState) -> None:
         told = {"revision": state.revision, "hash": state.content_hash, "changes": state.changes}
-        audit.record("site file", "site.accept", f"site/{state.site}", "done", **told)
+        identity.audit.record("site file", "site.accept", f"site/{state.site}", "done", **told)
 
     server = _Server(
         uvicorn.Config(
@@ -101,21 +102,24 @@ async def _serve(
             timeout_graceful_shutdown=1,
             ws_max_size=1 << 20,
             server_header=False,
+            http=bounded_protocol(allow_open_files()),
         )
     )
     following: asyncio.Task[object] = asyncio.create_task(sources.follow(stop))
     keeping: asyncio.Task[object] = asyncio.create_task(
         keeper.run(sources.folder, sources.bus, stop, sources.clock, accepted)
     )
+    receipts: asyncio.Task[object] = asyncio.create_task(keep_receipts(identity.receipts, stop))
     alarms: asyncio.Task[object] = asyncio.create_task(sources.alarms.follow(stop))
     serving: asyncio.Task[object] = asyncio.create_task(server.serve())
     stopping: asyncio.Task[object] = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait(
-        {following, keeping, alarms, serving, stopping}, return_when=asyncio.FIRST_COMPLETED
+        {following, keeping, receipts, alarms, serving, stopping},
+        return_when=asyncio.FIRST_COMPLETED,
     )
     stop.set()
     server.should_exit = True
-    _, late = await asyncio.wait({following, keeping, alarms, serving}, timeout=STOP_S)
+    _, late = await asyncio.wait({following, keeping, receipts, alarms, serving}, timeout=STOP_S)
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)

@@ -84,10 +84,12 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         apps: formulas that it evaluates itself, with what they need to be understood; None for none.
+        secrets: what options refer to as ``secret:NAME``: name -> box sealed to this edge's key
+            (:mod:`headrace.security.sealing`). Nothing that travels here can be read on the way.
 
     Example:
         >>> EdgeConfig(enterprise="acme", site="mill", edge="local").content_hash()[:8]
-        '1bc0274e'
+        '1354eab1'
     """
 
     enterprise: str
@@ -95,6 +97,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     edge: str
     connections: tuple[ConnectionConfig, ...] = ()
     apps: AppsConfig | None = None
+    secrets: dict[str, str] = {}
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""

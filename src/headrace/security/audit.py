@@ -22,7 +22,7 @@ import asyncio
 import base64
 import hashlib
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -41,12 +41,16 @@ from headrace.model.errors import Corrupt, HeadraceError, Misconfigured
 from headrace.model.time import Clock
 from headrace.security.database import TABLES, words
 from headrace.security.files import make_folder, write_whole
+from headrace.security.receipt_rows import READ, count_receipts, damaged_sets, receipts_digest
 
 Outcome = Literal["done", "failed", "allowed", "denied", "begun"]
 PAGE: Final = 1_000
 TEXT_MAX: Final = 200
 DETAIL_MAX: Final = 4_000
 NOTHING: Final = "0" * 64
+_NEWEST: Final = "audit_newest"
+Progress = Callable[[int, int], None]
+"""Told how many entries were looked at, of how many."""
 _AUDIT = Table(
     "audit",
     TABLES,
@@ -96,6 +100,13 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
         fields = [getattr(self, name) for name in self.__struct_fields__[:-2]]
         return hashlib.sha256(msgspec.json.encode(fields)).hexdigest()
 
+    def facts(self) -> dict[str, Any]:
+        """The detail, read; empty when somebody made it unreadable, which the digest tells."""
+        try:
+            return msgspec.json.decode(self.detail, type=dict[str, Any])
+        except msgspec.MsgspecError:
+            return {}
+
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The chain's state at one entry, to be kept where whoever holds the database cannot reach it."""
@@ -111,7 +122,7 @@ class Flaw(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         number: of the entry; 0 when the whole chain is meant.
-        code: SEC-1311 to SEC-1316.
+        code: SEC-1311 to SEC-1316; SEC-1702, SEC-1703 for receipts of reads.
         what: is wrong there.
     """
 
@@ -240,8 +251,17 @@ class AuditChain:
     def writing(self) -> Iterator[Connection]:
         """A transaction for a change and the entries that tell it: both, or neither."""
         with self._engine.execution_options(immediate=True).begin() as connection:
+            connection.info.pop(_NEWEST, None)
             yield connection
-        self._remember()
+            newest = connection.info.pop(_NEWEST, None)
+        if newest is not None:
+            self._remember(*newest)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for what lies beside the chain in its database."""
+        with self._engine.connect() as connection:
+            yield connection
 
     def append(
         self,
@@ -273,6 +293,7 @@ class AuditChain:
             "signature": self.keys.sign(digest),
         }
         connection.execute(insert(_AUDIT).values(values))
+        connection.info[_NEWEST] = (entry.number, digest)
         return entry.number
 
     @asynccontextmanager
@@ -327,16 +348,20 @@ class AuditChain:
             row = connection.execute(query).first()
         if row is None:
             return None
-        signature = self.keys.sign(_checkpoint_digest(row.number, row.digest))
-        return Checkpoint(
-            number=row.number, digest=row.digest, key=self.keys.name, signature=signature
-        )
+        return self._checkpoint(row.number, row.digest)
 
-    def verify(self, checkpoints: Iterable[Checkpoint] = ()) -> Verdict:
+    def _checkpoint(self, number: int, digest: str) -> Checkpoint:
+        signature = self.keys.sign(_checkpoint_digest(number, digest))
+        return Checkpoint(number=number, digest=digest, key=self.keys.name, signature=signature)
+
+    def verify(
+        self, checkpoints: Iterable[Checkpoint] = (), progress: Progress | None = None
+    ) -> Verdict:
         """Look at the whole chain.
 
         Args:
             checkpoints: kept elsewhere; each must lie in the chain.
+            progress: is told after each thousand entries.
 
         Raises:
             Corrupt: SEC-1301 when a trusted key cannot be read.
@@ -348,27 +373,41 @@ class AuditChain:
         if head is not None:
             looking.checkpoint(head, is_given=False)
         number = 0
+        newest = self.checkpoint()
         while True:
             rows = self._page(number)
             for row in rows:
                 looking.entry(_entry(row))
+            self._look_at_receipts(looking, rows)
+            if progress is not None and newest is not None and rows:
+                progress(min(rows[-1].number, newest.number), newest.number)
+            if rows:
+                number = rows[-1].number
             if len(rows) < PAGE:
                 break
-            number = rows[-1].number
+        with self._engine.connect() as connection:
+            looking.beside(count_receipts(connection, number), damaged_sets(connection))
         return looking.end()
+
+    def _look_at_receipts(self, looking: _Looking, rows: list[Row[Any]]) -> None:
+        told = [row for row in rows if row.action == READ and row.resource == "receipts"]
+        if told:
+            with self._engine.connect() as connection:
+                for row in told:
+                    looking.receipts(_entry(row), *receipts_digest(connection, row.number))
 
     def _page(self, after: int) -> list[Row[Any]]:
         query = select(_AUDIT).where(_AUDIT.c.number > after).order_by(_AUDIT.c.number).limit(PAGE)
         with self._engine.connect() as connection:
             return list(connection.execute(query))
 
-    def _remember(self) -> None:
+    def _remember(self, number: int, digest: str) -> None:
         """Keep the newest entry's digest beside the database: what is cut off later is missed."""
         with self._remembering:
-            newest = self.checkpoint()
             head = self._head()
-            if newest is not None and (head is None or newest.number > head.number):
-                write_whole(self._folder / "head.json", msgspec.json.encode(newest), mode=0o600)
+            if head is None or number > head.number:
+                newest = msgspec.json.encode(self._checkpoint(number, digest))
+                write_whole(self._folder / "head.json", newest, mode=0o600)
 
     def _head(self) -> Checkpoint | None:
         path = self._folder / "head.json"
@@ -392,6 +431,7 @@ class _Looking:
         self._met: dict[int, str] = {}
         self._given: set[int] = set()
         self._entries = 0
+        self._receipts = 0
 
     def checkpoint(self, place: Checkpoint, *, is_given: bool) -> None:
         if not self._is_signed(
@@ -418,6 +458,21 @@ class _Looking:
         self._number, self._digest = entry.number, entry.digest
         if entry.number in self._wanted:
             self._met[entry.number] = entry.digest
+
+    def receipts(self, entry: AuditEntry, count: int, digest: str) -> None:
+        """Receipts that an entry tells of, as they are now."""
+        self._receipts += count
+        told = entry.facts()
+        if (told.get("receipts"), told.get("sha256")) != (count, digest):
+            self._flaw(entry.number, "SEC-1702", "its receipts of reads were changed")
+
+    def beside(self, receipts: int, damaged_sets: list[str]) -> None:
+        """What lies beside the chain and belongs to no entry of it, or was changed."""
+        if receipts > self._receipts:
+            what = f"{receipts - self._receipts} receipts of reads belong to no entry"
+            self._flaw(0, "SEC-1702", what)
+        for digest in damaged_sets:
+            self._flaw(0, "SEC-1703", f"the tags of set {digest[:12]} were changed or removed")
 
     def end(self) -> Verdict:
         found = 0

@@ -98,6 +98,11 @@ class Laid:
             for place, path in enumerate(self.bound.assets)
         ]
 
+    @property
+    def tag_ids(self) -> list[int]:
+        """Every tag that it reads."""
+        return [tag_id for ids in self.bound.inputs.values() for tag_id in ids.tolist()]
+
     def on_history(
         self, reader: Reader, start_us: int, end_us: int, progress: Progress | None = None
     ) -> Iterator[pl.DataFrame]:

@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from headrace.console.api.answers import json_answer, parse_time
+from headrace.console.api.answers import json_answer, parse_time, tag_list
 from headrace.console.services import Services
 
 LIMIT_MAX = 10_000
@@ -43,6 +43,29 @@ def make_router(services: Services) -> APIRouter:
             limit=limit,
         )
         return json_answer({"entries": msgspec.to_builtins(found)})
+
+    @router.get("/who-read")
+    async def who_read(
+        request: Request,
+        tags: str,
+        start: str = "-30d",
+        end: str = "now",
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 1_000,
+    ) -> Response:
+        """Who read or took any of some tags in [start, end), by which door, under which rule."""
+        services.require(request, "administer", "audit")
+        now_us = services.sources.clock.now_us()
+        views = tag_list(services.sources.site, tags)
+        receipts = services.identity.receipts
+        await asyncio.to_thread(receipts.flush)
+        found = await asyncio.to_thread(
+            receipts.who_read,
+            [view.tag_id for view in views],
+            parse_time(start, now_us),
+            parse_time(end, now_us) + 1,
+            limit,
+        )
+        return json_answer({"readings": msgspec.to_builtins(found)})
 
     @router.get("/verify")
     async def verify(request: Request) -> Response:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 from fastapi import APIRouter, Request, Response
 
 from headrace.console.api.answers import json_answer, parse_time
 from headrace.console.history import Place
+from headrace.console.receipts import tell_backtest
 from headrace.console.services import Services
 from headrace.historian.backtest import Question
 from headrace.historian.marks import EVENTS_MAX, Mark
 from headrace.historian.sweep import Sweep
 from headrace.model.errors import Misconfigured
+
+SPAN_MAX_S: Final = 30 * 86_400.0
 
 
 class MarkedEvent(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,7 +52,8 @@ def make_router(services: Services) -> APIRouter:
         """Try ``{"formula", "equipment" or "asset_type", "start", "end", "sweep": {"low", "high", "step"},
         "events": [{"time", "label", "end", "asset"}]}``: episodes, which events they met, and both for
         each value of the number that is swept."""
-        services.require(request, "read", "samples")
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
         try:
             asked = msgspec.json.decode(await request.body(), type=Trial)
         except msgspec.DecodeError as error:
@@ -56,13 +62,12 @@ def make_router(services: Services) -> APIRouter:
                 f"the body does not fit: {error}",
                 'Send {"formula": ..., "asset_type": ...}.',
             ) from error
-        tags = [(view.path, view.tag_id, view.unit) for view in sources.site.tags]
+        tags = [(view.path, view.tag_id, view.unit) for view in site.tags]
+        question = _question(asked, sources.clock.now_us())
         found = await sources.history.backtest(
-            Place(asked.equipment, asked.asset_type),
-            _question(asked, sources.clock.now_us()),
-            tags,
-            sources.site.apps,
+            Place(asked.equipment, asked.asset_type), question, tags, site.apps
         )
+        tell_backtest(services, actor, "rest/backtest", question, found)
         return json_answer(msgspec.to_builtins(found))
 
     return router
@@ -74,6 +79,10 @@ def _question(asked: Trial, now_us: int) -> Question:
             "CONS-1003",
             f"the body has {len(asked.events):,} events",
             f"Send at most {EVENTS_MAX:,}.",
+        )
+    if not (0 <= asked.before_s <= SPAN_MAX_S and 0 <= asked.after_s <= SPAN_MAX_S):
+        raise Misconfigured(
+            "CONS-1004", "before_s or after_s is no span of time", "Give seconds, up to 30 days."
         )
     return Question(
         text=asked.formula,

@@ -23,6 +23,7 @@ from headrace.console.api.answers import (
     tag_list,
 )
 from headrace.console.api.metrics import metrics_text
+from headrace.console.receipts import tell_read, told
 from headrace.console.services import Services
 from headrace.console.site_view import SiteView, TagView
 from headrace.console.sources import Sources
@@ -58,8 +59,6 @@ def make_router(services: Services) -> APIRouter:
 
 
 def _add_site(router: APIRouter, services: Services) -> None:
-    sources = services.sources
-
     @router.get("/tags", tags=["site"])
     async def tags(
         request: Request,
@@ -69,9 +68,9 @@ def _add_site(router: APIRouter, services: Services) -> None:
         offset: Annotated[int, Query(ge=0)] = 0,
     ) -> Response:
         """Tags whose path, title or unit has all words of ``search``, at or below ``below``."""
-        services.require(request, "read", "tags")
+        actor = services.require(request, "read", "tags")
         words = search.lower().split()
-        site = sources.site
+        site = services.site(actor)
         found = [
             view
             for view in (site.below(below.strip("/")) if below else site.tags)
@@ -83,8 +82,8 @@ def _add_site(router: APIRouter, services: Services) -> None:
     @router.get("/equipment", tags=["site"])
     async def equipment(request: Request) -> Response:
         """The equipment tree: path, title, number of tags, children."""
-        services.require(request, "read", "equipment")
-        return json_answer(_tree(sources.site))
+        actor = services.require(request, "read", "equipment")
+        return json_answer(_tree(services.site(actor)))
 
 
 def _add_history(router: APIRouter, services: Services) -> None:
@@ -100,8 +99,9 @@ def _add_history(router: APIRouter, services: Services) -> None:
         limit: Annotated[int | None, Query(ge=1, le=SAMPLES_MAX)] = None,
     ) -> Response:
         """Raw samples in [start, end), sorted by tag and time: JSON, CSV, Arrow or Parquet."""
-        services.require(request, "read", "samples")
-        views = tag_list(sources.site, tags)
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
+        views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
         most = JSON_SAMPLES_MAX if format == "json" else SAMPLES_MAX
         ids = [view.tag_id for view in views]
@@ -112,7 +112,9 @@ def _add_history(router: APIRouter, services: Services) -> None:
                 f"more than {most:,} samples from {start} to {end}",
                 "Ask for a shorter time, set limit, or use format=arrow.",
             )
-        return frame_answer(batch, format, "samples", sources.site)
+        answer = frame_answer(batch, format, "samples", site)
+        about = (services, actor, "rest/samples", ids)
+        return await told(*about, answer, batch.height, (start_us, end_us))
 
     @router.get("/aggregate", tags=["history"])
     async def aggregate(
@@ -125,8 +127,9 @@ def _add_history(router: APIRouter, services: Services) -> None:
         format: Format = "json",
     ) -> Response:
         """An aggregate of OPC UA Part 13 (Average, Minimum, TimeAverage...) for each interval."""
-        services.require(request, "read", "samples")
-        views = tag_list(sources.site, tags)
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
+        views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
         every_us = parse_span(every)
         count = len(views) * (end_us - start_us) // every_us
@@ -138,7 +141,9 @@ def _add_history(router: APIRouter, services: Services) -> None:
             )
         ids = [view.tag_id for view in views]
         batch = await sources.history.aggregate(ids, start_us, end_us, every_us, aggregate)
-        return frame_answer(batch, format, aggregate, sources.site)
+        answer = frame_answer(batch, format, aggregate, site)
+        about = (services, actor, "rest/aggregate", ids)
+        return await told(*about, answer, batch.height, (start_us, end_us))
 
 
 def _add_overviews(router: APIRouter, services: Services) -> None:
@@ -154,21 +159,28 @@ def _add_overviews(router: APIRouter, services: Services) -> None:
         format: Format = "json",
     ) -> Response:
         """One tag in at most so many buckets of equal width, each with its minimum and maximum."""
-        services.require(request, "read", "samples")
-        view = tag_list(sources.site, tag, 1)[0]
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
+        view = tag_list(site, tag, 1)[0]
         start_us, end_us = _span(start, end, sources)
         buckets = await sources.history.downsample(view.tag_id, start_us, end_us, points)
         named = buckets.select(pl.lit(view.tag_id, pl.Int64).alias("tag_id"), pl.all())
-        return frame_answer(named, format, "downsample", sources.site)
+        answer = frame_answer(named, format, "downsample", site)
+        about = (services, actor, "rest/downsample", [view.tag_id])
+        return await told(*about, answer, named.height, (start_us, end_us))
 
     @router.get("/last", tags=["history"])
     async def last(
         request: Request, tags: str, format: Annotated[Literal["json", "arrow"], Query()] = "json"
     ) -> Response:
         """The newest sample of each tag, as it is on the screen now."""
-        services.require(request, "read", "samples")
-        found = newest(sources, tag_list(sources.site, tags))
-        return frame_answer(found, format, "last", sources.site)
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
+        found = newest(sources, tag_list(site, tags))
+        times = found["source_timestamp"].to_physical()
+        span = (int(times.min()), int(times.max()) + 1) if found.height else (0, 0)  # type: ignore[arg-type] # integers
+        tell_read(services, actor, "rest/last", found["tag_id"], found.height, span)
+        return frame_answer(found, format, "last", site)
 
 
 def _add_state(router: APIRouter, services: Services) -> None:
@@ -227,8 +239,6 @@ def _add_state(router: APIRouter, services: Services) -> None:
 
 
 def _add_write(router: APIRouter, services: Services) -> None:
-    sources = services.sources
-
     @router.post("/write", tags=["write"])
     async def write(request: Request) -> Response:
         """Write one value, ``{"tag": path or id, "value": 1.5}``; answers what was read back."""
@@ -238,8 +248,10 @@ def _add_write(router: APIRouter, services: Services) -> None:
             raise Misconfigured(
                 "CONS-1003", f"the body does not fit: {error}", 'Send {"tag": ..., "value": ...}.'
             ) from error
-        view = tag_list(sources.site, asked.tag, 1)[0]
-        actor = services.require(request, "write", f"tag/{view.tag_id}")
+        seen = services.actor(request)
+        view = tag_list(services.site(seen) if seen else SiteView(), asked.tag, 1)[0]
+        facts = {"equipment": view.unit_path, "value": str(asked.value)}
+        actor = services.require(request, "write", f"tag/{view.tag_id}", facts)
         read_back = await write_value(services, actor, view, str(asked.value))
         return json_answer({"tag": view.path, "value": read_back, "unit": view.unit})
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final
 import polars as pl
 from fastapi import APIRouter, Query, Request, Response
 
-from headrace.console.api.answers import json_answer, tag_list
+from headrace.console.api.answers import TIME_MAX_US, TIME_MIN_US, json_answer, tag_list
+from headrace.console.receipts import tell_read
 from headrace.console.services import Services
 from headrace.console.site_view import TagView
 from headrace.console.widgets.units import shown_unit
@@ -30,10 +31,14 @@ def make_router(services: Services) -> APIRouter:
     @router.get("/sparklines")
     async def sparklines(request: Request, tag_ids: str) -> Response:
         """Last 15 minutes of up to 50 tags, lowest and highest value of each 15 seconds."""
-        services.require(request, "read", "samples")
-        views = tag_list(sources.site, tag_ids, SPARK_TAGS_MAX)
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
+        views = tag_list(site, tag_ids, SPARK_TAGS_MAX)
         end_us = sources.clock.now_us() + US_PER_S
-        batch = await sources.history.read([v.tag_id for v in views], end_us - SPARK_US, end_us)
+        ids = [view.tag_id for view in views]
+        span = (end_us - SPARK_US, end_us)
+        batch = await sources.history.read(ids, *span)
+        tell_read(services, actor, "screen/sparklines", ids, batch.height, span)
         return json_answer(_sparks(batch))
 
     @router.get("/trend")
@@ -45,17 +50,22 @@ def make_router(services: Services) -> APIRouter:
         points: Annotated[int, Query(ge=10, le=TREND_POINTS_MAX)] = 1_000,
     ) -> Response:
         """Up to eight tags as a screen draws them: every pixel keeps its lowest and highest value."""
-        services.require(request, "read", "samples")
-        views = tag_list(sources.site, tag_ids, TREND_TAGS_MAX)
-        start_us, end_us = int(start_ms * US_PER_MS), int(end_ms * US_PER_MS)
-        if not -(2**62) < start_us < end_us < 2**62:
+        actor = services.require(request, "read", "samples")
+        site = services.site(actor)
+        views = tag_list(site, tag_ids, TREND_TAGS_MAX)
+        limits_ms = TIME_MIN_US / US_PER_MS, TIME_MAX_US / US_PER_MS
+        if not limits_ms[0] <= start_ms < end_ms <= limits_ms[1]:  # false for NaN too
             raise Misconfigured(
                 "CONS-1003", f"the time from {start_ms} to {end_ms} is no span", "End after start."
             )
+        start_us, end_us = int(start_ms * US_PER_MS), int(end_ms * US_PER_MS)
         ask = sources.history.screen
         found = await asyncio.gather(
             *(ask(v.tag_id, start_us, end_us, points, v.scan_interval_ms) for v in views)
         )
+        samples = sum(line["samples"] for line in found)
+        ids = [view.tag_id for view in views]
+        tell_read(services, actor, "screen/trend", ids, samples, (start_us, end_us))
         lines = [{**_about(v), **line} for v, line in zip(views, found, strict=True)]
         return json_answer({"start_ms": start_ms, "end_ms": end_ms, "tags": lines})
 

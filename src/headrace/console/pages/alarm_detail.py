@@ -16,6 +16,7 @@ from headrace.console.pages.alarm_table import asset_title, bulk_bar, message, s
 from headrace.console.pages.overview import tag_title
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, empty_state, html
+from headrace.console.receipts import tell_read
 from headrace.console.site_view import TagView
 from headrace.console.texts import Texts
 from headrace.console.widgets.alarm_chart import draw_chart
@@ -51,7 +52,7 @@ class Detail:
         self._texts = visit.texts
         self._actions = actions
         self._closed = closed
-        self._board = visit.services.sources.alarms
+        self._board = visit.alarms
         self._drawn: object = None
         self._charted: object = None
         self.alarm = alarm
@@ -172,6 +173,8 @@ class Detail:
                 drawn = await visit.services.sources.history.screen(
                     view.tag_id, start_us, end_us, POINTS, view.scan_interval_ms
                 )
+                about = (view.tag_id,), drawn["samples"], (start_us, end_us)
+                tell_read(visit.services, visit.actor, "page/alarm", *about)
             except HeadraceError:
                 continue  # what can be read is shown
             lines.append((view, drawn))

@@ -10,6 +10,7 @@ from headrace.console.history import Place
 from headrace.console.pages.formula import wrong
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, empty_state, frame, html
+from headrace.console.receipts import tell_backtest
 from headrace.console.texts import Texts
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment, span
@@ -114,7 +115,10 @@ class _Backtest:
             sweep=parse_sweep(sweep) if sweep else None,
         )
         tags = [(view.path, view.tag_id, view.unit) for view in visit.site.tags]
-        return await sources.history.backtest(place, question, tags, visit.site.apps)
+        actor = visit.require("read", "samples")
+        found = await sources.history.backtest(place, question, tags, visit.site.apps)
+        tell_backtest(visit.services, actor, "page/backtest", question, found)
+        return found
 
 
 def _draw(outcome: Outcome, texts: Texts) -> None:

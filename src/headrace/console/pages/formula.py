@@ -13,6 +13,7 @@ from headrace.console.pages.formula_live import LiveFormulas
 from headrace.console.pages.formula_saved import SavedFormulas
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, empty_state, frame, html
+from headrace.console.receipts import tell_read
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.units import shown_unit
 from headrace.formula.binding import names_in
@@ -163,10 +164,12 @@ class _Formulas:
         span = end_us - int(self.span.value or _DEFAULT_SPAN_S) * US_PER_S, end_us
         tags = [(view.path, view.tag_id, view.unit) for view in visit.site.tags]
         try:
-            visit.require("read", "samples")
+            actor = visit.require("read", "samples")
             plan, laid, rows = await sources.history.formula(
                 text, self._place(), tags, span, visit.site.apps
             )
+            read = laid.tag_ids
+            tell_read(visit.services, actor, "page/formulas", read, rows.height, span)
         except HeadraceError as error:
             self.answer.clear()
             with self.answer:
