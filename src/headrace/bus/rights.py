@@ -1,12 +1,12 @@
 """What each kind of actor may say and hear on the broker: one table, which the broker enforces.
 
-Roles of ours are users of the broker's own configuration, each with a password of its own: they connect also
-while nobody answers for others. Devices, apps, services and partners are asked for one by one
+Roles of ours are users of the broker's own configuration, each with a password of its own: they connect
+also while nobody answers for others. Devices, apps, services and partners are asked for one by one
 (:mod:`headrace.bus.callout`). Who is not named here has nothing. ``docs/broker-rights.md`` is made of
 this table, and a test tries every kind on every subject at a real broker.
 
-A site's subjects begin ``v1.<enterprise>.<site>``. One account of the broker holds one site, so rights name
-them ``v1.*.*``. What a role asks of JetStream are requests too: reading a stream makes a consumer on
+A site's subjects begin ``v1.<enterprise>.<site>``. One account of the broker holds one site, so rights
+name them ``v1.*.*``. What a role asks of JetStream are requests too: reading a stream makes a consumer on
 exactly this one.
 """
 
@@ -248,8 +248,10 @@ GATEWAY_RIGHTS: Final = Rights((">",), (">",), not_says=PLATFORM_ONLY, not_hears
 
 
 def leaf_rights(edge: str, domain: str) -> Rights:
-    """The broker of an edge that joined this hub; ``$JSC.R``, ``$JS.FC``: answers and flow
-    control of sourcing."""
+    """The broker of an edge that joined this hub.
+
+    ``$JSC.R`` and ``$JS.FC`` carry answers and flow control of sourcing.
+    """
     health = (f"{_SITE}.health.edge.{edge}", f"{_SITE}.health.apps.{edge}")
     says = (*health, "_INBOX.>", "$JSC.R.>", f"source.{domain}.>")
     hears = (f"{_SITE}.call.edge.{edge}.*", f"$JS.{domain}.API.>", "$JS.FC.>")
@@ -286,7 +288,8 @@ def actor_rights(
     if actor.kind == "app":
         scope = f"{_SITE}.app.{actor.name}.>"
         return Rights((scope,), (scope, f"{own}.>"))
-    if actor.kind == "service":
+    if actor.kind == "service" and any(not grant.scope for grant in actor.grants):
+        # Subjects know connections, not equipment: who may read a part only, asks the REST API.
         stored = (names.ALL_BATCHES, names.LIVE_PREFIX + names.ALL_BATCHES)
         return Rights((), (*stored, names.ALL_HEALTH, names.ALL_EVENTS, f"{own}.>"))
     return None

@@ -27,6 +27,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "replay",
     "edge",
     "trust",
+    "cert",
     "user",
     "actor",
     "secret",

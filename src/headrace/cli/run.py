@@ -72,6 +72,13 @@ def register(app: typer.Typer) -> None:
             data, lambda f, a, s, stop: run(f, a.as_role("console"), s, stop, host=host, port=port)
         )
 
+    _add_keepers(group)
+    app.add_typer(group, name="run")
+
+
+def _add_keepers(group: typer.Typer) -> None:
+    """The other roles, and the demo's devices."""
+
     @group.command("apps")
     def apps(
         data: Path = DATA,
@@ -83,13 +90,6 @@ def register(app: typer.Typer) -> None:
         from headrace.apps.role import run
 
         _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop, edge=edge))
-
-    _add_keepers(group)
-    app.add_typer(group, name="run")
-
-
-def _add_keepers(group: typer.Typer) -> None:
-    """The roles that touch no samples, and the demo's devices."""
 
     @group.command("hub")
     def hub(data: Path = DATA) -> None:

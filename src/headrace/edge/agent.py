@@ -207,6 +207,7 @@ class Agent:
             mqtt_endpoint=self._broker.mqtt_endpoint,
             mqtt_user=self._broker.device_user,
             mqtt_password=self._broker.device_password,
+            mqtt_tls_files=self._broker.client_files,
             identity=self._identity,
             resume_us=resume_us,
             first_us=first_us,
