@@ -37,7 +37,12 @@ S: says (publishes). H: hears (subscribes). Nothing: refused.
 _SITE: Final = names.Subjects("acme", "mill")
 OWN_TOPIC: Final = "hall.press_3.state"
 OTHER_TOPIC: Final = "hall.press_4.state"
-_STREAMS: Final = (names.SAMPLES_STREAM, names.EVENTS_STREAM, names.LEDGER_STREAM)
+_STREAMS: Final = (
+    names.SAMPLES_STREAM,
+    names.SEALED_STREAM,
+    names.EVENTS_STREAM,
+    names.LEDGER_STREAM,
+)
 _BUCKETS: Final = (
     names.DESIRED_BUCKET,
     names.EDGE_BUCKET,
@@ -54,6 +59,12 @@ def _subjects() -> tuple[str, ...]:
         site.batch("local", "plc_1"),
         site.batch("north", "plc_1"),
         site.batch(names.APPS_EDGE, "pump"),
+        site.batch(names.apps_edge("local"), "pump"),
+        site.batch(names.apps_edge("north"), "pump"),
+        site.sealed("local", "plc_1"),
+        site.sealed("north", "plc_1"),
+        site.apps_health("local"),
+        site.edge_call("local", names.FORMULA_CALL),
         names.LIVE_PREFIX + site.batch("north", "plc_1"),
         *(site.event(role) for role in ("edge", "historian", "apps", "console", "site", "hub")),
         site.event("security"),

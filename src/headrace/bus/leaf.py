@@ -42,9 +42,9 @@ PINGS_LOST_MAX: Final = 2
 """Silence of 4 to 6 s ends a connection on which packets vanish."""
 MONITOR_TIMEOUT_S: Final = 2.0
 LOG_BYTES_MAX: Final = 8 << 30
-STORE_BYTES_SPARE: Final = 4 << 30
-"""Beside the samples' log: events, ledger, desired state, MQTT sessions. Each stream has its own bound;
-the broker counts the bound of a stream twice while it is changed."""
+STORE_BYTES_SPARE: Final = 6 << 30
+"""Beside the samples' log: encrypted frames, events, ledger, desired state, MQTT sessions. Each stream has
+its own bound; the broker counts the bound of a stream twice while it is changed."""
 
 OnFull = Literal["stop", "drop_oldest"]
 T = TypeVar("T", bound=msgspec.Struct)

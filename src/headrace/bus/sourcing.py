@@ -64,6 +64,7 @@ def sourced_streams(subjects: Subjects, edge: str) -> dict[str, tuple[str, ...]]
         names.SAMPLES_STREAM: tuple(subjects.every_batch(name) for name in both),
         names.EVENTS_STREAM: (f"{subjects.prefix}.event.>",),
         names.LEDGER_STREAM: tuple(subjects.edge_ledger(name) for name in both),
+        names.SEALED_STREAM: (subjects.every_sealed(edge),),
         # The bucket with the books of the minutes that are still open.
         f"KV_{names.LEDGER_BUCKET}": tuple(f"$KV.{names.LEDGER_BUCKET}.{name}" for name in both),
     }

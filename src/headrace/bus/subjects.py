@@ -3,6 +3,7 @@
 ::
 
     v1.<enterprise>.<site>.batch.<edge>.<connection>     samples (stream SAMPLES)
+    v1.<enterprise>.<site>.sealed.<edge>.<connection>    encrypted frames (stream SEALED)
     v1.<enterprise>.<site>.event.<role>.<name>           events (stream EVENTS)
     v1.<enterprise>.<site>.ledger.edge.<edge>            LedgerPage of closed minutes (stream LEDGER)
     v1.<enterprise>.<site>.ledger.historian              WriterPage after each commit (stream LEDGER)
@@ -31,6 +32,7 @@ from headrace.model.errors import Corrupt
 from headrace.model.ids import check_name
 
 SAMPLES_STREAM: Final = "SAMPLES"
+SEALED_STREAM: Final = "SEALED"
 EVENTS_STREAM: Final = "EVENTS"
 LEDGER_STREAM: Final = "LEDGER"
 DESIRED_BUCKET: Final = "desired"
@@ -45,6 +47,7 @@ FORMULA_CALL: Final = "formula"
 """The call of an edge that the apps role beside it answers."""
 ALL_BATCHES: Final = "v1.*.*.batch.>"
 LIVE_BATCHES: Final = "live.v1.{{wildcard(1)}}.{{wildcard(2)}}.batch.>"
+ALL_SEALED: Final = "v1.*.*.sealed.>"
 ALL_EVENTS: Final = "v1.*.*.event.>"
 ALL_LEDGER: Final = "v1.*.*.ledger.>"
 ALL_HEALTH: Final = "v1.*.*.health.>"
@@ -85,6 +88,14 @@ class Subjects:
     def every_batch(self, edge: str) -> str:
         """Of all connections of an edge."""
         return f"{self._prefix}.batch.{check_name(edge, 'edge')}.>"
+
+    def sealed(self, edge: str, connection: str) -> str:
+        """Of encrypted frames of a connection."""
+        return f"{self._prefix}.sealed.{check_name(edge, 'edge')}.{check_name(connection, 'connection')}"
+
+    def every_sealed(self, edge: str) -> str:
+        """Of encrypted frames of all connections of an edge."""
+        return f"{self._prefix}.sealed.{check_name(edge, 'edge')}.>"
 
     def event(self, role: str, name: str = "main") -> str:
         return f"{self._prefix}.event.{check_name(role, 'role')}.{check_name(name, 'source')}"

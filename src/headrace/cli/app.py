@@ -31,6 +31,8 @@ GROUPS: Final[tuple[str, ...]] = (
     "user",
     "actor",
     "secret",
+    "protection",
+    "zone",
     "audit",
     "run",
     "cluster",

@@ -72,13 +72,12 @@ def register(app: typer.Typer) -> None:
             data, lambda f, a, s, stop: run(f, a.as_role("console"), s, stop, host=host, port=port)
         )
 
+    _others(group)
     _add_keepers(group)
     app.add_typer(group, name="run")
 
 
-def _add_keepers(group: typer.Typer) -> None:
-    """The other roles, and the demo's devices."""
-
+def _others(group: typer.Typer) -> None:
     @group.command("apps")
     def apps(
         data: Path = DATA,
@@ -90,6 +89,10 @@ def _add_keepers(group: typer.Typer) -> None:
         from headrace.apps.role import run
 
         _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop, edge=edge))
+
+
+def _add_keepers(group: typer.Typer) -> None:
+    """The roles that touch no samples, and the demo's devices."""
 
     @group.command("hub")
     def hub(data: Path = DATA) -> None:

@@ -189,7 +189,6 @@ def _up_edge(folder: DataFolder, stopping: list[int], own: Joined) -> None:
     start_s = time.monotonic()
     server_binary()
     address = prepare_address(folder)
-    # who joins is asked for at the hub
     roles = {"edge": ["--edge", own.edge], "apps": ["--edge", own.edge]}
     supervisor = Supervisor(folder, address, roles, notify=notify, broker_options=_options(folder))
     out.print(f"Headrace edge [bold]{own.edge}[/] on [bold]{folder.root}[/]")

@@ -45,6 +45,7 @@ async def run(
             certificates=folder.certificates,
             clock=clock,
             key=own_edge_key(folder.keys, edge),
+            folder=folder,
         )
         await Calls(agent, clock, edge).serve(bus, subjects)
         async with asyncio.TaskGroup() as tasks:

@@ -271,9 +271,28 @@ class Reader:
             Misconfigured: HIST-1060 or HIST-1061 for an empty time or an unknown name.
         """
         check_name(aggregate)
-        used = configuration or AggregateConfiguration()
         edges = interval_edges(start_us, end_us, interval_us)
+        return self.aggregate_over(tag_ids, aggregate, edges, configuration)
+
+    def aggregate_over(
+        self,
+        tag_ids: Sequence[int],
+        aggregate: str,
+        edges: np.ndarray,
+        configuration: AggregateConfiguration | None = None,
+    ) -> pl.DataFrame:
+        """The same over intervals of any lengths, in their order for each tag.
+
+        Args:
+            edges: ascending UTC microseconds, shape (n+1,): interval i is ``[edges[i], edges[i+1])``.
+
+        Raises:
+            Misconfigured: HIST-1061 for an unknown name.
+        """
+        check_name(aggregate)
+        used = configuration or AggregateConfiguration()
         ids = sorted(set(map(int, tag_ids)))
+        start_us, end_us = int(edges[0]), int(edges[-1])
         rows = self._again(partial(self._with_bounds, ids, start_us, end_us, used))
         parts = [_aggregate_of(tag_id, rows, aggregate, edges, used) for tag_id in ids]
         return pl.concat(parts) if parts else pl.DataFrame(schema=AGGREGATE_SCHEMA)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from headrace.model.desired import (
     ConnectionConfig,
     EdgeConfig,
@@ -15,6 +17,7 @@ from headrace.model.knowledge import AppsConfig
 from headrace.site.file import connection_config, tag_config
 from headrace.site.model import SiteModel
 from headrace.site.placement import edge_apps
+from headrace.site.protection_section import rules_of
 from headrace.site.registry import Registry
 
 
@@ -37,7 +40,9 @@ def edge_configs(
     connections: dict[str, list[ConnectionConfig]] = {edge: [] for edge in known_edges}
     for connection in sorted(model.connections, key=lambda each: each.name):
         own = tuple(sorted(tags.get(connection.name, ()), key=lambda tag: tag.tag_id))
-        connections.setdefault(connection.edge, []).append(connection_config(connection, own))
+        rules = rules_of(model.protections, {tag.path: tag.tag_id for tag in own})
+        config = msgspec.structs.replace(connection_config(connection, own), protection=rules)
+        connections.setdefault(connection.edge, []).append(config)
     return {
         edge: EdgeConfig(
             enterprise=model.enterprise,
@@ -45,6 +50,7 @@ def edge_configs(
             edge=edge,
             connections=tuple(own),
             apps=edge_apps(apps, edge) if apps is not None else None,
+            zones=model.zones,
         )
         for edge, own in sorted(connections.items())
     }

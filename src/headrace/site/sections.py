@@ -28,6 +28,9 @@ SECTIONS: Final = (
     "connection",
     "tag",
     "notify",
+    "protection",
+    "zone",
+    "conduit",
 )
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "a text": (str,),

@@ -15,8 +15,8 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from headrace.console import theme
-from headrace.console.api.guard import nonce_of
 from headrace.console.alarms import AlarmBoard
+from headrace.console.api.guard import nonce_of
 from headrace.console.scope import ScopedBoard
 from headrace.console.services import Services, first_refused
 from headrace.console.site_view import SiteView
