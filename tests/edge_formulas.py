@@ -114,7 +114,9 @@ class EdgeRig:
         stop = asyncio.Event()
         machine = self.pair.edge
         task = asyncio.create_task(
-            apps_role.run(machine.folder, machine.address, SUBJECTS, stop, edge="north")
+            apps_role.run(
+                machine.folder, machine.address.as_role("apps"), SUBJECTS, stop, edge="north"
+            )
         )
         try:
             yield task

@@ -65,6 +65,6 @@ def test_the_routes_ask_who_asks_and_give_what_is_known(running_site: RunningSit
         identity.close()
     headers = {"Authorization": f"Bearer {token}"}
     live = httpx.get(f"{running_site.url}/api/v1/formula/live", headers=headers)
-    assert live.json() == {"apps": None}
+    assert live.json() == {"apps": None, "edges": []}
     changes = httpx.get(f"{running_site.url}/api/v1/formula/changes?limit=5", headers=headers)
     assert changes.json() == {"changes": []}

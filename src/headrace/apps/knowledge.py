@@ -81,16 +81,17 @@ class Knowledge:
 
     def born(self, births: Mapping[str, int]) -> Knowledge:
         """The same, where formulas that are told no beginning have one: what was before is not theirs."""
-        bounds, ended = (
-            tuple(
-                dataclasses.replace(
-                    bound, start_us=bound.start_us or births.get(_of_place(bound.key), 0)
-                )
-                for bound in some
-            )
-            for some in (self.bounds, self.ended)
+        bounds = tuple(
+            dataclasses.replace(bound, start_us=bound.start_us or births.get(bound.key, 0))
+            for bound in self.bounds
         )
-        return dataclasses.replace(self, bounds=bounds, ended=ended)
+        ended = []
+        for bound in self.ended:
+            birth_us = births.get(_of_place(bound.key), 0)
+            # An edge has no results of the platform from before it began, so it works out none of those.
+            start_us = max(bound.start_us, birth_us) if self.edge else bound.start_us or birth_us
+            ended.append(dataclasses.replace(bound, start_us=start_us))
+        return dataclasses.replace(self, bounds=bounds, ended=tuple(ended))
 
     def readers(self, bound: Bound) -> Iterator[Bound]:
         """The formulas that read its results."""

@@ -258,7 +258,8 @@ class Session:
             if key in known.births and (same or bound.moved_us):
                 births[key] = known.births[key]
             else:
-                fresh_us = bound.moved_us or now_us
+                # An edge begins what others there read before the move.
+                fresh_us = (bound.start_us or bound.moved_us) if bound.moved_us else now_us
                 births[key] = known.done_us if key in known.definitions else fresh_us
         for bound in self.knowledge.ended:
             key = bound.key.removesuffix(BEFORE)

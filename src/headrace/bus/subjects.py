@@ -124,10 +124,6 @@ class Subjects:
         whole = f"{self._prefix}.health.apps"
         return f"{whole}.{check_name(edge, 'edge')}" if edge else whole
 
-    def every_apps_health(self) -> str:
-        """Of those beside edges."""
-        return f"{self._prefix}.health.apps.*"
-
     def every_edge_call(self, edge: str) -> str:
         return f"{self._prefix}.call.edge.{check_name(edge, 'edge')}.*"
 

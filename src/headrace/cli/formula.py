@@ -14,7 +14,7 @@ import polars as pl
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from headrace.cli.formula_changes import changes
 from headrace.cli.formula_history import backfill_formulas, backtest_now
@@ -221,12 +221,14 @@ def list_formulas(
         for line in lines:
             sys.stdout.write(msgspec.json.encode(line).decode() + "\n")
         return
-    table = Table("formula", "kind", "version", "state", "result", "assets", "not on")
+    formula = Column("formula", no_wrap=True)
+    table = Table(formula, "kind", "version", "state", "runs on", "result", "assets", "not on")
     for line in lines:
         shown = ", ".join(f"{path} (no {name})" for path, name in line.missing[:3])
+        places = [*(["platform"] if line.on_platform else []), *(f"edge {e}" for e in line.edges)]
         table.add_row(
             f"{line.asset_type}.{line.name}", line.kind, str(line.version), line.state,
-            escape(line.unit), str(line.assets), escape(shown),
+            ", ".join(places), escape(line.unit), str(line.assets), escape(shown),
         )  # fmt: skip
     Console().print(table)
 

@@ -95,6 +95,7 @@ class Health:
         self._historians: dict[str, tuple[HistorianState, int]] = {}
         self._hub: tuple[HubState, int] | None = None
         self._apps: tuple[AppsState, int] | None = None
+        self._beside: dict[str, tuple[AppsState, int]] = {}
         self.version = 0
 
     def take(self, subject: str, body: bytes) -> None:
@@ -112,6 +113,9 @@ class Health:
                 self._hub = (msgspec.json.decode(body, type=HubState), now_us)
             elif subject.endswith(".health.apps"):
                 self._apps = (msgspec.json.decode(body, type=AppsState), now_us)
+            elif ".health.apps." in subject and len(self._beside) < EDGES_MAX:
+                beside = msgspec.json.decode(body, type=AppsState)
+                self._beside[beside.edge] = (beside, now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
@@ -123,6 +127,12 @@ class Health:
     def apps(self) -> AppsState | None:
         """The newest state of the apps role; None before the first or when it has been silent for 5 s."""
         return None if self._apps is None or self._silent(self._apps[1]) else self._apps[0]
+
+    @property
+    def apps_beside(self) -> list[AppsState]:
+        """The newest states of the apps roles beside edges, by edge, without those silent for 5 s."""
+        heard = (self._beside[edge] for edge in sorted(self._beside))
+        return [state for state, at_us in heard if not self._silent(at_us)]
 
     @property
     def joined(self) -> dict[str, EdgeLink]:
@@ -278,7 +288,8 @@ class Sources:
 
     async def _follow_edges(self, live: dict[str, Callable[[], Awaitable[None]]]) -> None:
         """Hear what edges on other machines send: it comes into the log, and from there under ``live.``."""
-        for edge in self.health.joined:
+        joined = self.health.joined
+        for edge in (*joined, *(subjects.apps_edge(edge) for edge in joined)):
             if edge not in live and len(live) < EDGES_MAX:
                 subject = f"{subjects.LIVE_PREFIX}{self.subjects.every_batch(edge)}"
                 live[edge] = await self.bus.subscribe(subject, self._take_batch)

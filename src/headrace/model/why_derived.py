@@ -47,6 +47,9 @@ def judge_formula(facts: Facts) -> Verdict:
         return "broken", "tag_retired", {}
     if not facts.bus.answers:
         return "unknown", "hidden", {"hidden_by": "bus"}
+    machine = facts.tag.machine
+    if derived is None and machine:
+        return "broken", "edge_apps_silent", {"edge": machine}
     if derived is None:
         return "broken", "apps_silent", {}
     formula = derived.formula
@@ -61,11 +64,10 @@ def judge_formula(facts: Facts) -> Verdict:
         return "waiting", "apps_waits", {}
     if derived.lag_us > LAG_US:
         return "waiting", "apps_behind", {"age_us": derived.lag_us}
-    return (
-        "proven",
-        "formula_runs",
-        {"formula": formula.key, "age_us": derived.at_us - derived.done_us},
-    )
+    runs = {"formula": formula.key, "age_us": derived.at_us - derived.done_us}
+    if machine:
+        return "proven", "formula_runs_at", {**runs, "edge": machine}
+    return "proven", "formula_runs", runs
 
 
 def told_of_formula(facts: Facts) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class WhyTag(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         retired: it left the site file. paused: its connection is switched off there.
         derived: a formula gives it; ``edge`` is the apps role then, ``connection`` the asset type.
+        machine: the edge on whose own machine that formula is evaluated; empty: the platform.
     """
 
     tag_id: int
@@ -30,6 +31,7 @@ class WhyTag(msgspec.Struct, frozen=True, kw_only=True):
     retired: bool = False
     paused: bool = False
     derived: bool = False
+    machine: str = ""
 
 
 class EdgeFacts(msgspec.Struct, kw_only=True):

@@ -214,8 +214,9 @@ class SiteEdit:
             table = data["asset_type"][asset_type]
             _set_text(table, text)
             _set_state(table, name, "live")
-            if name in table.get("start", {}):
-                del table["start"][name]
+            for word in ("start", "titles", "placement"):
+                if isinstance(table.get(word), dict) and name in table[word]:
+                    del table[word][name]
 
         self._with_tomlkit(change)
 

@@ -126,6 +126,8 @@ class FormulaLine(msgspec.Struct, frozen=True, kw_only=True):
         unit: of its results, ``condition`` or ``text``.
         assets: on how many it is evaluated.
         missing: (asset path, name that it lacks) of the others.
+        edges: that evaluate it on their own machines. on_platform: the platform evaluates it, on some
+            assets at least.
     """
 
     asset_type: str
@@ -138,6 +140,8 @@ class FormulaLine(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     assets: int
     missing: tuple[tuple[str, str], ...] = ()
+    edges: tuple[str, ...] = ()
+    on_platform: bool = True
 
 
 def formula_lines(config: AppsConfig | None) -> list[FormulaLine]:
@@ -148,6 +152,7 @@ def formula_lines(config: AppsConfig | None) -> list[FormulaLine]:
     binding = lay(config, checked, with_off=True)
     kinds = {asset.path: asset.type for asset in config.assets}
     counts = {bound.key: len(bound.assets) for bound in binding.bound}
+    places = _places(config, binding.bound)
     missing: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for path, name, lacks in binding.missing:
         missing.setdefault((kinds[path], name), []).append((path, lacks))
@@ -168,8 +173,21 @@ def formula_lines(config: AppsConfig | None) -> list[FormulaLine]:
                 unit="" if plan is None else plan.unit if plan.kind == "number" else plan.kind,
                 assets=counts.get(".".join(key), 0),
                 missing=tuple(missing.get(key, ())),
+                edges=tuple(sorted(places.get(".".join(key), {""}) - {""})),
+                on_platform="" in places.get(".".join(key), {""}),
             )
         )
+    return found
+
+
+def _places(config: AppsConfig, bounds: Iterable[Bound]) -> dict[str, set[str]]:
+    """Formula -> the edges that evaluate it; "" is the platform."""
+    assets = {asset.path: asset for asset in config.assets}
+    found: dict[str, set[str]] = {}
+    for bound in bounds:
+        if bound.role == "formula":
+            name = bound.key.partition(".")[2]
+            found[bound.key] = {assets[path].edges.get(name, "") for path in bound.assets}
     return found
 
 

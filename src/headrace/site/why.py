@@ -16,7 +16,7 @@ import msgspec
 
 from headrace.bus.client import Bus
 from headrace.bus.log import LogInfo, log_info, newest_stored_us, stored_at_us
-from headrace.bus.subjects import APPS_EDGE, DESIRED_BUCKET, Subjects
+from headrace.bus.subjects import DESIRED_BUCKET, FORMULA_CALL, Subjects, apps_edge
 from headrace.model.apps import DerivedFacts
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.health import HistorianState
@@ -82,13 +82,15 @@ def find_tag(registry: Registry, name: str) -> WhyTag:
         )
     record = found[0]
     if record.derived:
+        machine = _machine(registry, record.path)
         return WhyTag(
             tag_id=record.tag_id,
             path=record.path,
             connection=record.asset_type,
-            edge=APPS_EDGE,
+            edge=apps_edge(machine),
             retired=record.retired,
             derived=True,
+            machine=machine,
         )
     places = {place.name: place for place in registry.connections()}
     place = places.get(record.connection)
@@ -101,6 +103,14 @@ def find_tag(registry: Registry, name: str) -> WhyTag:
         retired=record.retired,
         paused=place is not None and not place.enabled,
     )
+
+
+def _machine(registry: Registry, path: str) -> str:
+    """The edge on whose own machine a derived tag is worked out; "" is the platform."""
+    config = registry.apps()
+    place, _, name = path.rpartition("/")
+    found = (asset for asset in config.assets if asset.path == place) if config else ()
+    return next((asset.edges.get(name, "") for asset in found), "")
 
 
 def _records(registry: Registry, name: str) -> list[TagRecord]:
@@ -199,8 +209,11 @@ async def _ask_edge(bus: Bus, subjects: Subjects, tag: WhyTag) -> EdgeFacts | No
 
 async def _ask_apps(bus: Bus, subjects: Subjects, tag: WhyTag) -> DerivedFacts | None:
     call = msgspec.json.encode({"tag_id": tag.tag_id})
+    whom = subjects.apps_call("why")
+    if tag.machine:
+        whom = subjects.edge_call(tag.machine, FORMULA_CALL)
     try:
-        answer = await bus.request(subjects.apps_call("why"), call, timeout_s=ASK_S)
+        answer = await bus.request(whom, call, timeout_s=ASK_S)
         return msgspec.json.decode(answer, type=DerivedFacts)
     except (HeadraceError, msgspec.DecodeError):
         return None

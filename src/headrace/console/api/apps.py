@@ -27,8 +27,9 @@ def make_router(services: Services) -> APIRouter:
     @router.get("/live")
     async def live(request: Request) -> Response:
         """The apps role as it said of itself in the last five seconds, with each formula: state,
-        version, assets, results, newest result, error; null when it says nothing."""
+        version, assets, results, newest result, error; null when it says nothing. ``edges``: the same
+        of those beside edges on machines of their own."""
         services.require(request, "read", "apps")
-        return json_answer({"apps": sources.health.apps})
+        return json_answer({"apps": sources.health.apps, "edges": sources.health.apps_beside})
 
     return router

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from nicegui import ui
@@ -44,9 +45,9 @@ class LiveFormulas:
         ui.timer(REFRESH_S, self._refresh)
 
     def _refresh(self) -> None:
-        texts, state = self._visit.texts, self._visit.services.sources.health.apps
-        self._head.set_content(head(texts, state))
-        made = table(texts, state)
+        texts, health = self._visit.texts, self._visit.services.sources.health
+        self._head.set_content(head(texts, health.apps))
+        made = table(texts, health.apps, health.apps_beside)
         if made != self._drawn:
             self._drawn = made
             self._table.set_content(made)
@@ -70,17 +71,22 @@ def head(texts: Texts, state: AppsState | None) -> Markup:
     return join(*told)
 
 
-def table(texts: Texts, state: AppsState | None) -> Markup:
-    """A row a formula."""
-    if state is None or not state.formulas:
+def table(texts: Texts, state: AppsState | None, beside: Sequence[AppsState] = ()) -> Markup:
+    """A row a formula and place.
+
+    Args:
+        beside: states of the roles beside edges.
+    """
+    states = [*([state] if state is not None else []), *beside]
+    rows = [_row(texts, each, one.edge) for one in states for each in one.formulas]
+    if not rows:
         return tag("p.hr-dim.hr-pad", texts("formula_live.none"))
-    names = ("formula", "state", "version", "assets", "results", "changed", "newest")
+    names = ("formula", "place", "state", "version", "assets", "results", "changed", "newest")
     first = tag("tr", *(tag("th", texts(f"formula_live.{name}")) for name in names))
-    rows = [_row(texts, each) for each in state.formulas]
     return tag("table.hr-table", tag("thead", first), tag("tbody", rows))
 
 
-def _row(texts: Texts, each: FormulaHealth) -> Markup:
+def _row(texts: Texts, each: FormulaHealth, edge: str) -> Markup:
     wrong = None
     if each.error_code:
         wrong = tag(
@@ -91,6 +97,7 @@ def _row(texts: Texts, each: FormulaHealth) -> Markup:
     return tag(
         "tr",
         tag("td", tag("code", each.key), wrong),
+        tag("td", texts("formula.on_edge", edge=edge) if edge else texts("formula.on_platform")),
         tag(
             "td",
             pill("error", texts("formula_live.stopped"))

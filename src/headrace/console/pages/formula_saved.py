@@ -200,8 +200,13 @@ class SavedFormulas:
 
 
 def _state(line: FormulaLine, texts: Any) -> str:
-    version = texts("formula.version", n=line.version)
-    return version if line.state == "live" else f"{version} · {texts(f'formula.{line.state}')}"
+    told = [texts("formula.version", n=line.version)]
+    if line.state != "live":
+        told.append(texts(f"formula.{line.state}"))
+    if line.edges:
+        told += [texts("formula.on_platform")] if line.on_platform else []
+        told += [texts("formula.on_edge", edge=edge) for edge in line.edges]
+    return " · ".join(told)
 
 
 def _unit(line: FormulaLine, texts: Any) -> str:
