@@ -16,7 +16,7 @@ from headrace.console.widgets.markup import tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
 from headrace.security.actors import DAYS_MAX, MACHINES, ActorEntry, MachineKind
-from headrace.security.policy import ROLES, Grant, Role
+from headrace.security.policy import ROLES, Grant, Role, lesser_role
 
 _COLORS = {"open": "good", "disabled": "bad", "expired": "warn"}
 
@@ -142,7 +142,10 @@ class _Actors:
             kinds = {kind: texts(f"actor.kind_{kind}") for kind in MACHINES}
             kind = _wide(ui.select(kinds, value="service", label=texts("actor.kind")))
             name = _wide(ui.input(texts("actor.name")))
-            roles = {"": texts("actor.no_role")} | {r: texts(f"role.{r}") for r in ROLES}
+            # Nobody gives a machine more than the own role: it would be a way around it.
+            own = self._visit.actor.role
+            most = [r for r in ROLES if lesser_role(r, own) == r]
+            roles = {"": texts("actor.no_role")} | {r: texts(f"role.{r}") for r in most}
             role = _wide(ui.select(roles, value="viewer", label=texts("actor.role")))
             scope = _wide(ui.input(texts("actor.scope")))
             days = _wide(
@@ -152,7 +155,8 @@ class _Actors:
             async def add() -> None:
                 called = str(name.value or "").strip()
                 place = str(scope.value or "").strip("/ ")
-                grants = [Grant(cast(Role, role.value), place)] if role.value else []
+                chosen = role.value if role.value in most else ""
+                grants = [Grant(cast(Role, chosen), place)] if chosen else []
                 secret = await self._act(
                     called,
                     self._identity.actors.add,
