@@ -137,6 +137,7 @@ def test_json_bombs(target: Target) -> None:
     many = b"{" + b",".join(b'"k%d":1' % n for n in range(100_000)) + b"}"
     for body in (
         b"[" * 200_000,
+        b'{"unknown":' + b"[" * 200_000,
         b'{"tag":' + b"[" * 200_000,
         b'{"tag":"%s","value":%s}' % (FLOW.encode(), b"9" * 5_000),
         b'{"tag":"%s","value":NaN}' % FLOW.encode(),

@@ -62,7 +62,7 @@ def _typed(kind: type) -> Callable[[bytes], object]:
     def decode(body: bytes) -> None:
         try:
             msgspec.json.decode(body, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # nested too deeply
             return
 
     return decode

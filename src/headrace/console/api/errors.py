@@ -63,6 +63,12 @@ def install(app: FastAPI) -> None:
         answer = Misconfigured("CONS-1003", text, "See /api/docs for what this route takes.")
         return JSONResponse(answer.as_dict(), 422)
 
+    @app.exception_handler(RecursionError)
+    async def too_deep(_request: Request, _error: RecursionError) -> JSONResponse:
+        # JSON that nobody nests by hand; msgspec tells it so and not as a DecodeError.
+        error = Misconfigured("CONS-1003", "the body is nested too deeply", "Send it flatter.")
+        return JSONResponse(error.as_dict(), 422)
+
     @app.exception_handler(StarletteHTTPException)
     async def unknown(request: Request, error: StarletteHTTPException) -> JSONResponse:
         if error.status_code == 404:
