@@ -52,6 +52,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "fastapi": ("console/",),
     "uvicorn": ("console/",),
     "argon2": ("security/",),
+    "pyrage": ("security/",),
     "cryptography": ("security/", "edge/connectors/opcua/", "sim/emulators/opcua"),
     "matplotlib": ("cli/", "console/", "historian/"),
     "typer": ("cli/",),

@@ -29,6 +29,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "trust",
     "user",
     "audit",
+    "backup",
     "run",
     "cluster",
 )

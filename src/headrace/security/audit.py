@@ -536,6 +536,18 @@ def _public(pem: bytes) -> Ed25519PublicKey | None:
     return key if isinstance(key, Ed25519PublicKey) else None
 
 
+def is_signed_by(pem: bytes, name: str, digest: str, signature: str) -> bool:
+    """Whether the key of that name, whose public half is given, signed a digest."""
+    key = _public(pem)
+    if key is None or _name_of(key) != name:
+        return False
+    try:
+        key.verify(base64.b64decode(signature, validate=True), bytes.fromhex(digest))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
 def _private_pem(key: Ed25519PrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM,
