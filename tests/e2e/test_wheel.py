@@ -25,14 +25,15 @@ def test_the_wheel_runs_the_demo_without_the_repository(tmp_path: Path):
     )
     (wheel,) = tmp_path.glob("headrace-*.whl")
     place = tmp_path / "env"
-    venv.create(place, with_pip=True)
+    venv.create(place)
     python = str(place / "bin" / "python")
     # The libraries are those of the test environment; its own headrace is not seen, since a path
     # that a .pth file adds does not have its .pth files read.
     (packages,) = place.glob("lib/python*/site-packages")
     (packages / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    into = [sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps"]
     subprocess.run(
-        [python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", str(wheel)],
+        [*into, "--no-index", str(wheel)],
         check=True,
         env={**os.environ, "PIP_FIND_LINKS": ""},
     )
