@@ -53,6 +53,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "uvicorn": ("console/",),
     "argon2": ("security/",),
     "pyrage": ("security/",),
+    "cedarpy": ("security/",),
     "cryptography": ("security/", "edge/connectors/opcua/", "sim/emulators/opcua"),
     "matplotlib": ("cli/", "console/", "historian/"),
     "typer": ("cli/",),

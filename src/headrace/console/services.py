@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
+from headrace.console.alarms import AlarmBoard
+from headrace.console.scope import ScopedBoard, Scopes, is_whole
+from headrace.console.site_view import SiteView
 from headrace.console.sources import Sources
 from headrace.console.texts import Texts
 from headrace.model.errors import Refused
 from headrace.model.time import Clock, SystemClock
 from headrace.security.audit import Outcome
 from headrace.security.identity import Identity
-from headrace.security.policy import Action, Actor, decide, require
+from headrace.security.policy import (
+    Action,
+    Actor,
+    Decision,
+    Grant,
+    Needed,
+    checked,
+    decide,
+    lesser_role,
+)
 
 COOKIE = "headrace_session"
 LANGUAGE_COOKIE = "headrace_language"
 THEME_COOKIE = "headrace_theme"
+RELEASE_HEADER = "x-headrace-release"
 UNTOLD: Final = frozenset({"read", "change_own"})
 DENIAL_S: Final = 10.0
 DENIALS_MAX: Final = 10_000
@@ -52,40 +66,111 @@ class Services:
     sources: Sources
     identity: Identity
     denials: Denials = field(default_factory=lambda: Denials(SystemClock()))
+    scopes: Scopes = field(default_factory=Scopes)
 
     def actor(self, connection: HTTPConnection) -> Actor | None:
-        """Who asks: the holder of the session cookie, or of the bearer token."""
+        """Who asks: the holder of the session cookie, or of the bearer token; with its grants."""
         kind, _, secret = connection.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and secret:
-            return self.identity.actor_of_token(secret.strip())
-        return self.identity.actor_of_session(connection.cookies.get(COOKIE, ""))
+            found = self.identity.actor_of_token(secret.strip())
+            return self._granted(found, is_token=True)
+        return self._granted(
+            self.identity.actor_of_session(connection.cookies.get(COOKIE, "")), is_token=False
+        )
 
-    def require(self, connection: HTTPConnection, action: Action, resource: str) -> Actor:
+    def _granted(self, actor: Actor | None, *, is_token: bool) -> Actor | None:
+        """A person with the grants it has now; those of a token go no further than its role."""
+        if actor is None or actor.kind != "person" or actor.grants:
+            return actor
+        grants = self.identity.grants.of(actor.name)
+        if is_token:
+            grants = tuple(Grant(lesser_role(g.role, actor.role), g.scope) for g in grants)
+        return replace(actor, grants=grants) if grants else actor
+
+    def site(self, actor: Actor) -> SiteView:
+        """The site as this actor may see it."""
+        return self.scopes.site(self.sources.site, actor)
+
+    def alarms(self, actor: Actor) -> AlarmBoard | ScopedBoard:
+        """The alarms that this actor may see."""
+        board = self.sources.alarms
+        return board if is_whole(actor) else ScopedBoard(board, actor)
+
+    def require(
+        self,
+        connection: HTTPConnection,
+        action: Action,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+    ) -> Actor:
         """The actor when the policy says yes.
 
+        Args:
+            context: see :func:`headrace.security.policy.decide`; all of it is what a signature binds.
+
         Raises:
-            Refused: SEC-1003, SEC-1004 or SEC-1007 as the policy says; CONS-1001 when a browser
-                sends a change from another site's page.
+            Refused: SEC-1003, SEC-1004, SEC-1007 or SEC-1410 to SEC-1413 as the policy says; CONS-1001
+                when a browser sends a change from another site's page.
         """
-        actor = self.decide(self.actor(connection), action, resource)
+        release = connection.headers.get(RELEASE_HEADER, "")
+        actor = self.decide(self.actor(connection), action, resource, context, release=release)
         if action != "read" and "authorization" not in connection.headers:
             check_origin(connection)
         return actor
 
-    def decide(self, actor: Actor | None, action: Action, resource: str) -> Actor:
+    def decide(
+        self,
+        actor: Actor | None,
+        action: Action,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+        *,
+        release: str = "",
+    ) -> Actor:
         """The actor when the policy says yes; a decision on more than reading stands in the audit chain.
 
+        Args:
+            release: id of a signature or an approval, which is used when it is needed.
+
         Raises:
-            Refused: SEC-1003, SEC-1004 or SEC-1007 as the policy says.
+            Refused: SEC-1003, SEC-1004, SEC-1007 or SEC-1410 to SEC-1413 as the policy says.
         """
-        if action in UNTOLD:
-            return require(actor, action, resource)
-        decision = decide(actor, action, resource)
+        facts = dict(context or {})
+        decision = decide(actor, action, resource, facts)
+        if decision.needs and release and actor is not None:
+            state = self.identity.releases.use(release, actor.name, action, resource, facts)
+            given = {"signed" if state == "signed" else "approved": True}
+            decision = decide(actor, action, resource, {**facts, **given})
+        if action not in UNTOLD:
+            self._tell(actor, action, resource, decision)
+        if decision.needs:
+            raise Needed(decision, action, resource, facts)
+        return checked(actor, decision)
+
+    def require_all(
+        self,
+        connection: HTTPConnection,
+        action: Action,
+        things: Sequence[tuple[str, Mapping[str, Any]]],
+    ) -> Actor:
+        """The actor when the policy says yes to every one of several things, told as one decision.
+
+        Args:
+            things: resource and context of each; at least one.
+
+        Raises:
+            Refused: as :meth:`require`, for the first that is refused.
+        """
+        actor = self.actor(connection)
+        worst = first_refused(actor, action, things)
+        return self.require(connection, action, *worst)
+
+    def _tell(self, actor: Actor | None, action: Action, resource: str, decision: Decision) -> None:
         name = actor.name if actor is not None else "nobody"
         if decision.allowed or self.denials.is_new((name, action)):
             outcome: Outcome = "allowed" if decision.allowed else "denied"
-            self.identity.audit.record(name, action, resource, outcome, why=decision.reason)
-        return require(actor, action, resource)
+            told = {"why": decision.reason, "policies": decision.policies}
+            self.identity.audit.record(name, action, resource, outcome, **told)
 
     def texts(self, connection: HTTPConnection, actor: Actor | None = None) -> Texts:
         """Texts in the user's language; before the sign-in in the browser's."""
@@ -109,3 +194,13 @@ def check_origin(connection: HTTPConnection) -> None:
             f"a page of {origin} asked for a change",
             "Use the console's own address, the same in the browser and at the proxy.",
         )
+
+
+def first_refused(
+    actor: Actor | None, action: Action, things: Sequence[tuple[str, Mapping[str, Any]]]
+) -> tuple[str, Mapping[str, Any]]:
+    """The first of several things that the policy refuses; the first of all when it refuses none."""
+    for resource, context in things:
+        if not decide(actor, action, resource, context).allowed:
+            return resource, context
+    return things[0]

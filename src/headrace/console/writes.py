@@ -24,7 +24,9 @@ async def write_value(services: Services, actor: Actor, view: TagView, text: str
         Refused: CONS-1006 when the tag is not writable; what the edge or the policy refuses.
         Misconfigured: CONS-1007 when it is no finite number, or lies outside of the envelope.
     """
-    require(actor, "write", f"tag/{view.tag_id}")
+    # The door has used the signature or the approval, where one was needed.
+    given = {"equipment": view.unit_path, "signed": True, "approved": True}
+    require(actor, "write", f"tag/{view.tag_id}", given)
     if not view.writable:
         raise Refused(
             "CONS-1006",

@@ -7,7 +7,7 @@ replace it at the first sign-in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from argon2 import PasswordHasher
@@ -37,9 +37,12 @@ from headrace.model.ids import check_name
 from headrace.model.time import US_PER_S, Clock, SystemClock
 from headrace.security.audit import AuditChain
 from headrace.security.database import TABLES, metadata_url, open_engine, words
-from headrace.security.policy import ROLES, Actor, Role
+from headrace.security.grants import Grants
+from headrace.security.policy import ROLES, Actor, Role, lesser_role
 from headrace.security.receipts import Receipts
 from headrace.security.sessions import FORGET_S, PAIRS_MAX, SignInBrake
+from headrace.security.sharing.book import SharingBook
+from headrace.security.signatures import Releases
 from headrace.security.tokens import TOKEN_PREFIX, new_token, one_time_password, token_hash
 
 PATIENCE_S: Final = 5.0
@@ -158,7 +161,8 @@ class Identity:
 
     Attributes:
         audit: the audit chain, in which each change of a user stands with who asked for it (``by``).
-        receipts: who read which data, in that chain.
+        grants: roles that count for parts of the site. releases: signatures and approvals.
+        receipts: who read which data, in that chain. sharing: contracts with partners.
 
     Raises:
         Transient: SEC-1202 when a shared database does not answer; every call may raise it.
@@ -169,6 +173,9 @@ class Identity:
         self._engine = _open(folder)
         self.audit = AuditChain(self._engine, folder.audit, self._clock)
         self.receipts = Receipts(self.audit, self._clock)
+        self.sharing = SharingBook(self.audit, self._clock)
+        self.grants = Grants(self._engine, self.audit, self._clock)
+        self.releases = Releases(self._engine, self.audit, self._clock)
         self._hasher = PasswordHasher()
         # Verified for unknown names, so that the answer's time does not tell which names exist.
         self._nobody_hash = self._hasher.hash(new_token())
@@ -305,6 +312,21 @@ class Identity:
         self._brake.succeeded(name, address)
         return self._open_session(row.id, name, address)
 
+    def confirm(self, name: str, password: str, address: str) -> None:
+        """Check the password of somebody who is signed in, again, for a signature.
+
+        Raises:
+            Transient: SEC-1002 after too many failures of this name from this address.
+            Refused: SEC-1001 for a wrong password, or a closed account.
+        """
+        self._brake.check(name, address)
+        row = self._row(name)
+        if row is None or row.disabled or not self._verify(row.password_hash, password):
+            self._brake.failed(name, address)
+            self.audit.record(name, "sign", f"user/{name}", "denied", address=address)
+            raise Refused("SEC-1001", "the password is wrong", "Type it again.")
+        self._brake.succeeded(name, address)
+
     def actor_of_session(self, secret: str) -> Actor | None:
         """Who holds this session; None when it is unknown, over or revoked."""
         if not secret:
@@ -402,8 +424,8 @@ class Identity:
         if row is None:
             return None
         actor = _actor(row)
-        role = min(actor.role, cast(Role, row.token_role), key=ROLES.index)
-        return Actor(actor.name, role, actor.must_change, actor.language, actor.theme)
+        role = lesser_role(actor.role, cast(Role, row.token_role))
+        return replace(actor, role=role)
 
     # private
 

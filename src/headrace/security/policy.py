@@ -1,89 +1,112 @@
-"""Who may do what: one pure function that every door asks. What no rule allows is denied.
+"""Who may do what: one function that every door asks. What no policy permits is denied.
 
-Roles, each with all that stands above it::
-
-    viewer      read
-    operator    write (a value to a device), operate (pause a connection, work alarms)
-    engineer    edit (site file, certificates, alarms out of service), simulate (switch a simulated fault)
-    admin       administer (users, tokens of others)
+The policies are Cedar: the built-in ones (``cedar/builtin.cedar``) and the owner's own, which a process puts
+in force with :func:`use`. docs/policy.md says what the roles may and how to write policies.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final
 
 from headrace.model.errors import Refused
+from headrace.security.engine import Engine
+from headrace.security.rights import ROLES as ROLES
+from headrace.security.rights import Action as Action
+from headrace.security.rights import Actor as Actor
+from headrace.security.rights import ActorKind as ActorKind
+from headrace.security.rights import Decision as Decision
+from headrace.security.rights import Grant as Grant
+from headrace.security.rights import Need as Need
+from headrace.security.rights import Role as Role
+from headrace.security.rights import lesser_role as lesser_role
 
-Role = Literal["viewer", "operator", "engineer", "admin"]
-Action = Literal["read", "write", "operate", "edit", "simulate", "administer", "change_own"]
-
-ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "engineer", "admin")
-_GRANTS: Final[dict[Role, frozenset[Action]]] = {
-    "viewer": frozenset({"read", "change_own"}),
-    "operator": frozenset({"read", "change_own", "write", "operate"}),
-    "engineer": frozenset({"read", "change_own", "write", "operate", "edit", "simulate"}),
-    "admin": frozenset(
-        {"read", "change_own", "write", "operate", "edit", "simulate", "administer"}
-    ),
+NEEDED: Final = {
+    "signature": ("SEC-1410", "Sign it: your password again, what it means, and why."),
+    "second_person": ("SEC-1411", "Ask for it; another person with the right to approve decides."),
+    "second_factor": ("SEC-1412", "Sign in with your second factor."),
 }
+_IN_FORCE: Engine | None = None
 
 
-@dataclass(frozen=True)
-class Actor:
-    """Who asks.
+class Needed(Refused):
+    """It would be allowed with a signature, a second person or a second factor: SEC-1410 to SEC-1412.
 
     Attributes:
-        name: of the user.
-        role: what the user is.
-        must_change: true until the first password was replaced; then only ``change_own`` is allowed.
-        language, theme: how this user wants to see the console.
+        needs: which. action, resource, facts: what is to be signed or approved.
     """
 
-    name: str
-    role: Role
-    must_change: bool = False
-    language: str = "en"
-    theme: str = "auto"
+    def __init__(
+        self, decision: Decision, action: str, resource: str, facts: Mapping[str, Any]
+    ) -> None:
+        code, remedy = NEEDED[decision.needs]
+        super().__init__(code, f"{action} on {resource}: {decision.reason}", remedy)
+        self.needs = decision.needs
+        self.action, self.resource, self.facts = action, resource, dict(facts)
+
+    def as_dict(self) -> dict[str, Any]:
+        """With what is to be signed or approved."""
+        asked = {"action": self.action, "resource": self.resource, "facts": self.facts}
+        return {**super().as_dict(), "class": "Refused", "needs": self.needs, "for": asked}
 
 
-@dataclass(frozen=True)
-class Decision:
-    """The answer: allowed or not, and why, for the audit record and for the person."""
+def in_force() -> Engine:
+    """The policies that decide in this process: the built-in ones until others are put in force."""
+    global _IN_FORCE
+    if _IN_FORCE is None:
+        _IN_FORCE = Engine()
+    return _IN_FORCE
 
-    allowed: bool
-    reason: str
+
+def use(engine: Engine) -> None:
+    """Let other policies decide from now on: a process has one policy, as it has one data folder."""
+    global _IN_FORCE
+    _IN_FORCE = engine
 
 
-def decide(actor: Actor | None, action: Action, resource: str) -> Decision:
+def decide(
+    actor: Actor | None,
+    action: Action,
+    resource: str,
+    context: Mapping[str, Any] | None = None,
+) -> Decision:
     """Whether ``actor`` may do ``action`` on ``resource``; nobody and nothing unknown is allowed.
 
     Args:
         actor: who asks; None is somebody who did not sign in.
         action: what is asked.
         resource: what it is about, for example ``tag/17`` or ``connection/plc_1``.
+        context: facts that matter: ``equipment``, the ISA-95 path where the resource lies (else it belongs
+            to the whole site); ``signed`` and ``approved``, when a door checked that; ``verb``.
 
     Example:
         >>> decide(Actor("mia", "viewer"), "write", "tag/17").allowed
         False
     """
-    if actor is None:
-        return Decision(False, f"nobody is signed in, and {action} on {resource} needs that")
-    if actor.must_change and action != "change_own":
-        return Decision(False, f"{actor.name} must first change the one-time password")
-    if action in _GRANTS.get(actor.role, frozenset()):
-        return Decision(True, f"role {actor.role} may {action}")
-    return Decision(False, f"role {actor.role} of {actor.name} may not {action} on {resource}")
+    return in_force().decide(actor, action, resource, context)
 
 
-def require(actor: Actor | None, action: Action, resource: str) -> Actor:
+def require(
+    actor: Actor | None,
+    action: Action,
+    resource: str,
+    context: Mapping[str, Any] | None = None,
+) -> Actor:
     """The actor when the decision is yes.
 
     Raises:
         Refused: SEC-1003 when nobody is signed in, SEC-1004 when the role is not enough, SEC-1007
-            when the one-time password must be changed first.
+            when the one-time password must be changed first, SEC-1410 to SEC-1412 when a signature, a
+            second person or a second factor is needed.
     """
-    decision = decide(actor, action, resource)
+    decision = decide(actor, action, resource, context)
+    if decision.needs:
+        raise Needed(decision, action, resource, dict(context or {}))
+    return checked(actor, decision)
+
+
+def checked(actor: Actor | None, decision: Decision) -> Actor:
+    """The actor when a decision was yes; raises as :func:`require` does."""
     if actor is None:
         raise Refused("SEC-1003", decision.reason, "Sign in, or send a bearer token.")
     if actor.must_change and not decision.allowed:

@@ -76,8 +76,6 @@ def make_router(services: Services) -> APIRouter:
 
 
 def _add_list(router: APIRouter, services: Services) -> None:
-    board = services.sources.alarms
-
     @router.get("")
     async def alarms(
         request: Request,
@@ -94,7 +92,7 @@ def _add_list(router: APIRouter, services: Services) -> None:
     ) -> Response:
         """Alarms of a view: JSON, CSV or Arrow. ``state`` is a word of ISA-18.2 or ``waits`` (to be
         acknowledged); ``below`` an equipment path; several priorities are parted by commas."""
-        services.require(request, "read", "alarms")
+        board = services.alarms(services.require(request, "read", "alarms"))
         await fresh(services.sources)
         wanted = AlarmFilter(
             view=view,
@@ -114,7 +112,7 @@ def _add_list(router: APIRouter, services: Services) -> None:
     @router.get("/one")
     async def one(request: Request, alarm: str) -> Response:
         """An alarm's state, its definition with guidance, the tags it reads, its newest transitions."""
-        services.require(request, "read", "alarms")
+        board = services.alarms(services.require(request, "read", "alarms"))
         await fresh(services.sources)
         state = board.find(alarm)
         if state is None:
@@ -152,6 +150,7 @@ def _add_journal(router: APIRouter, services: Services) -> None:
         """Transitions by source time in [start, end), newest first: JSON, CSV or Arrow. ``before`` is a
         ``number`` to read on from."""
         who = services.require(request, "read", "alarms")
+        board = services.alarms(who)
         now_us = sources.clock.now_us()
         wanted = JournalFilter(
             alarm=alarm,
@@ -164,7 +163,7 @@ def _add_journal(router: APIRouter, services: Services) -> None:
             before_number=before,
             limit=limit,
         )
-        lines = await sources.alarms.journal(wanted)
+        lines = await board.journal(wanted)
         if format != "json":
             answer = table_answer(journal_frame(lines), format, "alarm_journal")
             span = (wanted.start_us, wanted.end_us)
@@ -182,7 +181,7 @@ def _add_journal(router: APIRouter, services: Services) -> None:
         """The figures of ISA-18.2 and EEMUA 191 over [start, end): rate, floods, bad actors, chattering,
         standing, stale, priorities, operators. ``depth`` 1 gives them for each area, 2 for each work
         center; 0 for all below ``below``."""
-        services.require(request, "read", "alarms")
+        board = services.alarms(services.require(request, "read", "alarms"))
         now_us = sources.clock.now_us()
         start_us, end_us = parse_time(start, now_us), parse_time(end, now_us)
         if start_us >= end_us:
@@ -191,7 +190,7 @@ def _add_journal(router: APIRouter, services: Services) -> None:
             )
         await fresh(sources)
         place = below.strip("/")
-        found = await sources.alarms.metrics(start_us, end_us, below=place, depth=depth)
+        found = await board.metrics(start_us, end_us, below=place, depth=depth)
         return json_answer(
             {"areas": {name: msgspec.to_builtins(one) for name, one in found.items()}}
         )
@@ -204,7 +203,7 @@ def _add_sheet(router: APIRouter, services: Services) -> None:
     async def sheet(request: Request, format: SheetFormat = "csv") -> Response:
         """The rationalisation sheet of all alarms as CSV or XLSX: cause, consequence, action, response,
         priority, class."""
-        who = services.require(request, "read", "alarms")
+        who = services.require(request, "read", "alarm_sheet")
         body = await asyncio.to_thread(export_sheet, folder, format)
         headers = {"Content-Disposition": f'attachment; filename="alarms.{format}"'}
         answer = Response(body, media_type=_SHEET_TYPES[format], headers=headers)
@@ -240,16 +239,16 @@ def _add_commands(router: APIRouter, services: Services) -> None:
             raise Refused(
                 "CONS-1306", f"nobody can {verb!r} an alarm", f"One of: {', '.join(VERBS)}."
             )
-        actor = services.require(request, RIGHTS[name], "alarms")
+        services.require(request, "read", "alarms")
         try:
             asked = msgspec.json.decode(await request.body(), type=Asked)
         except msgspec.DecodeError as error:
             raise Misconfigured(
                 "CONS-1003", f"the body does not fit: {error}", 'Send {"alarms": [paths], ...}.'
             ) from error
-        answer = await sources.alarms.act(
-            actor, act_of(name, asked, sources.clock.now_us()), services.identity.audit
-        )
+        act = act_of(name, asked, sources.clock.now_us())
+        actor = services.require_all(request, RIGHTS[name], sources.alarms.things(act))
+        answer = await sources.alarms.act(actor, act, services.identity.audit)
         refused = len(answer.refused)
         done = len(answer.outcomes) - refused
         return json_answer({"done": done, "refused": refused, **msgspec.to_builtins(answer)})
@@ -277,15 +276,13 @@ def act_of(verb: Verb, asked: Asked, now_us: int) -> Act:
 
 
 def _add_stream(router: APIRouter, services: Services) -> None:
-    board = services.sources.alarms
-
     @router.websocket("/stream")
     async def stream(socket: WebSocket, after: int = -1) -> None:
         """Transitions as they come, ``{"transitions": [...]}``; ``?after=`` a number of the journal
         begins there, else with what comes next."""
         await socket.accept()
         try:
-            services.require(socket, "read", "alarms")
+            board = services.alarms(services.require(socket, "read", "alarms"))
             check_origin(socket)
             last = after if after >= 0 else await board.last_number()
         except HeadraceError as error:
@@ -313,7 +310,11 @@ async def _until_gone(socket: WebSocket) -> None:
 async def _send_transitions(
     services: Services, socket: WebSocket, last: int, gone: asyncio.Task[None]
 ) -> None:
-    board, loop = services.sources.alarms, asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
+    actor = services.actor(socket)
+    if actor is None:
+        return
+    board = services.alarms(actor)
     check_at_s = loop.time() + CHECK_SESSION_S
     with board.watch() as changed:
         changed.set()
@@ -326,9 +327,11 @@ async def _send_transitions(
             changed.clear()
             if loop.time() > check_at_s:
                 check_at_s = loop.time() + CHECK_SESSION_S
-                if services.actor(socket) is None:
+                actor = services.actor(socket)
+                if actor is None:
                     await socket.close(4401)
                     return
+                board = services.alarms(actor)
             while lines := await board.after(last, STREAM_MAX):
                 last = lines[-1].number
                 body = {"transitions": [_entry(line) for line in lines]}

@@ -19,7 +19,7 @@ def make_router(services: Services) -> APIRouter:
         """Results of the past that changed, oldest first: formula, assets, first and last source time
         (microseconds), how many changed or were taken back, and the cause: ``late``, ``restart``,
         ``calendar``, ``version`` or ``upstream``. ``key`` is for example ``pump.efficiency``."""
-        services.require(request, "read", "samples")
+        services.require(request, "read", "apps")
         bounded = min(max(limit, 1), CHANGES_MAX)
         found = await recent_changes(sources.bus, sources.subjects, bounded, key=key)
         return json_answer({"changes": found})
@@ -28,7 +28,7 @@ def make_router(services: Services) -> APIRouter:
     async def live(request: Request) -> Response:
         """The apps role as it said of itself in the last five seconds, with each formula: state,
         version, assets, results, newest result, error; null when it says nothing."""
-        services.require(request, "read", "samples")
+        services.require(request, "read", "apps")
         return json_answer({"apps": sources.health.apps})
 
     return router

@@ -49,6 +49,7 @@ def make_router(services: Services) -> APIRouter:
         "events": [{"time", "label", "end", "asset"}]}``: episodes, which events they met, and both for
         each value of the number that is swept."""
         actor = services.require(request, "read", "samples")
+        site = services.site(actor)
         try:
             asked = msgspec.json.decode(await request.body(), type=Trial)
         except msgspec.DecodeError as error:
@@ -57,10 +58,10 @@ def make_router(services: Services) -> APIRouter:
                 f"the body does not fit: {error}",
                 'Send {"formula": ..., "asset_type": ...}.',
             ) from error
-        tags = [(view.path, view.tag_id, view.unit) for view in sources.site.tags]
+        tags = [(view.path, view.tag_id, view.unit) for view in site.tags]
         question = _question(asked, sources.clock.now_us())
         found = await sources.history.backtest(
-            Place(asked.equipment, asked.asset_type), question, tags, sources.site.apps
+            Place(asked.equipment, asked.asset_type), question, tags, site.apps
         )
         tell_backtest(services, actor, "rest/backtest", question, found)
         return json_answer(msgspec.to_builtins(found))

@@ -49,15 +49,16 @@ def make_router(services: Services) -> APIRouter:
         """Evaluate ``{"formula", "equipment" or "asset_type", "start", "end"}``; what is wrong with a
         formula is told with line, column, reason and remedy, also in Chinese (``what_zh``, ``remedy_zh``)."""
         actor = services.require(request, "read", "samples")
+        site = services.site(actor)
         asked = _decoded(await request.body(), Preview, 'Send {"formula": ..., "equipment": ...}.')
         now_us = sources.clock.now_us()
         span = parse_time(asked.start, now_us), parse_time(asked.end, now_us)
         if span[1] <= span[0]:
             raise Misconfigured("CONS-1004", "the time is empty", "Give an end after the start.")
-        tags = [(view.path, view.tag_id, view.unit) for view in sources.site.tags]
+        tags = [(view.path, view.tag_id, view.unit) for view in site.tags]
         place = Place(asked.equipment, asked.asset_type)
         plan, laid, rows = await sources.history.formula(
-            asked.formula, place, tags, span, sources.site.apps
+            asked.formula, place, tags, span, site.apps
         )
         if rows.height > ROWS_MAX:
             raise Refused(
@@ -104,14 +105,14 @@ def _add_saving(router: APIRouter, services: Services) -> None:
     @router.get("")
     async def listed(request: Request) -> Response:
         """Every formula and alarm with its version, its state, and where it is evaluated."""
-        services.require(request, "read", "samples")
-        lines = await asyncio.to_thread(formula_lines, sources.site.apps)
+        site = services.site(services.require(request, "read", "samples"))
+        lines = await asyncio.to_thread(formula_lines, site.apps)
         return json_answer({"formulas": msgspec.to_builtins(lines)})
 
     @router.get("/{asset_type}/{name}/versions")
     async def versions(request: Request, asset_type: str, name: str) -> Response:
         """Every text that a formula had, oldest first, with the source time from which it counts."""
-        services.require(request, "read", "samples")
+        services.require(request, "read", f"formula/{asset_type}.{name}")
         found = await sources.formula_versions(asset_type, name)
         return json_answer({"versions": [version._asdict() for version in found]})
 

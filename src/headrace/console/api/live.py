@@ -69,8 +69,10 @@ class _Session:
     def __init__(self, services: Services, socket: WebSocket, actor: Actor) -> None:
         self._services = services
         self._actor = actor
-        self._rule = rule_of(actor, "live")
+        self._rule = ""
         self._tags = TagSet.of(())
+        self._asked: list[int] = []
+        self._site: SiteView | None = None
         self._socket = socket
         self._live: LiveValues = services.sources.live
         self._slots: SlotArray = np.empty(0, np.int64)
@@ -94,7 +96,7 @@ class _Session:
         asked = self._socket.query_params.get("tags", "")
         if not asked:
             return
-        site: SiteView = self._services.sources.site
+        site = self._services.site(self._actor)
         views = [site.by_path.get(t) or site.by_id.get(_number(t)) for t in asked.split(",")]
         tags = [view for view in views if view is not None][:FOLLOWED_MAX]
         await self._socket.send_json(
@@ -104,10 +106,13 @@ class _Session:
         changed.set()
 
     def _follow(self, tag_ids: list[int], round_: int) -> None:
-        known = self._services.sources.site.by_id
+        self._site = self._services.site(self._actor)
+        self._asked = tag_ids[:FOLLOWED_MAX]
+        known = self._site.by_id
         # An id of no tag keeps its place but gets no slot of its own: nobody can fill our memory.
-        self._slots = self._live.slots([t if t in known else -1 for t in tag_ids[:FOLLOWED_MAX]])
-        self._tags = TagSet.of(t for t in tag_ids[:FOLLOWED_MAX] if t in known)
+        self._slots = self._live.slots([t if t in known else -1 for t in self._asked])
+        self._tags = TagSet.of(t for t in self._asked if t in known)
+        self._rule = rule_of(self._services, self._actor, self._tags.tag_ids().tolist())
         self._round, self._version = round_, 0
 
     async def _receive(self, changed: asyncio.Event) -> None:
@@ -131,9 +136,13 @@ class _Session:
                 await asyncio.wait_for(changed.wait(), CHECK_SESSION_S)
             if loop.time() > check_at_s:
                 check_at_s = loop.time() + CHECK_SESSION_S
-                if self._services.actor(self._socket) is None:
+                actor = self._services.actor(self._socket)
+                if actor is None:
                     await self._socket.close(4401)
                     return
+                self._actor = actor
+            if self._services.site(self._actor) is not self._site:  # other tags, or other rights
+                self._follow(self._asked, self._round)
             changed.clear()
             message = self._message()
             if message is not None:

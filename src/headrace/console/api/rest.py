@@ -59,8 +59,6 @@ def make_router(services: Services) -> APIRouter:
 
 
 def _add_site(router: APIRouter, services: Services) -> None:
-    sources = services.sources
-
     @router.get("/tags", tags=["site"])
     async def tags(
         request: Request,
@@ -70,9 +68,9 @@ def _add_site(router: APIRouter, services: Services) -> None:
         offset: Annotated[int, Query(ge=0)] = 0,
     ) -> Response:
         """Tags whose path, title or unit has all words of ``search``, at or below ``below``."""
-        services.require(request, "read", "tags")
+        actor = services.require(request, "read", "tags")
         words = search.lower().split()
-        site = sources.site
+        site = services.site(actor)
         found = [
             view
             for view in (site.below(below.strip("/")) if below else site.tags)
@@ -84,8 +82,8 @@ def _add_site(router: APIRouter, services: Services) -> None:
     @router.get("/equipment", tags=["site"])
     async def equipment(request: Request) -> Response:
         """The equipment tree: path, title, number of tags, children."""
-        services.require(request, "read", "equipment")
-        return json_answer(_tree(sources.site))
+        actor = services.require(request, "read", "equipment")
+        return json_answer(_tree(services.site(actor)))
 
 
 def _add_history(router: APIRouter, services: Services) -> None:
@@ -102,7 +100,8 @@ def _add_history(router: APIRouter, services: Services) -> None:
     ) -> Response:
         """Raw samples in [start, end), sorted by tag and time: JSON, CSV, Arrow or Parquet."""
         actor = services.require(request, "read", "samples")
-        views = tag_list(sources.site, tags)
+        site = services.site(actor)
+        views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
         most = JSON_SAMPLES_MAX if format == "json" else SAMPLES_MAX
         ids = [view.tag_id for view in views]
@@ -113,7 +112,7 @@ def _add_history(router: APIRouter, services: Services) -> None:
                 f"more than {most:,} samples from {start} to {end}",
                 "Ask for a shorter time, set limit, or use format=arrow.",
             )
-        answer = frame_answer(batch, format, "samples", sources.site)
+        answer = frame_answer(batch, format, "samples", site)
         about = (services, actor, "rest/samples", ids)
         return await told(*about, answer, batch.height, (start_us, end_us))
 
@@ -129,7 +128,8 @@ def _add_history(router: APIRouter, services: Services) -> None:
     ) -> Response:
         """An aggregate of OPC UA Part 13 (Average, Minimum, TimeAverage...) for each interval."""
         actor = services.require(request, "read", "samples")
-        views = tag_list(sources.site, tags)
+        site = services.site(actor)
+        views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
         every_us = parse_span(every)
         count = len(views) * (end_us - start_us) // every_us
@@ -141,7 +141,7 @@ def _add_history(router: APIRouter, services: Services) -> None:
             )
         ids = [view.tag_id for view in views]
         batch = await sources.history.aggregate(ids, start_us, end_us, every_us, aggregate)
-        answer = frame_answer(batch, format, aggregate, sources.site)
+        answer = frame_answer(batch, format, aggregate, site)
         about = (services, actor, "rest/aggregate", ids)
         return await told(*about, answer, batch.height, (start_us, end_us))
 
@@ -160,11 +160,12 @@ def _add_overviews(router: APIRouter, services: Services) -> None:
     ) -> Response:
         """One tag in at most so many buckets of equal width, each with its minimum and maximum."""
         actor = services.require(request, "read", "samples")
-        view = tag_list(sources.site, tag, 1)[0]
+        site = services.site(actor)
+        view = tag_list(site, tag, 1)[0]
         start_us, end_us = _span(start, end, sources)
         buckets = await sources.history.downsample(view.tag_id, start_us, end_us, points)
         named = buckets.select(pl.lit(view.tag_id, pl.Int64).alias("tag_id"), pl.all())
-        answer = frame_answer(named, format, "downsample", sources.site)
+        answer = frame_answer(named, format, "downsample", site)
         about = (services, actor, "rest/downsample", [view.tag_id])
         return await told(*about, answer, named.height, (start_us, end_us))
 
@@ -174,11 +175,12 @@ def _add_overviews(router: APIRouter, services: Services) -> None:
     ) -> Response:
         """The newest sample of each tag, as it is on the screen now."""
         actor = services.require(request, "read", "samples")
-        found = newest(sources, tag_list(sources.site, tags))
+        site = services.site(actor)
+        found = newest(sources, tag_list(site, tags))
         times = found["source_timestamp"].to_physical()
         span = (int(times.min()), int(times.max()) + 1) if found.height else (0, 0)  # type: ignore[arg-type] # integers
         tell_read(services, actor, "rest/last", found["tag_id"], found.height, span)
-        return frame_answer(found, format, "last", sources.site)
+        return frame_answer(found, format, "last", site)
 
 
 def _add_state(router: APIRouter, services: Services) -> None:
@@ -237,8 +239,6 @@ def _add_state(router: APIRouter, services: Services) -> None:
 
 
 def _add_write(router: APIRouter, services: Services) -> None:
-    sources = services.sources
-
     @router.post("/write", tags=["write"])
     async def write(request: Request) -> Response:
         """Write one value, ``{"tag": path or id, "value": 1.5}``; answers what was read back."""
@@ -248,8 +248,10 @@ def _add_write(router: APIRouter, services: Services) -> None:
             raise Misconfigured(
                 "CONS-1003", f"the body does not fit: {error}", 'Send {"tag": ..., "value": ...}.'
             ) from error
-        view = tag_list(sources.site, asked.tag, 1)[0]
-        actor = services.require(request, "write", f"tag/{view.tag_id}")
+        seen = services.actor(request)
+        view = tag_list(services.site(seen) if seen else SiteView(), asked.tag, 1)[0]
+        facts = {"equipment": view.unit_path, "value": str(asked.value)}
+        actor = services.require(request, "write", f"tag/{view.tag_id}", facts)
         read_back = await write_value(services, actor, view, str(asked.value))
         return json_answer({"tag": view.path, "value": read_back, "unit": view.unit})
 

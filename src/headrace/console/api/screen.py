@@ -32,7 +32,8 @@ def make_router(services: Services) -> APIRouter:
     async def sparklines(request: Request, tag_ids: str) -> Response:
         """Last 15 minutes of up to 50 tags, lowest and highest value of each 15 seconds."""
         actor = services.require(request, "read", "samples")
-        views = tag_list(sources.site, tag_ids, SPARK_TAGS_MAX)
+        site = services.site(actor)
+        views = tag_list(site, tag_ids, SPARK_TAGS_MAX)
         end_us = sources.clock.now_us() + US_PER_S
         ids = [view.tag_id for view in views]
         span = (end_us - SPARK_US, end_us)
@@ -50,7 +51,8 @@ def make_router(services: Services) -> APIRouter:
     ) -> Response:
         """Up to eight tags as a screen draws them: every pixel keeps its lowest and highest value."""
         actor = services.require(request, "read", "samples")
-        views = tag_list(sources.site, tag_ids, TREND_TAGS_MAX)
+        site = services.site(actor)
+        views = tag_list(site, tag_ids, TREND_TAGS_MAX)
         start_us, end_us = int(start_ms * US_PER_MS), int(end_ms * US_PER_MS)
         if not -(2**62) < start_us < end_us < 2**62:
             raise Misconfigured(

@@ -18,6 +18,7 @@ from headrace.console.why_text import WhyText, as_plain
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.model.time import US_PER_MS
 from headrace.model.why import Diagnosis, Hop
+from headrace.model.why_facts import WhyTag
 
 
 def make_router(services: Services) -> APIRouter:
@@ -31,19 +32,26 @@ def make_router(services: Services) -> APIRouter:
         (proven, waiting, broken, unknown), last success, clock offset, error, next try; the first hop
         to look at; and the headline in English and Chinese. ``tag`` is a path or an id."""
         services.require(request, "read", "samples")
-        diagnosis = await explain(sources, await sources.find_tag(tag))
+        found = await sources.find_tag(tag)
+        services.require(request, "read", *_of_tag(found))
+        diagnosis = await explain(sources, found)
         return json_answer(as_plain(diagnosis, _zone(sources)))
 
     @router.get("/why/dialog", include_in_schema=False)
     async def dialog(request: Request, tag: str, live: int = 1, seen_ms: float = 0.0) -> Response:
         actor = services.require(request, "read", "samples")
         seen_us = int(seen_ms * US_PER_MS) if math.isfinite(seen_ms) else 0
-        diagnosis = await explain(
-            sources, await sources.find_tag(tag), browser=bool(live), browser_source_us=seen_us
-        )
+        found = await sources.find_tag(tag)
+        services.require(request, "read", *_of_tag(found))
+        diagnosis = await explain(sources, found, browser=bool(live), browser_source_us=seen_us)
         return HTMLResponse(_dialog(services.texts(request, actor), diagnosis, _zone(sources)))
 
     return router
+
+
+def _of_tag(tag: WhyTag) -> tuple[str, dict[str, str]]:
+    """The tag and its equipment, as the policy is asked."""
+    return f"tag/{tag.tag_id}", {"equipment": tag.path.rpartition("/")[0]}
 
 
 def _zone(sources: Sources) -> tzinfo:

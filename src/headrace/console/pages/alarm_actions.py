@@ -94,7 +94,7 @@ class Actions:
         """Send it; True when nothing was refused."""
         visit, texts = self._visit, self._texts
         try:
-            actor = visit.require(RIGHTS[act.verb], "alarms")
+            actor = visit.require_all(RIGHTS[act.verb], visit.services.sources.alarms.things(act))
             answer = await visit.services.sources.alarms.act(
                 actor, act, visit.services.identity.audit
             )

@@ -52,7 +52,7 @@ class Detail:
         self._texts = visit.texts
         self._actions = actions
         self._closed = closed
-        self._board = visit.services.sources.alarms
+        self._board = visit.alarms
         self._drawn: object = None
         self._charted: object = None
         self.alarm = alarm

@@ -63,7 +63,7 @@ async def show(visit: Visit) -> None:
 class _Page:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._board = visit.services.sources.alarms
+        self._board = visit.alarms
         self._drawn: object = None
         self._limit = PAGE
 

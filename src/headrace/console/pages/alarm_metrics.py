@@ -85,8 +85,8 @@ class _Page:
         start_us = now_us - int(self.span.value or 86_400) * US_PER_S
         below = str(self.below.value or "")
         try:
-            found = await sources.alarms.metrics(start_us, now_us, below=below)
-            areas = await sources.alarms.metrics(start_us, now_us, below=below, depth=1)
+            found = await self._visit.alarms.metrics(start_us, now_us, below=below)
+            areas = await self._visit.alarms.metrics(start_us, now_us, below=below, depth=1)
         except HeadraceError as error:
             self.body.clear()
             with self.body:
@@ -360,7 +360,7 @@ def _standing(visit: Visit, view: AlarmMetrics, now_us: int) -> Markup:
     texts = visit.texts
     if not view.standing:
         return tag("p.hr-dim", texts("alarm_metric.no_standing"))
-    board = visit.services.sources.alarms
+    board = visit.alarms
     oldest = [one for one in map(board.find, view.standing[:ROWS_SHOWN]) if one is not None]
     rows = [
         tag(

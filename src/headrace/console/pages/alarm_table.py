@@ -185,7 +185,7 @@ def deep_link(alarm: str) -> str:
 def area_names(visit: Visit) -> dict[str, str]:
     """Areas and equipment that have alarms, by path, for a choice."""
     site, language = visit.site, visit.texts.language
-    assets = sorted({line.asset for line in visit.services.sources.alarms.states})
+    assets = sorted({line.asset for line in visit.alarms.states})
     areas = dict.fromkeys(asset.partition("/")[0] for asset in assets)
     names = {path: site.title_of(path, language) for path in areas}
     return names | {path: f"\u2003{site.title_of(path, language)}" for path in assets}

@@ -66,7 +66,7 @@ class _Page:
     def __init__(self, visit: Visit) -> None:
         asked = visit.request.query_params
         self._visit = visit
-        self._board = visit.services.sources.alarms
+        self._board = visit.alarms
         self._view = asked.get("view", "") if asked.get("view") in VIEWS else "active"
         self._priorities = frozenset(asked.get("priority", "").split(",")) & set(WORST_FIRST)
         self._first = {name: asked.get(name, "") for name in ("state", "below", "search", "sort")}

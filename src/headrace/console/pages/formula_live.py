@@ -35,6 +35,8 @@ class LiveFormulas:
 
     def draw(self) -> None:
         """Put it here."""
+        if not self._visit.opens("/connections", "read"):
+            return  # the role's state tells of all the site's formulas
         with ui.expansion(self._visit.texts("formula_live.title")).style("margin-top:16px"):
             self._head = html("").classes("hr-row hr-wrap").style("margin-bottom:8px")
             self._table = html("").classes("hr-card").style("overflow-x:auto")

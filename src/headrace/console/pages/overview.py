@@ -141,6 +141,8 @@ def _tile_head(unit: UnitView, live: UnitLive, texts: Texts) -> Markup:
 def _facts(visit: Visit) -> Markup:
     texts, sources = visit.texts, visit.services.sources
     now_us = sources.clock.now_us()
+    if not visit.opens("/connections", "read"):
+        return _own_facts(visit, now_us)
     rates = sources.live.rate(now_us)
     recent = sum(rates[-5:]) / 5
     lines = sources.health.connections()
@@ -169,6 +171,19 @@ def _facts(visit: Visit) -> Markup:
             texts("shell.live"),
         ),
         _historian(sources.health.historian, texts),
+    )
+
+
+def _own_facts(visit: Visit, now_us: int) -> Markup:
+    """Of an actor who sees a part of the site only: nothing that counts all of it."""
+    texts, live = visit.texts, visit.services.sources.live
+    lives = [roll_up(unit, live, now_us) for unit in visit.site.units]
+    good, total = sum(x.good for x in lives), sum(x.tags for x in lives)
+    newest_us = max((x.newest_us for x in lives), default=0)
+    age = span(texts, now_us - newest_us) if newest_us else "–"
+    return join(
+        _fact(texts("overview.tags"), f"{total:,}", texts("overview.good_of", n=f"{good:,}")),
+        _fact(texts("overview.freshness"), age, texts("shell.live")),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,7 +15,9 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from headrace.console import theme
-from headrace.console.services import Services
+from headrace.console.alarms import AlarmBoard
+from headrace.console.scope import ScopedBoard
+from headrace.console.services import Services, first_refused
 from headrace.console.site_view import SiteView
 from headrace.console.texts import Texts
 from headrace.console.widgets.icons import icon
@@ -33,7 +35,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("ledger", "/ledger", "ledger", "read"),
     ("events", "/events", "events", "read"),
     ("faults", "/faults", "fault", "simulate"),
-    ("audit", "/audit", "shield", "administer"),
+    ("audit", "/audit", "shield", "audit"),
     ("users", "/users", "users", "administer"),
 )
 _TAB_COUNT: Final = 4
@@ -64,19 +66,66 @@ class Visit:
 
     @property
     def site(self) -> SiteView:
-        return self.services.sources.site
+        """The site as this actor may see it."""
+        return self.services.site(self.actor)
+
+    @property
+    def alarms(self) -> AlarmBoard | ScopedBoard:
+        """The alarms that this actor may see."""
+        return self.services.alarms(self.actor)
 
     def may(self, action: Action) -> bool:
-        """Whether to offer something; the act itself asks again with :meth:`require`."""
-        return decide(self.actor, action, "console").allowed
+        """Whether to offer something, on whatever part of the site; the act itself asks again with
+        :meth:`require`."""
+        scopes = {grant.scope for grant in self.actor.held}
+        return any(
+            decision.allowed or decision.needs
+            for decision in (decide(self.actor, action, "shown", {"equipment": s}) for s in scopes)
+        )
 
-    def require(self, action: Action, resource: str) -> Actor:
+    def opens(self, path: str, action: Action) -> bool:
+        """Whether a page opens for this actor."""
+        return decide(self.actor, action, page_resource(path)).allowed
+
+    def require(
+        self,
+        action: Action,
+        resource: str,
+        context: Mapping[str, Any] | None = None,
+        *,
+        release: str = "",
+    ) -> Actor:
         """The actor as of now: a page may stay open after its session was revoked.
 
         Raises:
             Refused: as the policy says.
         """
-        return self.services.decide(self.services.actor(self.request), action, resource)
+        actor = self.services.actor(self.request)
+        return self.services.decide(actor, action, resource, context, release=release)
+
+    def require_all(
+        self, action: Action, things: Sequence[tuple[str, Mapping[str, Any]]], *, release: str = ""
+    ) -> Actor:
+        """The same for several things, told as one decision."""
+        worst = first_refused(self.services.actor(self.request), action, things)
+        return self.require(action, *worst, release=release)
+
+
+DOOR_PAGES: Final = (
+    "/", "/equipment", "/equipment/{path:path}", "/alarms", "/alarms/journal", "/alarms/metrics",
+    "/trend", "/formulas", "/formulas/backtest",
+)  # fmt: skip
+"""Pages that show each actor only what it may read."""
+
+
+def page_resource(path: str) -> str:
+    """What the policy is asked for a page.
+
+    Example:
+        >>> page_resource("/trend"), page_resource("/users"), page_resource("/profile")
+        ('console', 'page/users', 'page/profile')
+    """
+    return "console" if path in DOOR_PAGES else f"page{path}"
 
 
 PageBody = Callable[[Visit], Awaitable[None] | None]
@@ -94,7 +143,7 @@ def add_page(services: Services, path: str, body: PageBody, *, action: Action = 
             return RedirectResponse("/change-password", 303)
         visit = Visit(services, actor, services.texts(request, actor), request)
         _head(visit)
-        if not decide(actor, action, path).allowed:
+        if not visit.opens(path, action):
             with frame(visit, visit.texts("shell.denied")):
                 empty_state("shield", visit.texts("shell.denied"), "")
             return None
@@ -152,7 +201,7 @@ def html(content: str, tag_name: str = "div") -> ui.html:
 
 
 def _entries(visit: Visit) -> list[tuple[str, str, str]]:
-    return [(key, href, name) for key, href, name, action in _NAV if visit.may(action)]
+    return [(key, href, name) for key, href, name, action in _NAV if visit.opens(href, action)]
 
 
 def _side(visit: Visit, nav: str) -> Markup:
@@ -182,7 +231,7 @@ def _side(visit: Visit, nav: str) -> Markup:
 
 def _badge(visit: Visit) -> Markup:
     """How many alarms wait to be acknowledged; hidden when none do."""
-    count, priority = visit.services.sources.alarms.badge
+    count, priority = visit.alarms.badge
     return tag(
         "span.hr-badge", _count(count), cls=priority or "hr-hide", data_alarm_badge=True,
         title=_badge_title(visit, count, priority),
@@ -201,10 +250,10 @@ def _badge_title(visit: Visit, count: int, priority: str) -> str:
 
 def _keep_badge(visit: Visit) -> None:
     """Both badges follow the alarms as long as the page is open."""
-    shown = [visit.services.sources.alarms.badge]
+    shown = [visit.alarms.badge]
 
     def refresh() -> None:
-        now = visit.services.sources.alarms.badge
+        now = visit.alarms.badge
         if now == shown[0]:
             return
         shown[0] = now

@@ -14,7 +14,7 @@ from headrace.console.widgets.markup import join, tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
 from headrace.security.identity import Token, User
-from headrace.security.policy import ROLES, Role
+from headrace.security.policy import ROLES, Role, lesser_role
 
 
 def show_users(visit: Visit) -> None:
@@ -196,7 +196,8 @@ class _Tokens:
         self._draw()
         with ui.element("div").classes("hr-row hr-wrap"):
             title = ui.input(texts("profile.token_title")).props("outlined dense")
-            roles = ROLES[: ROLES.index(self._visit.actor.role) + 1]
+            own = self._visit.actor.role
+            roles = [role for role in ROLES if lesser_role(role, own) == role]
             role = ui.select({r: texts(f"role.{r}") for r in roles}, value="viewer")
             role.props("outlined dense options-dense").style("min-width:120px")
 

@@ -29,8 +29,9 @@ def open_write_dialog(visit: Visit, view: TagView) -> None:
             html(f"{text} {shown_unit(view.unit)}").classes("hr-dim")
 
         async def write() -> None:
+            facts = {"equipment": view.unit_path, "value": str(box.value or "")}
             try:
-                actor = visit.require("write", f"tag/{view.tag_id}")
+                actor = visit.require("write", f"tag/{view.tag_id}", facts)
                 read_back = await write_value(visit.services, actor, view, str(box.value or ""))
             except HeadraceError as error:
                 show_error(visit, error)
