@@ -30,6 +30,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "user",
     "audit",
     "backup",
+    "share",
     "run",
     "cluster",
 )

@@ -16,6 +16,7 @@ from headrace.console.api import audit, errors, gate, ledger, live, rest, screen
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import notifications as notifications_api
+from headrace.console.api import shared as shared_api
 from headrace.console.pages import (
     add_connection,
     alarm_journal,
@@ -73,6 +74,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     site_file.make_router,
     why.make_router,
     audit.make_router,
+    shared_api.make_router,
 )
 
 

@@ -156,9 +156,7 @@ class _Audit:
                 "tr",
                 tag("td", moment(each.at_us), style="white-space:nowrap"),
                 tag("td", tag("b", each.actor)),
-                tag(
-                    "td", pill("warn" if each.kind == "export" else "", texts(f"audit.{each.kind}"))
-                ),
+                tag("td", pill("" if each.kind == "read" else "warn", texts(f"audit.{each.kind}"))),
                 tag("td", each.door),
                 tag("td.num", f"{each.reads:,}"),
                 tag("td.num", f"{each.samples:,}"),

@@ -172,6 +172,22 @@ class SharingBook:
                 sha256=hashlib.sha256(content).hexdigest(),
             )
 
+    def give_back(self, name: str, rows: int) -> None:
+        """Rows that were granted and of which none was there."""
+        with self._audit.writing() as connection:
+            self._meter(connection, name, -rows)
+
+    def check(self, name: str) -> None:
+        """Pass while a contract may be read.
+
+        Raises:
+            Refused: SEC-1732 when it is not.
+        """
+        with self._audit.reading() as connection:
+            _, _, state = self._read(self._known(connection, name))
+        if state != "active":
+            raise Refused("SEC-1732", f"sharing contract {name} is {state}", "Ask its offerer.")
+
     def _meter(self, connection: Connection, name: str, rows: int) -> None:
         counted = update(_SHARE).where(_SHARE.c.id == name)
         connection.execute(counted.values(rows_used=_SHARE.c.rows_used + rows))
