@@ -66,9 +66,7 @@ class Machine:
 
     async def start(self, bytes_max: int = 1 << 30) -> None:
         self.address = prepare_address(self.folder)
-        self.process = start_broker(
-            self.folder, self.address, **leaf.broker_options(self.folder, SUBJECTS)
-        )
+        self.process = start_broker(self.folder, self.address, **leaf.broker_options(self.folder))
         self._stack = AsyncExitStack()
         self.bus = await self._stack.enter_async_context(open_bus(self.address, "test"))
         await ensure_streams(self.bus, bytes_max=bytes_max)

@@ -23,8 +23,8 @@ from headrace.cli.app import build
 from headrace.historian.reader import open_reader
 from headrace.model.errors import Corrupt, HeadraceError, Refused
 from headrace.model.folder import DataFolder
+from headrace.security.age import new_identity
 from headrace.security.identity import Identity
-from headrace.security.sealing import new_identity
 from headrace.site.backup import Repository, restore_backup, verify_backup
 from headrace.site.backup import restore as restore_module
 from waiting import until_sync

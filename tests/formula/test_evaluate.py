@@ -13,26 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import Row
 
-from headrace.formula.check import Quantity, compile_formula
+from headrace.formula.check import compile_formula
 from headrace.formula.evaluate import History, evaluate
 from headrace.formula.plan import Plan
-from headrace.model.calendar import PlantCalendar, Shift
+from streams import CALENDAR, NAMES, SECOND
 
-SECOND = 1_000_000
-CALENDAR = PlantCalendar(
-    time_zone="Europe/Berlin",
-    shifts=(
-        Shift(name="early", start="06:00", end="14:00"),
-        Shift(name="late", start="14:00", end="22:00"),
-        Shift(name="night", start="22:00", end="06:00"),
-    ),
-)
-NAMES = {
-    "x": Quantity(unit="m3/h"),
-    "y": Quantity(unit="kW"),
-    "counter": Quantity(unit="1"),
-    "state": Quantity("text"),
-}
 FORMULAS = (
     "x * 2 + 3 m3/h",
     "x * y",

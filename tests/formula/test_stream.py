@@ -7,14 +7,14 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-import streams
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from streams import SECOND, Samples, Told, arrivals, bounds_of, same, truth
 
+import streams
 from headrace.formula import tags
 from headrace.formula.stream import Stream
 from headrace.model.time import to_us
+from streams import SECOND, Samples, Told, arrivals, bounds_of, same, truth
 
 FORMULAS = (
     ("x",),

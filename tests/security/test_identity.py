@@ -14,9 +14,9 @@ from sqlalchemy import inspect
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.time import US_PER_S, ManualClock
+from headrace.security.brake import FORGET_S, WAIT_MAX_S, SignInBrake
 from headrace.security.identity import Identity, ensure_first_admin
 from headrace.security.policy import Actor, Role, decide, require
-from headrace.security.sessions import FORGET_S, WAIT_MAX_S, SignInBrake
 from postgres_server import postgres  # noqa: F401 # a fixture
 
 GOOD = "a long enough phrase"

@@ -10,9 +10,9 @@ import pytest
 from headrace.model.errors import HeadraceError, Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.time import US_PER_S, ManualClock
+from headrace.security.brake import FREE_TRIES
 from headrace.security.database import metadata_url
 from headrace.security.identity import Identity, ensure_first_admin
-from headrace.security.sessions import FREE_TRIES
 from headrace.site.model import Connection, SiteModel, Tag
 from headrace.site.registry import Registry
 from postgres_server import PostgresServer

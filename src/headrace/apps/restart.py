@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 import numpy as np
@@ -15,11 +15,14 @@ from headrace.apps.position import Position, Span
 from headrace.bus.client import Bus
 from headrace.bus.log import LogReader
 from headrace.formula.bound import Bound
+from headrace.formula.plan import word_input
 from headrace.model.apps import Cause
 from headrace.model.calendar import PlantCalendar
+from headrace.model.calendar_words import GAP_MAX_US
 from headrace.model.sample import Int64Array, microseconds
 
 SILENT_S: Final = 1.0
+_Find = Callable[[str, PlantCalendar, PlantCalendar, int, int], Iterator[tuple[int, int]]]
 
 
 class Touched:
@@ -98,7 +101,10 @@ async def late_in_log(bus: Bus, feed: Feed, after: int, last: int, done_us: int)
 def edited_spans(
     bounds: Iterable[Bound], old: PlantCalendar, new: PlantCalendar, start_us: int, end_us: int
 ) -> Iterator[Span]:
-    """The times whose windows are others in a new calendar, for each formula that uses them.
+    """The times of which a new calendar says something else, for each formula that asks it: other windows,
+    another shift or team, a holiday or a planned stop more or less.
+
+    Until what was other is no longer looked back to: a window's result holds until the next one has ended.
 
     Args:
         start_us, end_us: of history.
@@ -107,16 +113,39 @@ def edited_spans(
         return
     differing: dict[str, list[tuple[int, int]]] = {}
     for bound in bounds:
-        for name in sorted(windows_of(bound)):
-            if name not in differing:
-                differing[name] = list(_differing(name, old, new, start_us, end_us))
-            for first_us, last_us in differing[name]:
+        asked: list[tuple[str, _Find, str]]
+        asked = [(name, _differing, name) for name in sorted(windows_of(bound))]
+        asked += [(word_input(w), _said_otherwise, w) for w in bound.plan.calendar_words]
+        for key, find, name in asked:
+            if key not in differing:
+                differing[key] = list(find(name, old, new, start_us, end_us))
+            for first_us, last_us in differing[key]:
                 yield Span(
                     key=bound.key,
                     start_us=first_us,
-                    end_us=min(last_us + 1, end_us),
+                    end_us=min(last_us + bound.plan.back_us + 1, end_us),
                     cause="calendar",
                 )
+
+
+def _said_otherwise(
+    word: str, old: PlantCalendar, new: PlantCalendar, start_us: int, end_us: int
+) -> Iterator[tuple[int, int]]:
+    """Stretches of time in which a word is another one, or changes at another time: from the first
+    sample that differs to the next one that does not."""
+    known_us = start_us - GAP_MAX_US  # what holds at the start began before it
+    before = dict(old.steps(word, known_us, end_us))
+    after = dict(new.steps(word, known_us, end_us))
+    begun_us: int | None = None
+    for at_us in sorted(before.keys() | after.keys()):
+        same = before.get(at_us) == after.get(at_us)
+        if not same and begun_us is None:
+            begun_us = at_us
+        elif same and begun_us is not None:
+            yield begun_us, at_us
+            begun_us = None
+    if begun_us is not None:
+        yield begun_us, end_us
 
 
 def _differing(

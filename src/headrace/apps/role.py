@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -41,7 +39,7 @@ from headrace.model.health import Severity
 from headrace.model.knowledge import AppsConfig
 from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock, SystemClock
-from headrace.security.files import make_folder
+from headrace.security.files import hold_lock, make_folder
 
 CONFIG_KEY: Final = "apps"
 NOTIFY_KEY: Final = "notify"
@@ -366,18 +364,10 @@ async def _set_when(first: asyncio.Event, then: asyncio.Event) -> None:
 
 @contextmanager
 def _one_at_a_time(folder: DataFolder) -> Iterator[None]:
-    """Hold the role's lock file; the system lets it go when the process ends in any way."""
+    """Hold the role's lock file."""
     make_folder(folder.run, 0o700)
-    descriptor = os.open(folder.run / "apps.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Refused(
-                "APPS-1001",
-                f"another apps role runs on {folder.root}",
-                "Stop it first: headrace down",
-            ) from error
+    refused = Refused(
+        "APPS-1001", f"another apps role runs on {folder.root}", "Stop it first: headrace down"
+    )
+    with hold_lock(folder.run / "apps.lock", refused):
         yield
-    finally:
-        os.close(descriptor)

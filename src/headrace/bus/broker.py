@@ -7,6 +7,7 @@ that devices find the same port after a restart; credentials are made per data f
 from __future__ import annotations
 
 import importlib.metadata
+import ipaddress
 import json
 import os
 import secrets
@@ -21,11 +22,19 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
-from headrace.model.errors import Corrupt, Misconfigured, Terminal, Transient
+from headrace.bus.configuration import (
+    TlsFiles,
+    access_parts,
+    configuration,
+    role_password,
+    site_users,
+)
+from headrace.bus.rights import SITE_ACCOUNT, RoleName
+from headrace.model.errors import Corrupt, Misconfigured, Refused, Terminal, Transient
 from headrace.model.folder import DataFolder
-from headrace.security.files import make_folder, write_whole
+from headrace.security.files import make_folder, move, write_whole
 from headrace.security.settings import load_settings
 
 LEFTOVER_STOP_S: Final = 5.0
@@ -33,39 +42,6 @@ _PORTS: Final = range(15_000, 32_000)
 _PORT_TRIES_MAX: Final = 200
 # Ports given out a moment ago have no listener yet: an installation needs several before its first starts.
 _given: deque[int] = deque(maxlen=64)
-
-_TEMPLATE = """\
-# Written by headrace at each start; edits are lost.
-server_name: {server_name}
-listen: "{host}:{port}"
-http: "127.0.0.1:{monitor_port}"
-pid_file: "{run}/broker.pid"
-log_file: "{logs}/broker.log"
-logfile_size_limit: 10MB
-logfile_max_num: 3
-max_payload: 8MB
-write_deadline: "10s"
-jetstream {{
-  store_dir: "{store}"
-  max_mem: 64MB
-  max_file: {store_bytes_max}
-  sync_interval: {sync_interval}{domain}
-}}
-mqtt {{
-  listen: "{host}:{mqtt_port}"
-  ack_wait: "5s"
-  max_ack_pending: 1000
-}}
-authorization {{
-  users: [
-    {{ user: "platform", password: "{platform_password}" }}
-    {{ user: "device", password: "{device_password}", permissions: {{
-        publish: {{ deny: ["v1.>", "$JS.>", "$KV.>", "$SYS.>"] }}
-        subscribe: {{ deny: ["v1.>", "$JS.>", "$KV.>", "$SYS.>"] }} }} }}{users}
-  ]
-}}
-{sections}
-"""
 
 
 @dataclass(frozen=True)
@@ -77,6 +53,8 @@ class BrokerAddress:
         servers: URLs of all nodes when it is a cluster (see :mod:`headrace.bus.cluster`); else empty.
         replicas: how often streams and keys are kept.
         authority_pem: certificate of the authority that the servers must show, empty without TLS.
+        listen: where it listens when that is not ``host``: ``0.0.0.0`` for all networks.
+        client_files: authority, certificate and key (PEM files) of our own MQTT clients under TLS.
 
     Example:
         >>> BrokerAddress(4222, 1883, 8222, "a", "b").url
@@ -94,6 +72,19 @@ class BrokerAddress:
     servers: tuple[str, ...] = ()
     replicas: int = 1
     authority_pem: str = ""
+    listen: str = ""
+    client_files: tuple[str, ...] = ()
+
+    def as_role(self, role: RoleName) -> BrokerAddress:
+        """The same broker for one role of ours, with its own user and rights; the secret stays out.
+
+        Example:
+            >>> BrokerAddress(4222, 1883, 8222, "a", "b").as_role("edge").platform_user
+            'edge'
+        """
+        assert self.platform_user == "platform", "it is a role's address already"
+        password = role_password(self.platform_password, role)
+        return replace(self, platform_user=role, platform_password=password)
 
     @property
     def url(self) -> str:
@@ -102,16 +93,27 @@ class BrokerAddress:
     @property
     def urls(self) -> list[str]:
         """Every server that may be connected to."""
-        return list(self.servers) or [f"nats://{self.host}:{self.port}"]
+        scheme = "tls" if self.authority_pem else "nats"
+        return list(self.servers) or [f"{scheme}://{self.host}:{self.port}"]
 
     @property
     def mqtt_endpoint(self) -> str:
-        return f"mqtt://{self.host}:{self.mqtt_port}"
+        scheme = "mqtts" if self.authority_pem else "mqtt"
+        return f"{scheme}://{self.host}:{self.mqtt_port}"
 
     @property
     def is_cluster(self) -> bool:
         """It runs by itself, on machines of its own; this installation has no broker."""
         return bool(self.servers)
+
+
+@dataclass(frozen=True)
+class OffLoopback:
+    """How a broker is reached from other machines: fields of :class:`BrokerAddress`."""
+
+    listen: str
+    authority_pem: str
+    client_files: tuple[str, ...] = ()
 
 
 def free_port() -> int:
@@ -158,7 +160,7 @@ def load_address(folder: DataFolder) -> BrokerAddress:
     if named:
         return _cluster_address(folder.root / named)
     try:
-        return BrokerAddress(**json.loads(path.read_text()))
+        return _address(json.loads(path.read_text()))
     except FileNotFoundError as error:
         demo = (folder.root / "demo" / "run").is_dir()
         remedy = f"The demo's folder is another: --data {folder.root / 'demo'}"
@@ -173,18 +175,27 @@ def load_address(folder: DataFolder) -> BrokerAddress:
 
 def _cluster_address(path: Path) -> BrokerAddress:
     try:
-        address = BrokerAddress(**json.loads(path.read_text()))
+        return _address(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise Misconfigured(
             "BUS-1201",
             f"{path} does not tell how to reach the cluster: {error}",
             "Name the client.json that headrace cluster new has written.",
         ) from error
-    return replace(address, servers=tuple(address.servers))
 
 
-def prepare_address(folder: DataFolder) -> BrokerAddress:
+def _address(told: dict[str, Any]) -> BrokerAddress:
+    address = BrokerAddress(**told)
+    return replace(
+        address, servers=tuple(address.servers), client_files=tuple(address.client_files)
+    )
+
+
+def prepare_address(folder: DataFolder, tls: OffLoopback | None = None) -> BrokerAddress:
     """The address to use at the next start: the last one, with new ports for those now taken.
+
+    Args:
+        tls: where it listens, off loopback and so with TLS; None: on loopback only.
 
     Raises:
         Corrupt: BUS-1012 when what was kept is damaged.
@@ -204,7 +215,8 @@ def prepare_address(folder: DataFolder) -> BrokerAddress:
         _given.append(known[name])
     for name in ("platform_password", "device_password"):
         known.setdefault(name, secrets.token_urlsafe(24))
-    address = BrokerAddress(**known)
+    known |= asdict(tls or OffLoopback("", ""))
+    address = _address(known)
     write_private(path, json.dumps(asdict(address), indent=1))
     return address
 
@@ -268,7 +280,10 @@ class BrokerOptions(TypedDict, total=False):
         server_name: unique among servers that know each other.
         domain: of its JetStream, where servers with stores of their own are connected; empty: none.
         sections: more top-level sections of its configuration, such as ``leafnodes { ... }``.
-        users: more users, such as ``{ user: ..., password: ... }``.
+        users: more users of the site, such as ``{ user: ..., password: ... }``.
+        edge: name of the edge beside this broker, the only one whose samples that may write.
+        tls: what it shows when it listens off loopback.
+        tenants: other companies, each with an account of its own.
     """
 
     sync_interval: str
@@ -277,6 +292,9 @@ class BrokerOptions(TypedDict, total=False):
     domain: str
     sections: Sequence[str]
     users: Sequence[str]
+    edge: str
+    tls: TlsFiles | None
+    tenants: Sequence[str]
 
 
 def start_broker(
@@ -284,6 +302,7 @@ def start_broker(
 ) -> subprocess.Popen[bytes]:
     """Start nats-server on the data folder and give its process; it is not waited for."""
     config = write_config(folder, address, **options)
+    _move_store(folder)
     return subprocess.Popen(
         [server_binary(), "-c", str(config)],
         stdin=subprocess.DEVNULL,
@@ -303,14 +322,32 @@ def write_config(
     domain: str = "",
     sections: Sequence[str] = (),
     users: Sequence[str] = (),
+    edge: str = "*",
+    tls: TlsFiles | None = None,
+    tenants: Sequence[str] = (),
 ) -> Path:
-    """Write the broker's configuration, as :class:`BrokerOptions` describes it; gives its path."""
+    """Write the broker's configuration, as :class:`BrokerOptions` describes it; gives its path.
+
+    Raises:
+        Refused: BUS-1401 when it would listen off loopback without TLS.
+    """
+    bind = address.listen or address.host
+    if tls is None and not is_loopback(bind):
+        raise Refused(
+            "BUS-1401",
+            f"the broker would listen on {bind} without TLS",
+            "Start it with headrace up --listen, which makes certificates.",
+        )
+    secret = address.platform_password
+    everybody = [*site_users(secret, address.device_password, edge), *users]
     store = folder.broker / "jetstream"
     for path in (store, folder.run, folder.logs):
         path.mkdir(parents=True, exist_ok=True)
     config = folder.broker / "nats.conf"
-    text = _TEMPLATE.format(
+    text = configuration(
         **asdict(address),
+        **access_parts(secret, everybody, tls, tenants),
+        bind=f"[{bind}]" if ":" in bind else bind,
         run=folder.run,
         logs=folder.logs,
         store=store,
@@ -319,10 +356,30 @@ def write_config(
         server_name=server_name,
         domain=f'\n  domain: "{domain}"' if domain else "",
         sections="\n".join(sections),
-        users="".join(f"\n    {user}" for user in users),
     )
     write_private(config, text)
     return config
+
+
+def _move_store(folder: DataFolder) -> None:
+    """Streams of an installation from before accounts had names lie under the broker's own name."""
+    store = folder.broker / "jetstream" / "jetstream"
+    before, now = store / "$G", store / SITE_ACCOUNT
+    if before.is_dir() and not now.exists():
+        move(before, now)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a listener there.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+        (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def reload_broker(folder: DataFolder) -> None:

@@ -26,6 +26,7 @@ from nats.js.kv import KeyValue
 
 from headrace.bus import envelope, subjects
 from headrace.bus.broker import BrokerAddress
+from headrace.bus.rights import inbox
 from headrace.model.errors import HeadraceError, Refused, Transient, error_from_dict
 from headrace.model.health import Event
 
@@ -280,8 +281,7 @@ class Bus:
             return 0
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient("BUS-1029", f"cannot read the last batch of {subject}") from error
-        text = (message.headers or {}).get(envelope.HEADER_RESUME, "0")
-        return int(text) if text.isdigit() else 0
+        return envelope.number_of((message.headers or {}).get(envelope.HEADER_RESUME, "0"))
 
     async def close(self) -> None:
         """Send what is pending and close."""
@@ -396,9 +396,7 @@ async def open_bus(
 
 
 async def _connect(client: Client, address: BrokerAddress, name: str) -> None:
-    tls = (
-        ssl.create_default_context(cadata=address.authority_pem) if address.authority_pem else None
-    )
+    tls = tls_context(address)
     while True:
         try:
             # Without a bound on attempts the client itself retries until it is cancelled.
@@ -408,6 +406,7 @@ async def _connect(client: Client, address: BrokerAddress, name: str) -> None:
                 user=address.platform_user,
                 password=address.platform_password,
                 name=name,
+                inbox_prefix=_inbox_prefix(address),
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.25,  # type: ignore[arg-type] # it sleeps this many seconds
                 ping_interval=5,
@@ -418,6 +417,19 @@ async def _connect(client: Client, address: BrokerAddress, name: str) -> None:
             return
         except (nats.errors.Error, OSError):
             await asyncio.sleep(0.05)
+
+
+def tls_context(address: BrokerAddress) -> ssl.SSLContext | None:
+    """How to believe the broker; None where it has no TLS, on loopback."""
+    if not address.authority_pem:
+        return None
+    return ssl.create_default_context(cadata=address.authority_pem)
+
+
+def _inbox_prefix(address: BrokerAddress) -> str:
+    """The owner hears every inbox; a role only its own."""
+    user = address.platform_user
+    return "_INBOX" if user == "platform" else inbox(user)
 
 
 async def _ignore_client_noise(error: Exception) -> None:

@@ -30,6 +30,7 @@ FRAME_ROWS_MAX: Final = 10_000
 COMPRESS_ROWS_MIN: Final = 300
 PACKED_MARK: Final = b"\0zlib\0"
 UNPACKED_BYTES_MAX: Final = 64 << 20
+DIGITS_MAX: Final = 18
 HEADER_ID: Final = "Nats-Msg-Id"
 HEADER_SEQUENCE: Final = "Headrace-Seq"
 HEADER_ROWS: Final = "Headrace-Rows"
@@ -64,7 +65,12 @@ def decode(body: bytes) -> pl.DataFrame:
     """
     try:
         batch = pl.read_ipc_stream(_unpacked(body))
-    except (pl.exceptions.PolarsError, OSError, zlib.error) as error:
+    except (
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,  # no Exception: it would end the process that reads the log
+        OSError,
+        zlib.error,
+    ) as error:
         raise Corrupt("BUS-1001", f"a message of {len(body)} bytes is not a batch") from error
     return check_batch(batch)
 
@@ -111,9 +117,23 @@ def parse_sequence(message_headers: dict[str, str] | None) -> tuple[int, int]:
     """
     text = (message_headers or {}).get(HEADER_SEQUENCE, "0/0")
     epoch, _, sequence = text.partition("/")
-    if not (epoch.isdigit() and sequence.isdigit()):
-        raise Corrupt("BUS-1003", f"a batch has the sequence {text!r}")
+    if not (_is_number(epoch) and _is_number(sequence)):
+        raise Corrupt("BUS-1003", f"a batch has the sequence {text[:60]!r}")
     return int(epoch), int(sequence)
+
+
+def number_of(text: str) -> int:
+    """The number in a header that anybody may have written; 0 when it is none.
+
+    Example:
+        >>> number_of("17"), number_of("²"), number_of("9" * 5000)
+        (17, 0, 0)
+    """
+    return int(text) if _is_number(text) else 0
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX
 
 
 def parse_runs(message_headers: dict[str, str] | None) -> list[Run]:

@@ -23,13 +23,17 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from headrace.bus.broker import BrokerAddress, BrokerOptions, write_private
-from headrace.bus.subjects import Subjects
+from headrace.bus.configuration import TlsFiles
+from headrace.bus.rights import SITE_ACCOUNT, configured, leaf_rights
+from headrace.bus.tenants import tenants
 from headrace.model.errors import Corrupt, Transient
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder
+from headrace.security.listener import Listener
+from headrace.security.settings import load_settings
 
 HUB_DOMAIN: Final = "hub"
-HUB_USER: Final = "hub_system"
+LOCAL_EDGE: Final = "local"
 PING_INTERVAL_S: Final = 2
 PINGS_LOST_MAX: Final = 2
 """Silence of 4 to 6 s ends a connection on which packets vanish."""
@@ -50,14 +54,12 @@ class HubSettings(msgspec.Struct, frozen=True, kw_only=True):
         host: address to listen on.
         join_port, leaf_port: for edges that join, and for the brokers of those that have.
         names: host names and addresses by which edges reach it; its certificate says them.
-        system_password: of the user that may cut an edge's connection.
     """
 
     host: str
     join_port: int
     leaf_port: int
     names: tuple[str, ...]
-    system_password: str
 
 
 class JoinedEdge(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +70,7 @@ class JoinedEdge(msgspec.Struct, frozen=True, kw_only=True):
         password: of its broker at the hub's; its certificate is asked for besides.
         certificate: SHA-256 of its certificate, hex.
         joined_us: when, UTC microseconds.
+        sealing_key: to which its secrets are sealed, base64; "" when it gave none.
     """
 
     name: str
@@ -75,6 +78,7 @@ class JoinedEdge(msgspec.Struct, frozen=True, kw_only=True):
     password: str
     certificate: str
     joined_us: int
+    sealing_key: str = ""
 
 
 class EdgeBook(msgspec.Struct, kw_only=True):
@@ -167,18 +171,22 @@ def joined_edges(folder: DataFolder) -> tuple[JoinedEdge, ...]:
     return tuple(book.edges[name] for name in sorted(book.edges))
 
 
-def broker_options(folder: DataFolder, subjects: Subjects) -> BrokerOptions:
+def broker_options(folder: DataFolder) -> BrokerOptions:
     """How this folder's broker differs from a plain one: options of ``start_broker``.
 
-    Args:
-        subjects: of the site.
-
     Raises:
-        Corrupt: BUS-1101 when a record is damaged.
+        Corrupt: BUS-1101 when a record is damaged; SEC-1612 when the register of certificates is.
+        Misconfigured: SEC-1611 when certificates that the settings name cannot be used.
     """
     own = joined(folder)
+    plain: BrokerOptions = {
+        "edge": own.edge if own is not None else LOCAL_EDGE,
+        "tls": listener_tls(folder),
+        "tenants": tenants(folder),
+    }
     if own is not None:
         return {
+            **plain,
             "server_name": own.domain,
             "domain": own.domain,
             "store_bytes_max": 2 * own.log_bytes_max + STORE_BYTES_SPARE,
@@ -186,13 +194,28 @@ def broker_options(folder: DataFolder, subjects: Subjects) -> BrokerOptions:
         }
     settings = hub_settings(folder)
     if settings is None:
-        return {}
+        return plain
     return {
+        **plain,
         "server_name": HUB_DOMAIN,
         "domain": HUB_DOMAIN,
         "sections": (_pings(), _listener(folder.hub, settings)),
-        "users": tuple(_user(subjects, edge) for edge in joined_edges(folder)),
+        "users": tuple(_user(edge) for edge in joined_edges(folder)),
     }
+
+
+def listener_tls(folder: DataFolder) -> TlsFiles | None:
+    """What this folder's broker shows off loopback; None when it has no certificate.
+
+    Raises:
+        Misconfigured: SEC-1611 when certificates that the settings name cannot be used.
+    """
+    files = Listener(folder).files()
+    if files is None:
+        return None
+    return TlsFiles(
+        files.certificate, files.key, files.authority, load_settings(folder).tls.devices
+    )
 
 
 def deliver_prefix(domain: str) -> str:
@@ -218,9 +241,6 @@ leafnodes {{
     verify: true
     timeout: 5
   }}
-}}
-accounts {{
-  $SYS {{ users: [ {{ user: "{HUB_USER}", password: "{settings.system_password}" }} ] }}
 }}"""
 
 
@@ -231,6 +251,7 @@ leafnodes {{
   reconnect: "500ms"
   remotes: [ {{
     url: {json.dumps(url)}
+    account: "{SITE_ACCOUNT}"
     tls {{
       ca_file: {json.dumps(str(edge / "ca.pem"))}
       cert_file: {json.dumps(str(edge / "edge.pem"))}
@@ -241,22 +262,10 @@ leafnodes {{
 }}"""
 
 
-def _user(subjects: Subjects, edge: JoinedEdge) -> str:
-    """The edge's user at the hub. ``$JSC.R``, ``$JS.FC``: answers and flow control of sourcing."""
-    says = [
-        subjects.edge_health(edge.name),
-        "_INBOX.>",
-        "$JSC.R.>",
-        f"{deliver_prefix(edge.domain)}.>",
-    ]
-    hears = [subjects.every_edge_call(edge.name), f"$JS.{edge.domain}.API.>", "$JS.FC.>"]
-    permissions = (
-        f"publish: {{ allow: {json.dumps(says)} }}, subscribe: {{ allow: {json.dumps(hears)} }}"
-    )
-    return (
-        f'{{ user: "{edge.domain}", password: "{edge.password}", '
-        f"permissions: {{ {permissions} }} }}"
-    )
+def _user(edge: JoinedEdge) -> str:
+    """The edge's user at the hub."""
+    permissions = configured(leaf_rights(edge.name, edge.domain))
+    return f'{{ user: "{edge.domain}", password: "{edge.password}", permissions: {permissions} }}'
 
 
 def connected_leafs(address: BrokerAddress) -> list[Leaf]:

@@ -9,7 +9,6 @@ connection is, which takes milliseconds. See ADR 0011.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +16,13 @@ from typing import Any, Final
 
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
 
 from headrace.bus import subjects as names
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
-from headrace.bus.leaf import HUB_USER, Leaf, deliver_prefix
+from headrace.bus.leaf import Leaf, deliver_prefix
 from headrace.bus.subjects import Subjects
+from headrace.bus.system import open_system
 from headrace.model.errors import Refused, Transient
 
 SOURCE_HEADER: Final = "Nats-Stream-Source"
@@ -143,28 +142,14 @@ async def stored_sequence(bus: Bus, subjects: Subjects, edge: SourcedEdge) -> in
     return _sequence_of((message.headers or {}).get(SOURCE_HEADER, ""))
 
 
-async def cut_leaf(address: BrokerAddress, password: str, leaf: Leaf) -> None:
+async def cut_leaf(address: BrokerAddress, leaf: Leaf) -> None:
     """End an edge's connection; it comes again only if the broker still knows its user.
 
     Raises:
         Transient: BUS-1111 when the broker does not do it.
     """
-    client = Client()
-    try:
-        async with asyncio.timeout(API_TIMEOUT_S):
-            await client.connect(
-                address.url, user=HUB_USER, password=password, allow_reconnect=False
-            )
-            subject = f"$SYS.REQ.SERVER.{leaf.server_id}.KICK"
-            await client.request(subject, json.dumps({"cid": leaf.client_id}).encode(), timeout=2)
-    except _ERRORS as error:
-        raise Transient(
-            "BUS-1111",
-            f"the connection of {leaf.domain} could not be cut",
-            "It is tried again each second; restart headrace up to be certain.",
-        ) from error
-    finally:
-        await client.close()
+    async with open_system(address) as system:
+        await system.kick(leaf.server_id, leaf.client_id)
 
 
 def _sequence_of(header: str) -> int:

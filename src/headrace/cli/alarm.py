@@ -444,7 +444,9 @@ async def _send(folder: DataFolder, identity: Identity, actor: Actor, act: Act) 
     subjects, clock = site_subjects(folder), SystemClock()
     async with AsyncExitStack() as stack:
         address = load_address(folder)
-        bus = await stack.enter_async_context(open_bus(address, "alarm", wait_s=BROKER_WAIT_S))
+        bus = await stack.enter_async_context(
+            open_bus(address.as_role("cli"), "alarm", wait_s=BROKER_WAIT_S)
+        )
         store = await asyncio.to_thread(AlarmStore, folder)
         stack.callback(store.close)
 

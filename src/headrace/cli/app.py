@@ -28,6 +28,8 @@ GROUPS: Final[tuple[str, ...]] = (
     "edge",
     "trust",
     "user",
+    "actor",
+    "secret",
     "audit",
     "backup",
     "share",

@@ -192,7 +192,7 @@ async def _listen(folder: DataFolder) -> tuple[HubState | None, dict[str, EdgeSt
     hubs: list[HubState] = []
     edges: dict[str, EdgeState] = {}
     subjects = site_subjects(folder)
-    async with open_bus(load_address(folder), "edge-list", wait_s=LISTEN_S) as bus:
+    async with open_bus(load_address(folder).as_role("cli"), "edge-list", wait_s=LISTEN_S) as bus:
 
         async def take_hub(message) -> None:  # type: ignore[no-untyped-def] # nats message
             hubs.append(msgspec.json.decode(message.data, type=HubState))

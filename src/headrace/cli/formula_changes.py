@@ -57,7 +57,9 @@ def changes(
 
 
 async def _read(folder: DataFolder, key: str, limit: int) -> list[FormulaChange]:
-    async with open_bus(load_address(folder), "formula", wait_s=BROKER_WAIT_S) as bus:
+    async with open_bus(
+        load_address(folder).as_role("cli"), "formula", wait_s=BROKER_WAIT_S
+    ) as bus:
         return await recent_changes(bus, site_subjects(folder), limit, key=key)
 
 

@@ -122,7 +122,9 @@ async def _backfill(
         bar.update(task, total=told.parts, completed=told.parts_done, rate=rate, left=left)
 
     async with AsyncExitStack() as stack:
-        bus = await stack.enter_async_context(open_bus(load_address(folder), "backfill"))
+        bus = await stack.enter_async_context(
+            open_bus(load_address(folder).as_role("cli"), "backfill")
+        )
         reader = await stack.enter_async_context(open_reader(folder, bus))
         with bar:
             task = bar.add_task(key, total=None, rate="", left="")

@@ -26,7 +26,9 @@ async def open_history(stack: AsyncExitStack, folder: DataFolder, name: str) -> 
     """
     try:
         address = load_address(folder)
-        bus = await stack.enter_async_context(open_bus(address, name, wait_s=BROKER_WAIT_S))
+        bus = await stack.enter_async_context(
+            open_bus(address.as_role("cli"), name, wait_s=BROKER_WAIT_S)
+        )
         return await stack.enter_async_context(open_reader(folder, bus))
     except Transient as error:
         Console(stderr=True).print(

@@ -20,6 +20,7 @@ from headrace.cli.supervisor import die_with_parent
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder
+from headrace.security.redaction import guard_logs
 
 DATA = typer.Option(Path("data"), "--data", help="Data folder of the installation.")
 
@@ -41,7 +42,7 @@ def register(app: typer.Typer) -> None:
         """Read and write devices."""
         from headrace.edge.role import run
 
-        _run(data, lambda f, a, s, stop: run(f, a, s, stop, edge=edge))
+        _run(data, lambda f, a, s, stop: run(f, a.as_role("edge"), s, stop, edge=edge))
 
     @group.command("historian")
     def historian(
@@ -53,7 +54,10 @@ def register(app: typer.Typer) -> None:
         from headrace.historian.role import run
 
         part = parse_partition(partition)
-        _run(data, lambda f, a, s, stop: run(f, a, s, stop, partition=part))
+        _run(
+            data,
+            lambda f, a, s, stop: run(f, a.as_role("historian"), s, stop, partition=part),
+        )
 
     @group.command("console")
     def console(
@@ -64,14 +68,23 @@ def register(app: typer.Typer) -> None:
         """Serve the API and the web pages, and keep the desired state."""
         from headrace.console.role import run
 
-        _run(data, lambda f, a, s, stop: run(f, a, s, stop, host=host, port=port))
+        _run(
+            data, lambda f, a, s, stop: run(f, a.as_role("console"), s, stop, host=host, port=port)
+        )
 
     @group.command("apps")
     def apps(data: Path = DATA) -> None:
         """Evaluate formulas and alarms as samples come."""
         from headrace.apps.role import run
 
-        _run(data, run)
+        _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop))
+
+    _add_keepers(group)
+    app.add_typer(group, name="run")
+
+
+def _add_keepers(group: typer.Typer) -> None:
+    """The roles that touch no samples, and the demo's devices."""
 
     @group.command("hub")
     def hub(data: Path = DATA) -> None:
@@ -80,14 +93,19 @@ def register(app: typer.Typer) -> None:
 
         _run(data, run)
 
+    @group.command("security")
+    def security(data: Path = DATA) -> None:
+        """Say the broker who may connect, end what is revoked, and watch certificates."""
+        from headrace.site.security_role import run
+
+        _run(data, run)
+
     @group.command("sim")
     def sim(data: Path = DATA, seed: int = typer.Option(1, help="Same seed, same site.")) -> None:
         """Simulate the demo site's devices."""
         from headrace.sim.role import run
 
-        _run(data, lambda f, a, s, stop: run(f, a, s, stop, seed=seed))
-
-    app.add_typer(group, name="run")
+        _run(data, lambda f, a, s, stop: run(f, a.as_role("sim"), s, stop, seed=seed))
 
 
 def site_subjects(folder: DataFolder) -> Subjects:
@@ -138,6 +156,7 @@ def _run(data: Path, role) -> None:  # type: ignore[no-untyped-def] # the roles'
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.WARNING
     )
+    guard_logs()
     folder = DataFolder(data.resolve())
     asyncio.run(_until_signal(folder, load_address(folder), site_subjects(folder), role))
     # All is closed and on disk. Without this the interpreter takes seconds to look for cycles in what

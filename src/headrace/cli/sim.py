@@ -107,7 +107,7 @@ def _ask(data: Path, verb: str, call: dict[str, Any] | None = None) -> Any:
             # The timeout stands around it all: connecting to a broker that is gone waits for long.
             async with (
                 asyncio.timeout(2 * BROKER_WAIT_S),
-                open_bus(address, "sim-cli", wait_s=BROKER_WAIT_S) as bus,
+                open_bus(address.as_role("cli"), "sim-cli", wait_s=BROKER_WAIT_S) as bus,
             ):
                 return await bus.request(subject, body, timeout_s=BROKER_WAIT_S)
         except (Transient, TimeoutError) as error:

@@ -256,7 +256,7 @@ async def _state(folder: DataFolder) -> SiteState | None:
         address = load_address(folder)
         # A client of the bus waits for its broker; whether there is one is asked at the port.
         await asyncio.to_thread(reach, address.urls)
-        async with open_bus(address, "site show", wait_s=2.0) as bus:
+        async with open_bus(address.as_role("cli"), "site show", wait_s=2.0) as bus:
             value = await bus.get(DESIRED_BUCKET, STATE_KEY)
     except (HeadraceError, OSError):
         return None

@@ -183,7 +183,7 @@ async def watch(
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(console())
-        async with open_bus(load_address(folder), "up", wait_s=3_600) as bus:
+        async with open_bus(load_address(folder).as_role("cli"), "up", wait_s=3_600) as bus:
             await HealthWatch(SystemClock(), tell).start(bus, site_subjects(folder))
             await asyncio.Event().wait()
 

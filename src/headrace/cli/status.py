@@ -120,7 +120,7 @@ async def _listen(
     folder: DataFolder, wait_s: float
 ) -> tuple[dict[str, EdgeState], HistorianState | None, AppsState | None]:
     watch = HealthWatch(SystemClock())
-    async with open_bus(load_address(folder), "status", wait_s=wait_s) as bus:
+    async with open_bus(load_address(folder).as_role("cli"), "status", wait_s=wait_s) as bus:
         await watch.start(bus, site_subjects(folder))
         await asyncio.sleep(wait_s)
     edges = {name: state for name, (state, _) in sorted(watch.edges.items())}

@@ -3,6 +3,7 @@
 ::
 
     headrace up ──┬── nats-server            restarted when it dies
+                  ├── headrace run security  (who else may connect to the broker)
                   ├── headrace run sim       (demo only)
                   ├── headrace run historian
                   ├── headrace run edge      (alone with the broker, on a machine of its own)
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import signal
 import subprocess
@@ -33,7 +33,7 @@ from typing import IO, Final
 from headrace.bus.broker import BrokerAddress, BrokerOptions, start_broker, write_private
 from headrace.model.errors import Refused
 from headrace.model.folder import DataFolder
-from headrace.security.files import make_folder
+from headrace.security.files import hold_lock, make_folder
 
 RESTART_FIRST_S: Final = 0.2
 RESTART_MAX_S: Final = 10.0
@@ -61,17 +61,14 @@ def installation_lock(folder: DataFolder) -> Iterator[None]:
         Refused: CLI-1001 when another one holds it.
     """
     make_folder(folder.run, 0o700)
-    with (folder.run / "up.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Refused(
-                "CLI-1001",
-                f"another 'headrace up' runs on {folder.root}",
-                "Stop that one, or give another folder with --data.",
-            ) from error
-        handle.write(str(os.getpid()))
-        handle.flush()
+    refused = Refused(
+        "CLI-1001",
+        f"another 'headrace up' runs on {folder.root}",
+        "Stop that one, or give another folder with --data.",
+    )
+    with hold_lock(folder.run / "up.lock", refused) as descriptor:
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
         yield
 
 

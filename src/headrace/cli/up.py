@@ -24,7 +24,6 @@ from headrace.bus.broker import (
     write_private,
 )
 from headrace.bus.leaf import Joined, broker_options, joined
-from headrace.cli.run import site_subjects
 from headrace.cli.sharing import share
 from headrace.cli.startup import startup
 from headrace.cli.supervisor import Supervisor, installation_lock
@@ -142,7 +141,8 @@ def _up(
         raise typer.Exit(130)
     if "problem" in prepared:
         notify(f"the last good site file stays in force: {prepared['problem']}")
-    roles = {"sim": ["--seed", str(seed)]} if demo else {}
+    roles: dict[str, list[str]] = {"security": []}
+    roles |= {"sim": ["--seed", str(seed)]} if demo else {}
     roles |= stores | {"edge": [], "apps": [], "console": ["--host", host, "--port", str(port)]}
     roles |= {"hub": []} if hub else {}
     supervisor = Supervisor(folder, address, roles, notify=notify, broker_options=_options(folder))
@@ -169,7 +169,7 @@ def _up_edge(folder: DataFolder, stopping: list[int], own: Joined) -> None:
     start_s = time.monotonic()
     server_binary()
     address = prepare_address(folder)
-    roles = {"edge": ["--edge", own.edge]}
+    roles = {"edge": ["--edge", own.edge]}  # who joins is asked for at the hub
     supervisor = Supervisor(folder, address, roles, notify=notify, broker_options=_options(folder))
     out.print(f"Headrace edge [bold]{own.edge}[/] on [bold]{folder.root}[/]")
     try:
@@ -203,7 +203,7 @@ def _stop(out: Console, supervisor: Supervisor) -> None:
 
 
 def _options(folder: DataFolder) -> Callable[[], BrokerOptions]:
-    return lambda: broker_options(folder, site_subjects(folder))
+    return lambda: broker_options(folder)
 
 
 def _hub_arguments(listen: str, names: list[str]) -> list[str]:

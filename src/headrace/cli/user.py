@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     @group.command("list")
     def list_users(data: Path = DATA) -> None:
         """Show all users."""
-        with _identity(data) as identity:
+        with opened(data) as identity:
             table = Table("name", "role", "state", "since (UTC)", box=None, header_style="bold")
             for user in identity.users():
                 state = "must choose a password" if user.must_change else "open"
@@ -39,8 +39,8 @@ def register(app: typer.Typer) -> None:
     @group.command("add")
     def add(name: str = NAME, role: str = "viewer", data: Path = DATA) -> None:
         """Add a user and print the one-time password."""
-        with _identity(data) as identity:
-            _show(
+        with opened(data) as identity:
+            show_secret(
                 f"One-time password of {name}",
                 identity.add_user(name, cast(Role, role), by=person()),
             )
@@ -48,25 +48,25 @@ def register(app: typer.Typer) -> None:
     @group.command("reset")
     def reset(name: str = NAME, data: Path = DATA) -> None:
         """Give a user a new one-time password; all sessions of the user end."""
-        with _identity(data) as identity:
-            _show(f"One-time password of {name}", identity.reset_password(name, by=person()))
+        with opened(data) as identity:
+            show_secret(f"One-time password of {name}", identity.reset_password(name, by=person()))
 
     @group.command("role")
     def role(name: str = NAME, role: str = typer.Argument(), data: Path = DATA) -> None:
         """Give a user another role: viewer, operator, engineer or admin."""
-        with _identity(data) as identity:
+        with opened(data) as identity:
             identity.set_role(name, cast(Role, role), by=person())
 
     @group.command("close")
     def close(name: str = NAME, data: Path = DATA) -> None:
         """Close an account; its sessions and tokens stop at once."""
-        with _identity(data) as identity:
+        with opened(data) as identity:
             identity.set_disabled(name, True, by=person())
 
     @group.command("reopen")
     def reopen(name: str = NAME, data: Path = DATA) -> None:
         """Open a closed account again."""
-        with _identity(data) as identity:
+        with opened(data) as identity:
             identity.set_disabled(name, False, by=person())
 
     _register_tokens(group)
@@ -83,14 +83,14 @@ def _register_tokens(group: typer.Typer) -> None:
         data: Path = DATA,
     ) -> None:
         """Make a bearer token for the REST API and print it once."""
-        with _identity(data) as identity:
+        with opened(data) as identity:
             secret = identity.add_token(name, title, days=days, role=cast(Role, role), by=person())
-            _show(f"Token {title!r} of {name}", secret)
+            show_secret(f"Token {title!r} of {name}", secret)
 
     @group.command("tokens")
     def tokens(data: Path = DATA) -> None:
         """Show all tokens that are valid now."""
-        with _identity(data) as identity:
+        with opened(data) as identity:
             table = Table("id", "user", "for", "role", "until", box=None, header_style="bold")
             for entry in identity.tokens():
                 until = _day(entry.expires_us)
@@ -100,12 +100,13 @@ def _register_tokens(group: typer.Typer) -> None:
     @group.command("revoke")
     def revoke(token_id: int = typer.Argument(), data: Path = DATA) -> None:
         """Make a token worthless at once."""
-        with _identity(data) as identity:
+        with opened(data) as identity:
             identity.revoke_token(token_id, by=person())
 
 
 @contextmanager
-def _identity(data: Path) -> Iterator[Identity]:
+def opened(data: Path) -> Iterator[Identity]:
+    """The identity of a data folder, closed at the end."""
     identity = Identity(DataFolder(data.resolve()))
     try:
         yield identity
@@ -113,7 +114,8 @@ def _identity(data: Path) -> Iterator[Identity]:
         identity.close()
 
 
-def _show(title: str, secret: str) -> None:
+def show_secret(title: str, secret: str) -> None:
+    """Print a secret, which is never shown again."""
     console = Console(highlight=False)
     console.print(f"{title}, shown only now:")
     console.print(f"  [bold]{secret}[/]", soft_wrap=True)

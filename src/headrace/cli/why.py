@@ -84,7 +84,9 @@ async def _ask(folder: DataFolder, tag: WhyTag) -> Diagnosis:
     async with AsyncExitStack() as stack:
         try:
             address = load_address(folder)
-            bus = await stack.enter_async_context(open_bus(address, "why", wait_s=BROKER_WAIT_S))
+            bus = await stack.enter_async_context(
+                open_bus(address.as_role("cli"), "why", wait_s=BROKER_WAIT_S)
+            )
         except Transient as error:
             return diagnose(await collect(tag, _offline(folder, subjects, error), clock))
         watch = HealthWatch(clock)

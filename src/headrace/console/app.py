@@ -17,6 +17,8 @@ from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import notifications as notifications_api
 from headrace.console.api import shared as shared_api
+from headrace.console.api.guard import Guard, SecurityHeaders
+from headrace.console.hardening import harden
 from headrace.console.pages import (
     add_connection,
     alarm_journal,
@@ -89,6 +91,8 @@ def build_api(services: Services) -> FastAPI:
         redoc_url=None,
     )
     errors.install(app)
+    app.add_middleware(Guard, services=services)
+    app.add_middleware(SecurityHeaders)  # outermost: what the guard refuses has them too
     for make_router in _ROUTERS:
         app.include_router(make_router(services))  # type: ignore[arg-type] # each gives an APIRouter
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -100,6 +104,7 @@ def build_app(services: Services) -> FastAPI:
     app = build_api(services)
     for path, body, action in _PAGES:
         add_page(services, path, body, action=action)
+    harden()
     ui.run_with(
         app,
         title="Headrace",

@@ -13,8 +13,11 @@ from headrace.model.desired import ConnectionConfig
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name, check_path
+from headrace.security.secrets import PREFIX, Vault
 from headrace.site.edit import SiteEdit
 from headrace.site.model import Tag
+from headrace.site.secret_words import plain_of
+from headrace.site.secrets import Sealer
 
 TAGS_MAX: Final = 2_000
 _TAG_FIELDS: Final = frozenset(Tag.__struct_fields__) - {
@@ -115,15 +118,42 @@ class Draft:
             if tag.path.startswith(before):
                 tag.path = after + tag.path[len(before) :]
 
+    def call(self, folder: DataFolder) -> dict[str, Any]:
+        """The connection for a call to its edge; secrets are sealed to it. Blocks: reads files.
+
+        Raises:
+            Misconfigured: as :meth:`config`; what :meth:`Sealer.seal_draft` refuses.
+        """
+        config, secrets = Sealer(folder).seal_draft(self.edge, self.config())
+        return {"connection": config, "secrets": secrets}
+
+    def save(self, folder: DataFolder) -> list[str]:
+        """Write the site file; gives the names of the secrets that went into the vault. Blocks.
+
+        Raises:
+            Misconfigured, Refused: as :meth:`edit`, :meth:`SiteEdit.save` and :meth:`Vault.set_all`.
+        """
+        edit = self.edit(folder)
+        edit.check()
+        secrets = {each.name: each.value for each in plain_of(self.config())}
+        if secrets:
+            with Vault(folder) as vault:
+                vault.set_all(secrets)
+        edit.save()
+        return sorted(secrets)
+
     def edit(self, folder: DataFolder) -> SiteEdit:
-        """The edit of the site file; nothing is written yet. Blocks: reads files.
+        """The edit of the site file, where secrets are named only; nothing is written yet. Blocks: reads
+        files.
 
         Raises:
             Misconfigured: a bad path, a name that is taken, a site file that cannot be read.
         """
         edit = SiteEdit(folder)
+        named = {p.option: f"{PREFIX}{p.name}" for p in plain_of(self.config())}
+        options = {**self.options, **named}
         edit.add_connection(
-            self.name, self.protocol, self.endpoint.strip(), edge=self.edge, options=self.options
+            self.name, self.protocol, self.endpoint.strip(), edge=self.edge, options=options
         )
         edit.add_tags(
             Tag(

@@ -15,6 +15,7 @@ from headrace.bus.outbox import Outbox
 from headrace.bus.subjects import Subjects
 from headrace.console.app import build_app
 from headrace.console.history import History
+from headrace.console.listener import allow_open_files, bounded_protocol
 from headrace.console.receipts import keep_receipts
 from headrace.console.registry_source import RegistrySource
 from headrace.console.services import Services
@@ -101,6 +102,7 @@ async def _serve(
             timeout_graceful_shutdown=1,
             ws_max_size=1 << 20,
             server_header=False,
+            http=bounded_protocol(allow_open_files()),
         )
     )
     following: asyncio.Task[object] = asyncio.create_task(sources.follow(stop))

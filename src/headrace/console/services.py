@@ -74,9 +74,8 @@ class Services:
         if kind.lower() == "bearer" and secret:
             found = self.identity.actor_of_token(secret.strip())
             return self._granted(found, is_token=True)
-        return self._granted(
-            self.identity.actor_of_session(connection.cookies.get(COOKIE, "")), is_token=False
-        )
+        cookie = connection.cookies.get(session_cookie(connection), "")
+        return self._granted(self.identity.actor_of_session(cookie), is_token=False)
 
     def _granted(self, actor: Actor | None, *, is_token: bool) -> Actor | None:
         """A person with the grants it has now; those of a token go no further than its role."""
@@ -181,6 +180,13 @@ class Services:
         return Texts(chosen or ("zh" if accepted.lower().startswith("zh") else "en"))
 
 
+def session_cookie(connection: HTTPConnection) -> str:
+    """The name of the session's cookie; under https one that browsers take from this host alone, over
+    https alone, for every path (RFC 6265bis, 4.1.3.2): nobody else can plant a session."""
+    secure = connection.url.scheme in ("https", "wss")
+    return f"__Host-{COOKIE}" if secure else COOKIE
+
+
 def check_origin(connection: HTTPConnection) -> None:
     """Pass when the browser's page is our own; programs send no Origin.
 
@@ -188,12 +194,25 @@ def check_origin(connection: HTTPConnection) -> None:
         Refused: CONS-1001 for any other page.
     """
     origin = connection.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != connection.headers.get("host"):
-        raise Refused(
-            "CONS-1001",
-            f"a page of {origin} asked for a change",
-            "Use the console's own address, the same in the browser and at the proxy.",
-        )
+    if origin is None:
+        # A browser that leaves the origin out still says where its page is from (W3C Fetch Metadata).
+        if connection.headers.get("sec-fetch-site") not in ("cross-site", "same-site"):
+            return
+        origin = "another site"
+    elif _is_own(origin, connection):
+        return
+    raise Refused(
+        "CONS-1001",
+        f"a page of {origin} asked for a change",
+        "Use the console's own address, the same in the browser and at the proxy.",
+    )
+
+
+def _is_own(origin: str, connection: HTTPConnection) -> bool:
+    page = urlsplit(origin)
+    # What came over TLS is asked for over TLS only: a page that somebody put in on the way is foreign.
+    safe = page.scheme == "https" or connection.url.scheme not in ("https", "wss")
+    return safe and page.netloc == connection.headers.get("host")
 
 
 def first_refused(

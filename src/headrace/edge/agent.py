@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +30,14 @@ from headrace.edge.load import Load
 from headrace.edge.marks import Marks
 from headrace.edge.pipeline import Counts
 from headrace.edge.publisher import Lane
-from headrace.edge.secrets import resolve_secret
+from headrace.edge.secrets import EdgeSecrets, names_in
 from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
 from headrace.model.errors import HeadraceError, Refused, Transient
 from headrace.model.health import ConnectionState, EdgeLog, EdgeState, Event, Severity
 from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
 from headrace.model.why_facts import EdgeFacts
+from headrace.security.sealing import EdgeKey
 
 EVENTS_WAITING_MAX: Final = 1_000
 HEALTH_INTERVAL_S: Final = 1.0
@@ -65,6 +66,7 @@ class Agent:
         certificates: folder of certificates.
         clock: time.
         types: finds a connector by its protocol; None looks among those that are installed.
+        key: to which secrets are sealed; None for an edge that gets none.
 
     Attributes:
         tell_log: gives the state of the edge's own log; set for an edge on its own machine.
@@ -80,6 +82,7 @@ class Agent:
         certificates: Path,
         clock: Clock,
         types: Callable[[str], ConnectorType] | None = None,
+        key: EdgeKey | None = None,
     ) -> None:
         self._bus = bus
         self._types = types
@@ -87,6 +90,7 @@ class Agent:
         self._subjects = subjects
         self._edge = edge
         self._certificates = certificates
+        self._secrets = EdgeSecrets(edge, key)
         self._clock = clock
         self._marks = Marks(bus, edge)
         self._epoch = clock.now_us()
@@ -112,6 +116,7 @@ class Agent:
         """Run ``config``; gives the names of the connections that were touched."""
         wanted = {connection.name: connection for connection in config.connections}
         self._identity = f"{config.enterprise}-{config.site}-{config.edge}"
+        renewed = self._secrets.take(config.secrets)
         touched = []
         for name in [name for name in self._running if name not in wanted]:
             await self._stop(name)
@@ -120,10 +125,14 @@ class Agent:
         self._counts = {name: counts for name, counts in self._counts.items() if name in wanted}
         for name, connection in wanted.items():
             running = self._running.get(name)
-            if running is not None and running.host.config == connection:
+            has_new_secret = bool(names_in(connection) & renewed)
+            if running is not None and running.host.config == connection and not has_new_secret:
                 continue
             touched.append(name)
-            if running is not None and not _needs_session(running.host.config, connection):
+            same_session = running is not None and not _needs_session(
+                running.host.config, connection
+            )
+            if running is not None and same_session and not has_new_secret:
                 running.host.retag(connection)
                 continue
             if running is not None:
@@ -181,8 +190,10 @@ class Agent:
             if connection in ("", name):
                 running.host.try_now()
 
-    async def context(self, name: str, resume_us: int) -> ConnectorContext:
-        """What a connector of the connection ``name`` is lent."""
+    async def context(
+        self, name: str, resume_us: int, secrets: Mapping[str, str] | None = None
+    ) -> ConnectorContext:
+        """What a connector of the connection ``name`` is lent; ``secrets`` are those of a call."""
         first_us = 0
         if resume_us == 0:
             mark = await self._marks.begin(name, self._clock.now_us())
@@ -192,7 +203,7 @@ class Agent:
         return ConnectorContext(
             clock=self._clock,
             certificates=self._certificates,
-            secret=resolve_secret,
+            secret=lambda setting: self._secrets.resolve(setting, secrets),
             mqtt_endpoint=self._broker.mqtt_endpoint,
             mqtt_user=self._broker.device_user,
             mqtt_password=self._broker.device_password,

@@ -17,17 +17,19 @@ from headrace.edge.catalog import connector_type
 from headrace.edge.contract import Connector
 from headrace.edge.events import connection_event
 from headrace.model.desired import ConnectionConfig
-from headrace.model.errors import Misconfigured, Transient
+from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.time import Clock
+from headrace.security.redaction import REDACTOR
 
 CALL_TIMEOUT_S: Final = 20.0
 T = TypeVar("T", bound=msgspec.Struct)
 
 
 class CheckCall(msgspec.Struct, kw_only=True):
-    """Open a session with these settings and close it again."""
+    """Open a session with these settings and close it again; ``secrets`` are sealed to the edge."""
 
     connection: ConnectionConfig
+    secrets: dict[str, str] = {}
 
 
 class BrowseCall(msgspec.Struct, kw_only=True):
@@ -35,6 +37,7 @@ class BrowseCall(msgspec.Struct, kw_only=True):
 
     connection: ConnectionConfig
     address: str = ""
+    secrets: dict[str, str] = {}
 
 
 class RetryCall(msgspec.Struct, kw_only=True):
@@ -88,12 +91,12 @@ class Calls:
 
     async def check(self, body: bytes) -> bytes:
         call = _decode(body, CheckCall)
-        async with self._session(call.connection):
+        async with self._session(call):
             return b"{}"
 
     async def browse(self, body: bytes) -> bytes:
         call = _decode(body, BrowseCall)
-        async with self._session(call.connection) as connector:
+        async with self._session(call) as connector:
             browse = getattr(connector, "browse", None)
             if browse is None:
                 raise Misconfigured(
@@ -136,16 +139,20 @@ class Calls:
         return msgspec.json.encode(WriteAnswer(value=value))
 
     @contextlib.asynccontextmanager
-    async def _session(self, connection: ConnectionConfig) -> AsyncIterator[Connector]:
+    async def _session(self, call: CheckCall | BrowseCall) -> AsyncIterator[Connector]:
+        connection = call.connection
         kind = connector_type(connection.protocol)
         kind.check_connection(connection)
         for tag in connection.tags:
             kind.check_tag(tag)
-        context = await self._agent.context(connection.name, 1)
+        context = await self._agent.context(connection.name, 1, call.secrets)
         connector: Connector = kind.open(connection, context)
         try:
             await asyncio.wait_for(connector.connect(), CALL_TIMEOUT_S)
             yield connector
+        except HeadraceError as error:
+            error.what = REDACTOR.blotted(error.what)
+            raise
         except TimeoutError as error:
             raise Transient(
                 "EDGE-1035", f"{connection.endpoint} did not answer in {CALL_TIMEOUT_S:.0f} s"

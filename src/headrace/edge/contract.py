@@ -127,7 +127,7 @@ class ConnectorContext:
     Attributes:
         clock: the only source of time.
         certificates: folder of own certificates, ``trusted/`` and ``rejected/``.
-        secret: resolves a setting such as ``env:PLC_PASSWORD`` or ``file:/run/secret`` to its text.
+        secret: resolves a setting such as ``secret:plc_1``, ``env:PLC_PASSWORD`` or ``file:/run/secret``.
         mqtt_endpoint: ``mqtt://127.0.0.1:port`` of the platform's own listener; "" when it has none.
         mqtt_user, mqtt_password: our credentials there.
         resume_us: newest source timestamp of this connection that is durable on the bus; 0 when there

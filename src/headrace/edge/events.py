@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from headrace.model.health import Event, Severity
 from headrace.model.time import Clock
+from headrace.security.redaction import REDACTOR
 
 
 def connection_event(
     clock: Clock, edge: str, connection: str, severity: Severity, code: str, text: str,
     remedy: str = "",
 ) -> Event:  # fmt: skip
-    """An event whose source is a connection, at the time of ``clock``.
+    """An event whose source is a connection, at the time of ``clock``; secrets are blotted out.
 
     Example:
         >>> from headrace.model.time import ManualClock
@@ -22,6 +23,6 @@ def connection_event(
         severity=severity,
         code=code,
         source=f"edge/{edge}/{connection}",
-        text=text,
+        text=REDACTOR.blotted(text),
         remedy=remedy,
     )

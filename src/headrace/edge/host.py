@@ -48,6 +48,7 @@ from headrace.model.health import ConnectionState, ConnectionStateName, Event, S
 from headrace.model.ledger import MARKS, SUBSCRIPTION
 from headrace.model.time import US_PER_S, Clock
 from headrace.model.why_facts import EdgeFacts
+from headrace.security.redaction import REDACTOR
 
 BACK_OFF_FIRST_S: Final = 0.5
 BACK_OFF_MAX_S: Final = 30.0
@@ -439,6 +440,8 @@ class ConnectionHost:
             self._errors[tag_id] = text
 
     def _fail(self, failure: HeadraceError, back_off_s: float) -> float:
+        # A device may send in its error what we sent to it.
+        failure.what = REDACTOR.blotted(failure.what)
         now_us = self._clock.now_us()
         if self._away_since_s is None:
             self._away_since_s = self._clock.monotonic_s()

@@ -29,7 +29,7 @@ from typing import Any, Final
 import msgspec
 
 from headrace.bus.client import Bus
-from headrace.bus.envelope import HEADER_ROWS, parse_runs
+from headrace.bus.envelope import HEADER_ROWS, number_of, parse_runs
 from headrace.bus.leaf import Joined
 from headrace.bus.log import LogInfo, LogMessage, LogReader, log_info, purge_log, stored_at_us
 from headrace.bus.subjects import DESIRED_BUCKET, EDGE_BUCKET, Subjects, parse_batch
@@ -308,8 +308,7 @@ class LogKeeper:
         removal.last = message.sequence
         if message.sequence <= self._stored:
             return
-        rows = message.headers.get(HEADER_ROWS, "0")
-        samples = int(rows) if rows.isdigit() else 0
+        samples = number_of(message.headers.get(HEADER_ROWS, "0"))
         _, _, _, connection = parse_batch(message.subject)
         removal.samples_of[connection] = removal.samples_of.get(connection, 0) + samples
         removal.frames += 1

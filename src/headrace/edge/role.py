@@ -14,6 +14,7 @@ from headrace.edge.log_keeper import LogKeeper
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
+from headrace.security.sealing import own_edge_key
 
 
 async def run(
@@ -36,7 +37,13 @@ async def run(
         own = joined(folder)
         await ensure_streams(bus, bytes_max=own.log_bytes_max if own else SAMPLES_BYTES_MAX)
         agent = Agent(
-            bus, address, subjects, edge=edge, certificates=folder.certificates, clock=clock
+            bus,
+            address,
+            subjects,
+            edge=edge,
+            certificates=folder.certificates,
+            clock=clock,
+            key=own_edge_key(folder.keys, edge),
         )
         await Calls(agent, clock, edge).serve(bus, subjects)
         async with asyncio.TaskGroup() as tasks:

@@ -4,8 +4,9 @@
 
     time zone Europe/Berlin
     shift night 22:00 to 06:00
-    shift early 06:00 to 14:00 on mon tue wed thu fri
+    shift early 06:00 to 14:00 on mon tue wed thu fri with teams A B
     holiday 2026-04-03 Good Friday
+    planned stop 2026-04-02T12:00:00Z to 2026-04-02T16:00:00Z
     start 2026-03-28T20:00:00Z
 
     quantity flow in m3/h
@@ -54,7 +55,7 @@ from headrace.formula.plan import Calendar, Plan
 from headrace.formula.problems import FormulaProblem
 from headrace.formula.steps import Constant
 from headrace.model import status as st
-from headrace.model.calendar import WEEKDAYS, PlantCalendar, Shift
+from headrace.model.calendar import WEEKDAYS, PlantCalendar, Shift, Stop
 from headrace.model.errors import Misconfigured
 from headrace.model.time import US_PER_S, to_us
 
@@ -67,8 +68,11 @@ _QUANTITY: Final = re.compile(
     rf"quantity ({_NAME})(?: in (\S+)| is (text|condition))?(?: max_age (.+))?"
 )
 _ATTRIBUTE: Final = re.compile(rf'attribute ({_NAME}) = (?:"([^"]*)"|([-+\d.eE]+)(?: (\S+))?)')
-_SHIFT: Final = re.compile(r"shift (\w+) (\d\d:\d\d) to (\d\d:\d\d)(?: on ([a-z ]+))?")
+_SHIFT: Final = re.compile(
+    r"shift (\w+) (\d\d:\d\d) to (\d\d:\d\d)(?: on ((?:[a-z]{3} ?)+))?(?: with teams (.+))?"
+)
 _HOLIDAY: Final = re.compile(r"holiday (\d{4}-\d\d-\d\d)(?: (.+))?")
+_STOP: Final = re.compile(r"planned stop (\S+) to (\S+)(?: (.+))?")
 _LOAD: Final = re.compile(rf"(load|late) ({_NAME}) (every|at) ([^:]+): (.+)", re.DOTALL)
 _EVAL: Final = re.compile(
     r"eval (?P<formula>.+?)"
@@ -135,6 +139,7 @@ class _Case:
     zone: str = "UTC"
     shifts: list[Shift] = field(default_factory=list)
     holidays: dict[str, str] = field(default_factory=dict)
+    stops: list[Stop] = field(default_factory=list)
     attributes: dict[str, tuple[Quantity, Constant]] = field(default_factory=dict)
     series: dict[str, _Series] = field(default_factory=dict)
     derived: dict[str, Plan] = field(default_factory=dict)
@@ -142,7 +147,12 @@ class _Case:
 
     @property
     def calendar(self) -> PlantCalendar:
-        return PlantCalendar(time_zone=self.zone, shifts=tuple(self.shifts), holidays=self.holidays)
+        return PlantCalendar(
+            time_zone=self.zone,
+            shifts=tuple(self.shifts),
+            holidays=self.holidays,
+            stops=tuple(self.stops),
+        )
 
     @property
     def end_us(self) -> int:
@@ -234,11 +244,18 @@ def _declare(case: _Case, line: int, statement: str) -> bool:
     elif statement.startswith("shift "):
         match = _matched(_SHIFT, statement, line)
         days = tuple(match[4].split()) if match[4] else WEEKDAYS
-        shift = {"name": match[1], "start": match[2], "end": match[3], "days": days}
+        teams = tuple((match[5] or "").split())
+        shift = {
+            "name": match[1], "start": match[2], "end": match[3], "days": days, "teams": teams
+        }  # fmt: skip
         case.shifts.append(msgspec.convert(shift, Shift))
     elif statement.startswith("holiday "):
         match = _matched(_HOLIDAY, statement, line)
         case.holidays[match[1]] = match[2] or ""
+    elif statement.startswith("planned stop "):
+        match = _matched(_STOP, statement, line)
+        start_us, end_us = (to_us(datetime.fromisoformat(match[n])) for n in (1, 2))
+        case.stops.append(Stop(start_us=start_us, end_us=end_us, reason=match[3] or ""))
     else:
         return False
     return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Final, Literal
@@ -34,6 +34,7 @@ from headrace.formula.plan import (
     Pointwise,
     Recode,
     SharedWords,
+    word_input,
 )
 from headrace.formula.problems import FormulaProblem
 from headrace.formula.spans import Fold, PerCalendar, PerCycle, Sliding
@@ -56,6 +57,7 @@ from headrace.formula.tree import Calendar as CalendarWindow
 from headrace.formula.tree import NoData as NoDataTree
 from headrace.formula.tree import Node as Tree
 from headrace.model.calendar import PlantCalendar
+from headrace.model.calendar_words import TEXT_WORDS
 from headrace.model.units import near_units
 
 Kind = Literal["number", "condition", "text"]
@@ -94,6 +96,7 @@ class _Part:
     steady: bool = False
     bare: float | None = None
     words: tuple[str, ...] | None = None
+    word: str = ""
 
 
 @dataclass(slots=True)
@@ -105,6 +108,7 @@ class _Checker:
     calendar: Calendar | None
     calendar_names: tuple[str, ...]
     used: dict[str, None] = field(default_factory=dict)
+    calendar_words: dict[str, None] = field(default_factory=dict)
     samples: bool = False
     ages_us: list[int] = field(default_factory=list)
 
@@ -323,6 +327,8 @@ def _check_comparison(c: _Checker, tree: Binary) -> _Part:
     elif left.kind == "text":
         if tree.operator not in ("=", "<>"):
             c.want(left, "number")
+        _known_word(c, left, right.words or (), right.place)
+        _known_word(c, right, left.words or (), left.place)
         one, other = _same_words(left, right)
     else:
         one, other = left.node, right.node
@@ -386,6 +392,8 @@ def _check_in(c: _Checker, tree: In) -> _Part:
     for choice in choices:
         c.want(choice, part.kind)
     if part.kind == "text":
+        for choice in choices:
+            _known_word(c, part, choice.words or (), choice.place)
         words = tuple(dict.fromkeys(word for choice in choices for word in choice.words or ()))
         kernel = pointwise.among(tuple(range(len(words))), negated=tree.negated)
         node: Node = Pointwise(kernel, (Recode(part.node, words),))
@@ -479,9 +487,36 @@ def _check_call(c: _Checker, tree: Call) -> _Part:
     if tree.per is not None and function.shape != "window" and tree.function != "delta":
         known = ", ".join(name for name, each in FUNCTIONS.items() if each.shape == "window")
         raise c.problem("FORM-1025", tree.per.place, function=tree.function, known=known)
+    if function.shape == "calendar":
+        return _check_calendar_word(c, tree, function)
     if function.shape == "value":
         return _check_value_call(c, tree, function)
     return _WindowCall(c, tree, function).part()
+
+
+def _check_calendar_word(c: _Checker, tree: Call, function: Function) -> _Part:
+    """``shift()`` and the like: what the calendar says of a moment."""
+    word = tree.function
+    if tree.arguments or tree.named:
+        raise _usage(c, tree, function, c.text(tree.place))
+    is_text = word in TEXT_WORDS
+    if is_text and (c.calendar is None or not c.calendar.values(word)):
+        raise c.problem("FORM-1110", tree.place, word=word)
+    c.calendar_words[word] = None
+    node, kind = Input(word_input(word)), "text" if is_text else "condition"
+    return _Part(node, kind, PLAIN, tree.place, word=word if is_text else "")  # type: ignore[arg-type] # a kind
+
+
+def _known_word(c: _Checker, part: _Part, texts: Iterable[str], place: Place) -> None:
+    """A shift that the calendar has not is a slip of the pen, and no condition that is never true."""
+    if not part.word:
+        return
+    assert c.calendar is not None, "the word itself asks for one"
+    known = c.calendar.values(part.word)
+    for text in texts:
+        if text and text not in known:
+            near = _near(text, dict.fromkeys(known))
+            raise c.problem("FORM-1111", place, word=part.word, text=text, **near)
 
 
 def _usage(c: _Checker, tree: Call, function: Function, found: str) -> FormulaProblem:
@@ -712,7 +747,8 @@ def check(
         # A product of units without a name of its own is given in SI units.
         node = Pointwise(pointwise.scale(part.measure.factor, 0.0), (node,))
     texts = frozenset(name for name in c.used if names[name].kind == "text")
-    return Plan(node, tuple(c.used), node.back_us, part.kind, unit, texts)
+    words = tuple(c.calendar_words)
+    return Plan(node, tuple(c.used), node.back_us, part.kind, unit, texts, words)
 
 
 def compile_formula(source: str, names: Mapping[str, Quantity], **options: object) -> Plan:

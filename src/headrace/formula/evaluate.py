@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from headrace.formula.plan import Calendar, Context, Plan
+from headrace.formula.almanac import REACH_US, word_codes
+from headrace.formula.plan import Calendar, Context, Plan, word_input
 from headrace.formula.steps import Constant, Grid, Keys, Series, Steps, clip
 from headrace.model import status as st
 from headrace.model.calendar import PlantCalendar
@@ -73,7 +74,8 @@ def evaluate(
         A frame of ``asset, at_us, value, text, status``, sorted by asset and time.
     """
     times = [each.at_us for each in histories.values() if len(each.at_us)]
-    first_us = min([start_us, *(int(each.min()) for each in times)])
+    words_us = start_us - (2 * plan.back_us + REACH_US if plan.calendar_words else 0)
+    first_us = min([words_us, *(int(each.min()) for each in times)])
     last_us = max([end_us, *(int(each.max()) for each in times)])
     base_us = first_us - plan.back_us - 1
     span_us = 1 << int(last_us - base_us + plan.back_us + 2).bit_length()
@@ -83,9 +85,21 @@ def evaluate(
         name: _steps(each, grid, end_us) for name, each in histories.items()
     }
     inputs |= attributes or {}
-    context = Context(grid, inputs, first_us, end_us, calendar or PlantCalendar())
+    calendar = calendar or PlantCalendar()
+    for word in plan.calendar_words:
+        inputs[word_input(word)] = _of_calendar(calendar, word, (first_us, end_us), grid)
+    context = Context(grid, inputs, first_us, end_us, calendar)
     result = context.steps(plan.root)
     return _frame(clip(result, start_us, end_us, grid), grid, plan)
+
+
+def _of_calendar(calendar: Calendar, word: str, span_us: tuple[int, int], grid: Grid) -> Steps:
+    """A word of the calendar on all assets."""
+    at_us, value, words = word_codes(calendar, word, *span_us)
+    assets = np.repeat(np.arange(grid.assets), len(at_us))
+    keys = grid.keys(assets, np.tile(at_us, grid.assets))
+    status = np.zeros(len(keys), np.uint32)
+    return Steps(keys, np.tile(value, grid.assets), status, words)
 
 
 def _steps(history: History, grid: Grid, end_us: int) -> Steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-Shape = Literal["value", "window", "duration", "clock"]
+Shape = Literal["value", "window", "duration", "clock", "calendar"]
 UnitRule = Literal[
     "same", "difference", "root", "square", "plain", "per_second", "times_second", "second"
 ]
@@ -27,7 +27,8 @@ class Function:
     Attributes:
         usage: how it is written, for messages and help.
         shape: ``value``: of values of one time; ``window``: over a window in brackets or with per;
-            ``duration``: of a quantity and a duration; ``clock``: of a quantity alone.
+            ``duration``: of a quantity and a duration; ``clock``: of a quantity alone; ``calendar``: what
+            the plant calendar says of a moment, of nothing else.
         operands: how many quantities it takes, at least and at most.
         unit: of the result: that of the first operand, of its differences, and so on.
         wants: what its first operand must be.
@@ -152,6 +153,34 @@ FUNCTIONS: Final[dict[str, Function]] = {
         "duration",
         "mean with weights that fade with this time constant",
         "指数加权移动平均",
+    ),
+    "shift": Function(
+        'shift() = "night"',
+        "calendar",
+        'the shift that is being worked; "" when none is',
+        '当前班次名称；无班次时为 ""',
+        (0, 0),
+    ),
+    "team": Function(
+        'team() = "B"',
+        "calendar",
+        'the team of that shift; "" when nobody is named',
+        '当班班组；未指定时为 ""',
+        (0, 0),
+    ),
+    "holiday": Function(
+        "not holiday()",
+        "calendar",
+        "whether the day is a holiday of the plant",
+        "当天是否为工厂节假日",
+        (0, 0),
+    ),
+    "planned_stop": Function(
+        "not planned_stop()",
+        "calendar",
+        "whether a planned stop of the plant lasts",
+        "是否处于计划停机",
+        (0, 0),
     ),
     "status": Function(
         "status(x) is good",

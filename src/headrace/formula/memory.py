@@ -27,6 +27,29 @@ EWMA_REACH: Final = 40.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Reaching:
+    """A node that looks back a set time from what it reads."""
+
+    operand: Node
+    duration_us: int
+
+    @property
+    def back_us(self) -> int:
+        return self.operand.back_us + self.duration_us
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Differing:
+    """A node that compares what it reads with the usable value before, however old that is."""
+
+    operand: Node
+
+    @property
+    def back_us(self) -> int:
+        return self.operand.back_us
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Held:
     """``condition for d``: true once it was true without a break for so long."""
 
@@ -64,19 +87,12 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NoData:
+class NoData(_Reaching):
     """``no data from x for d``: true once no usable sample came for so long; false again with the next.
 
     Before the first sample there is no result. A sample without a usable value is no data, but time
     counts from it when it is the first.
     """
-
-    operand: Node
-    duration_us: int
-
-    @property
-    def back_us(self) -> int:
-        return self.operand.back_us + self.duration_us
 
     def evaluate(self, context: Context) -> Series:
         x, grid = context.steps(self.operand), context.grid
@@ -104,14 +120,7 @@ def _run_starts(keys: Keys, true: Bools, grid: Grid) -> Keys:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lag:
-    operand: Node
-    duration_us: int
-
-    @property
-    def back_us(self) -> int:
-        return self.operand.back_us + self.duration_us
-
+class Lag(_Reaching):
     def evaluate(self, context: Context) -> Series:
         x = context.steps(self.operand)
         keys = x.keys + self.duration_us
@@ -121,15 +130,8 @@ class Lag:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Hold:
+class Hold(_Reaching):
     """A value that grows old: after the duration without a new one it is UncertainLastUsableValue."""
-
-    operand: Node
-    duration_us: int
-
-    @property
-    def back_us(self) -> int:
-        return self.operand.back_us + self.duration_us
 
     def evaluate(self, context: Context) -> Series:
         x, grid = context.steps(self.operand), context.grid
@@ -144,14 +146,8 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Derivative:
+class Derivative(_Differing):
     """Difference to the usable value before, per second."""
-
-    operand: Node
-
-    @property
-    def back_us(self) -> int:
-        return self.operand.back_us
 
     def evaluate(self, context: Context) -> Series:
         x, grid = context.steps(self.operand), context.grid
@@ -168,15 +164,10 @@ class Derivative:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Increments:
+class Increments(_Differing):
     """What a counter counted since its usable value before."""
 
-    operand: Node
     rollover: float
-
-    @property
-    def back_us(self) -> int:
-        return self.operand.back_us
 
     def evaluate(self, context: Context) -> Series:
         x = context.steps(self.operand)

@@ -34,6 +34,14 @@ class Calendar(Protocol):
         """No window of this name is longer."""
         ...
 
+    def steps(self, word: str, start_us: int, end_us: int) -> Sequence[tuple[int, str | float]]:
+        """(time, value) of each sample of a word of the calendar in ``[start_us, end_us)``."""
+        ...
+
+    def values(self, word: str) -> tuple[str, ...]:
+        """What a word of texts can be, beside ``""``."""
+        ...
+
 
 @dataclass(slots=True)
 class Context:
@@ -175,6 +183,8 @@ class Plan:
         kind: ``number``, ``condition`` or ``text``.
         unit: of a number; ``1`` for a bare one.
         texts: those of the inputs that are texts.
+        calendar_words: those of :data:`headrace.model.calendar_words.WORDS` that it reads; in the tree
+            they are inputs by the name of :func:`word_input`.
     """
 
     root: Node
@@ -183,3 +193,14 @@ class Plan:
     kind: Literal["number", "condition", "text"]
     unit: str
     texts: frozenset[str] = frozenset()
+    calendar_words: tuple[str, ...] = ()
+
+
+def word_input(word: str) -> str:
+    """The input that a word of the calendar is; no quantity can have this name.
+
+    Example:
+        >>> word_input("shift")
+        'shift()'
+    """
+    return f"{word}()"

@@ -21,16 +21,18 @@ from typing import Final, NamedTuple
 import numpy as np
 import polars as pl
 
+from headrace.formula.almanac import Almanac
 from headrace.formula.bound import Bound
 from headrace.formula.changed import Changed
 from headrace.formula.evaluate import SCHEMA
-from headrace.formula.plan import Calendar
+from headrace.formula.plan import Calendar, word_input
 from headrace.formula.stages import Source, Stage, Surroundings
 from headrace.formula.staging import stages_of
 from headrace.formula.steps import Keys
 from headrace.formula.tags import Tags
 from headrace.formula.track import NEVER
 from headrace.model.calendar import PlantCalendar
+from headrace.model.calendar_words import TEXT_WORDS
 from headrace.model.time import US_PER_S
 
 LATENESS_US: Final = 900 * US_PER_S
@@ -77,7 +79,7 @@ class Advance(NamedTuple):
 class _Runner:
     """One bound with its stages."""
 
-    def __init__(self, bound: Bound, tags: Tags, *, feeds: bool) -> None:
+    def __init__(self, bound: Bound, tags: Tags, almanac: Almanac, *, feeds: bool) -> None:
         self.bound = bound
         self._assets = np.arange(len(bound.assets))
         sources = {}
@@ -86,7 +88,14 @@ class _Runner:
                 members = tags.members(bound.inputs[name])
                 sources[name] = Source(tags.track, members, name in bound.plan.texts)
         self.inputs = sources
-        self.stages = stages_of(bound.plan.root, len(bound.assets), sources, bound.attributes)
+        shared = np.zeros(len(bound.assets), np.int64)
+        words = {
+            word_input(word): Source(almanac.tracks[word], shared, word in TEXT_WORDS)
+            for word in bound.plan.calendar_words
+        }
+        self.stages = stages_of(
+            bound.plan.root, len(bound.assets), {**sources, **words}, bound.attributes
+        )
         self.feeds = tags.find(bound.outputs) if feeds else np.full(len(bound.assets), -1)
         tags.own(self.feeds[self.feeds >= 0], bound.start_us)
 
@@ -129,7 +138,9 @@ class _Runner:
         ]
 
     def _lacks(self, asset: int, tags: Tags) -> dict[int, Need]:
-        members = np.array([each.of(self._assets)[asset] for each in self.inputs.values()])
+        members = np.array(
+            [each.of(self._assets)[asset] for each in self.inputs.values()], np.int64
+        )
         back_us = self.bound.plan.back_us
         return {tag_id: Need(at_us - 1, back_us) for tag_id, at_us in tags.lacks(members)}
 
@@ -161,7 +172,7 @@ class _Runner:
             for source in stage.sources.values():
                 if source.members is None:
                     np.minimum(needed[id(source.track)], begin_us, out=needed[id(source.track)])
-                else:
+                elif source.track is tags.track:
                     np.minimum.at(tags.wanted_us, source.members, begin_us)
 
 
@@ -191,9 +202,11 @@ class Stream:
         self._lateness_us = lateness_us
         self._tags = Tags(bounds, lateness_us)
         self._around = Surroundings(self._tags.words, calendar or PlantCalendar())
+        self._almanac = Almanac(bounds, self._around.calendar, self._tags.words, lateness_us)
         feeders = _feeders(bounds)
         self._runners = [
-            _Runner(bound, self._tags, feeds=at in feeders) for at, bound in enumerate(bounds)
+            _Runner(bound, self._tags, self._almanac, feeds=at in feeders)
+            for at, bound in enumerate(bounds)
         ]
         self._start_us = start_us
         self._to_us: int | None = None
@@ -231,6 +244,7 @@ class Stream:
     def _run(self, to_us: int) -> Advance:
         first = self._to_us is None
         self._tags.take(to_us)
+        self._almanac.advance(to_us)
         results, behind = [], []
         for runner in self._runners:
             if not first:
@@ -264,8 +278,11 @@ class Stream:
         for runner in reversed(self._runners):
             runner.forget(floor_us, self._tags)
         self._tags.forget()
+        self._almanac.forget(floor_us + self._lateness_us)
         tracks = [stage.track for runner in self._runners for stage in runner.stages]
-        self._tags.forget_words([track for track in tracks if track.is_text])
+        texts = [track for track in tracks if track.is_text]
+        if self._tags.forget_words([*texts, *self._almanac.text_tracks]):
+            self._almanac.recode()
 
     @property
     def nbytes(self) -> int:

@@ -258,14 +258,14 @@ class Tags:
         kept = self._gone.at_us >= self.track.since_us[self._gone.tag]
         self._gone = self._gone.at(kept)
 
-    def forget_words(self, tracks: Sequence[Track]) -> None:
-        """Let go of texts that nobody has any more, when there are many.
+    def forget_words(self, tracks: Sequence[Track]) -> bool:
+        """Let go of texts that nobody has any more, when there are many; whether that was done.
 
         Args:
             tracks: of texts, beside this one.
         """
         if len(self.words) < 2 * self._words_kept + WORDS_MIN:
-            return
+            return False
         mine = np.flatnonzero(self._is_text)
         places = [spread(self.track.begin[mine], self.track.end[mine])]
         places += [spread(track.begin, track.end) for track in tracks]
@@ -281,3 +281,4 @@ class Tags:
         for column, at, code in zip(columns, places, codes, strict=True):
             column[at] = code
         self._words_kept = len(self.words)
+        return True

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +31,7 @@ from headrace.model.errors import Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import Event
 from headrace.model.time import Clock, SystemClock
+from headrace.security.files import hold_lock
 
 EVENTS_WAITING_MAX: Final = 1_000
 HEALTH_S: Final = 1.0
@@ -193,30 +192,16 @@ def _one_at_a_time(table: Path, partition: Partition) -> Iterator[None]:
     Writers of parts share it, and each holds one of its own.
     """
     table.parent.mkdir(parents=True, exist_ok=True)
+    refused = Refused(
+        "HIST-1050", f"another historian runs on {table}", "Stop it first: headrace down"
+    )
     if partition.is_whole:
-        with _locked(table.parent / "table.lock", table, fcntl.LOCK_EX):
+        with hold_lock(table.parent / "table.lock", refused):
             yield
         return
     own = table.parent / f"table.{partition.index}of{partition.count}.lock"
     with (
-        _locked(table.parent / "table.lock", table, fcntl.LOCK_SH),
-        _locked(own, table, fcntl.LOCK_EX),
+        hold_lock(table.parent / "table.lock", refused, shared=True),
+        hold_lock(own, refused),
     ):
         yield
-
-
-@contextmanager
-def _locked(lock: Path, table: Path, kind: int) -> Iterator[None]:
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Refused(
-                "HIST-1050",
-                f"another historian runs on {table}",
-                "Stop it first: headrace down",
-            ) from error
-        yield
-    finally:
-        os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Iterator
 from typing import Final
@@ -45,11 +46,12 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
             [70.0, 75.0, 80.0]
         """
         step = self.step or (self.high - self.low) / (STEPS - 1)
-        count = int((self.high - self.low) / step + 1e-9) + 1 if step > 0 else 0
+        steps = (self.high - self.low) / step + 1e-9 if step > 0 else -1.0
+        count = int(min(steps, 1e18)) + 1 if math.isfinite(steps) else 0
         if not 1 <= count <= STEPS_MAX:
             raise Misconfigured(
                 "HIST-2203",
-                f"from {self.low:g} to {self.high:g} by {step:g} are {count} values",
+                f"from {self.low:g} to {self.high:g} by {step:g} are {count:,} values",
                 f"Give two ends with the lower one first, and a step for at most {STEPS_MAX} values.",
             )
         return [float(f"{self.low + n * step:.12g}") for n in range(count)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from headrace.model.calendar_words import GAP_MAX_US, TEXT_WORDS, Said, joined, steps_of
 from headrace.model.errors import Misconfigured
 from headrace.model.time import US_PER_S, to_datetime, to_us
 
@@ -300,6 +301,44 @@ class PlantCalendar(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         days = (day - _date(self.rotation_start)).days
         turn = days if shift.rotate == "day" else days // 7
         return shift.teams[turn % len(shift.teams)]
+
+    def steps(self, word: str, start_us: int, end_us: int) -> list[tuple[int, Said]]:
+        """(time, value) of each sample of a word in ``[start_us, end_us)``.
+
+        Args:
+            word: one of :data:`headrace.model.calendar_words.WORDS`.
+
+        Example:
+            >>> plain = PlantCalendar(holidays={"1970-01-02": "the second"})
+            >>> plain.steps("holiday", 0, 3 * DAY_US)[1]
+            (86400000000, 1.0)
+        """
+        begin_us = start_us - GAP_MAX_US - DAY_US  # what holds at the start is known then
+        spans: Iterable[tuple[int, int, Said]]
+        if word in TEXT_WORDS:
+            spans = (
+                (each.start_us, each.end_us, each.name if word == "shift" else each.team)
+                for each in self.between("shift", begin_us, end_us)
+            )
+        elif word == "holiday":
+            spans = joined(self._free_days(), begin_us, end_us)
+        else:
+            stops = sorted((stop.start_us, stop.end_us) for stop in self.stops)
+            spans = joined(stops, begin_us, end_us)
+        nothing: Said = "" if word in TEXT_WORDS else 0.0
+        midnights = (day.start_us for day in self.between("day", start_us, end_us))
+        return steps_of(spans, midnights, nothing, start_us, end_us)
+
+    def _free_days(self) -> Iterator[tuple[int, int]]:
+        for text in sorted(self.holidays):
+            day = _date(text)
+            yield self.at(day, "00:00"), self.at(day + timedelta(days=1), "00:00")
+
+    def values(self, word: str) -> tuple[str, ...]:
+        """What a word of texts can be, beside ``""``: the names of shifts, or of teams."""
+        if word == "shift":
+            return tuple(dict.fromkeys(shift.name for shift in self.shifts))
+        return tuple(dict.fromkeys(team for shift in self.shifts for team in shift.teams))
 
     def is_planned_stop(self, at_us: int) -> bool:
         """Whether a planned stop covers the time."""

@@ -80,15 +80,20 @@ class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True):
 class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All that one edge runs.
 
+    Attributes:
+        secrets: what options refer to as ``secret:NAME``: name -> box sealed to this edge's key
+            (:mod:`headrace.security.sealing`). Nothing that travels here can be read on the way.
+
     Example:
         >>> EdgeConfig(enterprise="acme", site="mill", edge="local").content_hash()[:8]
-        '1bc0274e'
+        '1354eab1'
     """
 
     enterprise: str
     site: str
     edge: str
     connections: tuple[ConnectionConfig, ...] = ()
+    secrets: dict[str, str] = {}
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""

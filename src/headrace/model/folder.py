@@ -19,6 +19,7 @@ class DataFolder:
         table/             the historian's Delta table of samples
         broker/            the broker's configuration and JetStream store
         audit/             keys and newest entry of the audit chain, whose entries are in metadata.db
+        keys/              master key of the vault, and keys of edges that run here (private)
         certificates/      own certificates, and trusted/ and rejected/ of others
         hub/               what a hub needs to take edges in: its certificates, the edges that joined
         edge/              what an edge on its own machine got when it joined its hub
@@ -59,6 +60,10 @@ class DataFolder:
     @property
     def audit(self) -> Path:
         return self.root / "audit"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"
 
     @property
     def certificates(self) -> Path:

@@ -394,6 +394,10 @@ def waiting_in_log(edge_rows: pl.DataFrame, committed_sequence: int) -> pl.DataF
     return edge_rows.filter(waits).select(*KEY, pl.col("published").alias("in_log"))
 
 
+MINUTE_MAX: Final = 200_000_000
+"""Beyond the year 2300."""
+
+
 class Run(NamedTuple):
     """Neighbouring rows of one frame that are of one cell.
 
@@ -437,11 +441,18 @@ def decode_runs(text: str) -> list[Run]:
     for part in text.split(";") if text else []:
         words = part.split(".")
         numbers = [words[i] for i in (0, 1, 3, 4)] if len(words) == 5 else []
-        if not numbers or not words[2] or not all(n.isascii() and n.isdigit() for n in numbers):
-            raise Corrupt("MODEL-1701", f"a frame names its cells as {part!r}")
+        if not numbers or not words[2] or not all(_is_count(n) for n in numbers):
+            raise Corrupt("MODEL-1701", f"a frame names its cells as {part[:80]!r}")
         epoch, minute, before, rows = map(int, numbers)
+        if minute > MINUTE_MAX:
+            raise Corrupt("MODEL-1701", f"a frame names its cells as {part[:80]!r}")
         runs.append(Run(epoch, minute * MINUTE_US, words[2], before, rows))
     return runs
+
+
+def _is_count(text: str) -> bool:
+    # A minute becomes microseconds in 64 bits: eleven digits still fit; an epoch has sixteen.
+    return text.isascii() and text.isdigit() and len(text) <= 17
 
 
 class Taken(NamedTuple):

@@ -1,7 +1,8 @@
 """Who is told of alarms, and how: channels, routes with their escalation, and the notice that is told.
 
 Plain data. It lives in the ``desired`` bucket as ``notify``. Nothing here holds a secret: a secret is
-named, as ``env:NAME`` (a variable of the process that sends) or ``file:PATH`` (inside the data folder).
+named, as ``secret:NAME`` (of the vault), ``env:NAME`` (a variable of the process that sends) or ``file:PATH``
+(inside the data folder).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Language = Literal["en", "zh"]
 MailSecurity = Literal["starttls", "tls", "none"]
 NoticeEvent = Literal["raised", "acknowledged", "returned", "withdrawn"]
 MAIL_PORTS: Final[dict[MailSecurity, int]] = {"starttls": 587, "tls": 465, "none": 25}
-_SECRET: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:(?!/|~)[^\\:\0]+")
+_SECRET: Final = re.compile(
+    r"secret:[A-Za-z0-9_.\-]{1,160}|env:[A-Za-z_][A-Za-z0-9_]*|file:(?!/|~)[^\\:\0]+"
+)
 _MAIL: Final = re.compile(r"[^@\s<>,]+@[^@\s<>,]+")
 PRIORITIES: Final = ("urgent", "high", "medium", "low")
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
@@ -259,7 +262,7 @@ def _check_known(what: str, channels: Iterable[str], known: list[str], where: st
 
 def _check_secrets(channel: ChannelConfig) -> None:
     fields = ["secret", "password"]
-    if channel.kind in ROBOTS or urlsplit(channel.url).scheme in ("env", "file"):
+    if channel.kind in ROBOTS or urlsplit(channel.url).scheme in ("env", "file", "secret"):
         fields.append("url")
     for field in fields:
         value = getattr(channel, field)
@@ -267,7 +270,8 @@ def _check_secrets(channel: ChannelConfig) -> None:
             raise Misconfigured(
                 "ALARM-2001",
                 f"{field} of channel {channel.name} is written out, or names no place",
-                f'Write {field} = "env:NAME", or "file:secrets/NAME" for a file in the data folder.',
+                f'Write {field} = "secret:NAME" (headrace secret set NAME), "env:NAME", or "file:secrets/NAME"'
+                " for a file in the data folder.",
                 where=f"notify.channel.{channel.name}.{field}",
             )
 

@@ -88,6 +88,24 @@ def ensure_server(hub: Path, names: tuple[str, ...], now_us: int) -> None:
     write_whole(path, certificate, mode=0o644)
 
 
+def issue(
+    folder: Path, name: str, now_us: int, days: int, names: tuple[str, ...] = ()
+) -> tuple[bytes, bytes]:
+    """A new key and its certificate (both PEM), signed by the authority of a folder.
+
+    Args:
+        folder: where :func:`ensure_authority` made it. name: the common name.
+        days: valid so long. names: host names and addresses of a server; none for a client.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    known = x509.SubjectAlternativeName([_general_name(each) for each in names]) if names else None
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
+    certificate = _signed(
+        folder, _name(name), key.public_key(), now_us, purpose, known, timedelta(days=days)
+    )
+    return certificate, _key_pem(key)
+
+
 def request_certificate(edge: Path, name: str) -> bytes:
     """A key for this edge, made when there is none, and the request for a certificate (PKCS #10, PEM).
 
@@ -160,12 +178,13 @@ def _signed(
     now_us: int,
     purpose: ObjectIdentifier,
     names: x509.SubjectAlternativeName | None,
+    validity: timedelta = VALIDITY,
 ) -> bytes:
     authority = _certificate((hub / "ca.pem").read_bytes())
     authority_key = serialization.load_pem_private_key((hub / "ca.key").read_bytes(), None)
     assert isinstance(authority_key, ec.EllipticCurvePrivateKey)  # we wrote it
     builder = (
-        _builder(subject, authority.subject, key, now_us)
+        _builder(subject, authority.subject, key, now_us, validity)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
@@ -176,7 +195,11 @@ def _signed(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now_us: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now_us: int,
+    validity: timedelta = VALIDITY,
 ) -> x509.CertificateBuilder:
     start = to_datetime(now_us)
     return (
@@ -187,7 +210,7 @@ def _builder(
         .serial_number(x509.random_serial_number())
         # A machine whose clock is a little behind must not refuse us.
         .not_valid_before(start - timedelta(days=1))
-        .not_valid_after(start + VALIDITY)
+        .not_valid_after(start + validity)
     )
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import MetaData, String, create_engine, event, make_url, text
+from sqlalchemy import MetaData, String, Table, create_engine, event, inspect, make_url, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 from sqlalchemy.types import TypeEngine
 
 from headrace.model.errors import Misconfigured
@@ -66,7 +66,7 @@ def words(length: int) -> TypeEngine[str]:
 
 
 def open_engine(url: str, tables: MetaData, patience_s: float) -> Engine:
-    """An engine whose tables exist. SQLite: write-ahead log, real transactions, foreign keys.
+    """An engine whose tables exist, with all columns. SQLite: write-ahead log, transactions, foreign keys.
 
     Args:
         patience_s: how long to wait for another process that writes.
@@ -84,9 +84,20 @@ def open_engine(url: str, tables: MetaData, patience_s: float) -> Engine:
     with engine.execution_options(immediate=True).begin() as connection:
         for table in tables.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
+            _add_new_columns(connection, table)
             for index in table.indexes:
                 connection.execute(CreateIndex(index, if_not_exists=True))
     return engine
+
+
+def _add_new_columns(connection: Connection, table: Table) -> None:
+    """Give a table of an earlier version the columns that came since; each has a default."""
+    known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    quote = connection.dialect.identifier_preparer.quote
+    for column in table.columns:
+        if column.name not in known:
+            what = str(CreateColumn(column).compile(dialect=connection.dialect))
+            connection.execute(text(f"ALTER TABLE {quote(table.name)} ADD COLUMN {what}"))
 
 
 def _engine(url: str) -> Engine:

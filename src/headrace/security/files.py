@@ -6,9 +6,14 @@ written beside its place, synced, renamed over it, and its folder is synced.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from headrace.model.errors import Refused
 
 
 def sync_folder(path: Path) -> None:
@@ -78,3 +83,37 @@ def move(path: Path, target: Path) -> None:
     sync_folder(target.parent)
     if path.parent != target.parent:
         sync_folder(path.parent)
+
+
+@contextmanager
+def hold_lock(path: Path, refused: Refused, *, shared: bool = False) -> Iterator[int]:
+    """Hold a lock file; the system lets it go when the process ends in any way.
+
+    Args:
+        path: of the file, in a folder that is there.
+        refused: raised when another process holds it.
+        shared: let others hold it too who share it.
+
+    Yields:
+        The descriptor of the file.
+
+    Raises:
+        OSError: what the file system refuses.
+
+    Example:
+        >>> import tempfile
+        >>> refused = Refused("APPS-1001", "another one runs", "Stop it.")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with hold_lock(Path(folder) / "a.lock", refused), hold_lock(Path(folder) / "b.lock", refused):
+        ...         print("both")
+        both
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise refused from error
+        yield descriptor
+    finally:
+        os.close(descriptor)

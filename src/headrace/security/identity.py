@@ -13,14 +13,8 @@ from typing import Any, Final, cast
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
     ColumnElement,
     Executable,
-    ForeignKey,
-    Integer,
-    Table,
     delete,
     event,
     func,
@@ -35,15 +29,23 @@ from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name
 from headrace.model.time import US_PER_S, Clock, SystemClock
+from headrace.security.actors import Actors
 from headrace.security.audit import AuditChain
-from headrace.security.database import TABLES, metadata_url, open_engine, words
+from headrace.security.brake import FORGET_S, PAIRS_MAX, SignInBrake
+from headrace.security.database import TABLES, metadata_url, open_engine
 from headrace.security.grants import Grants
 from headrace.security.policy import ROLES, Actor, Role, lesser_role
 from headrace.security.receipts import Receipts
-from headrace.security.sessions import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.sharing.book import SharingBook
 from headrace.security.signatures import Releases
-from headrace.security.tokens import TOKEN_PREFIX, new_token, one_time_password, token_hash
+from headrace.security.tables import FAILURE, SESSION, TOKEN, USER
+from headrace.security.tokens import (
+    ACTOR_PREFIX,
+    TOKEN_PREFIX,
+    new_token,
+    one_time_password,
+    token_hash,
+)
 
 PATIENCE_S: Final = 5.0
 SESSION_S: Final = 12 * 3600
@@ -53,47 +55,6 @@ SESSIONS_PER_USER_MAX: Final = 50
 LANGUAGES: Final = ("en", "zh")
 SYSTEM: Final = "system"
 THEMES: Final = ("auto", "light", "dark")
-
-_USER = Table(
-    "user",
-    TABLES,
-    Column("id", Integer, primary_key=True),
-    Column("name", words(64), nullable=False, unique=True),
-    Column("password_hash", words(256), nullable=False),
-    Column("role", words(16), nullable=False),
-    Column("must_change", Boolean, nullable=False, default=False),
-    Column("disabled", Boolean, nullable=False, default=False),
-    Column("language", words(8), nullable=False, default="en"),
-    Column("theme", words(8), nullable=False, default="auto"),
-    Column("created_us", BigInteger, nullable=False),
-)
-_SESSION = Table(
-    "session",
-    TABLES,
-    Column("token_hash", words(64), primary_key=True),
-    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("created_us", BigInteger, nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
-)
-_TOKEN = Table(
-    "token",
-    TABLES,
-    Column("id", Integer, primary_key=True),
-    Column("token_hash", words(64), nullable=False, unique=True),
-    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
-    Column("title", words(80), nullable=False),
-    Column("role", words(16), nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-    Column("expires_us", BigInteger, nullable=False),
-)
-_FAILURE = Table(
-    "sign_in_failure",
-    TABLES,
-    Column("name", words(64), primary_key=True),
-    Column("address", words(64), primary_key=True),
-    Column("count", Integer, nullable=False),
-    Column("last_us", BigInteger, nullable=False),
-)
 
 
 @dataclass(frozen=True)
@@ -161,8 +122,9 @@ class Identity:
 
     Attributes:
         audit: the audit chain, in which each change of a user stands with who asked for it (``by``).
-        grants: roles that count for parts of the site. releases: signatures and approvals.
+        actors: those that are no persons, and the list of all.
         receipts: who read which data, in that chain. sharing: contracts with partners.
+        grants: roles that count for parts of the site. releases: signatures and approvals.
 
     Raises:
         Transient: SEC-1202 when a shared database does not answer; every call may raise it.
@@ -172,6 +134,7 @@ class Identity:
         self._clock = clock or SystemClock()
         self._engine = _open(folder)
         self.audit = AuditChain(self._engine, folder.audit, self._clock)
+        self.actors = Actors(self._engine, self.audit, self._clock)
         self.receipts = Receipts(self.audit, self._clock)
         self.sharing = SharingBook(self.audit, self._clock)
         self.grants = Grants(self._engine, self.audit, self._clock)
@@ -207,8 +170,10 @@ class Identity:
             "must_change": password is None,
             "created_us": self._clock.now_us(),
         }
+        if self.actors.is_known(name):
+            raise Misconfigured("SEC-1006", f"there is an actor {name!r}", "Choose another name.")
         try:
-            self._tell(insert(_USER).values(row), by, "user.add", name, role=role)
+            self._tell(insert(USER).values(row), by, "user.add", name, role=role)
         except IntegrityError as error:
             raise Misconfigured(
                 "SEC-1006", f"there is a user {name!r} already", "Choose another name."
@@ -218,13 +183,13 @@ class Identity:
     def users(self) -> list[User]:
         """All users, by name."""
         with self._engine.connect() as connection:
-            rows = connection.execute(select(_USER).order_by(_USER.c.name)).all()
+            rows = connection.execute(select(USER).order_by(USER.c.name)).all()
         return [User(r.name, r.role, r.must_change, r.disabled, r.created_us) for r in rows]
 
     def is_empty(self) -> bool:
         """True before the first user."""
         with self._engine.connect() as connection:
-            return connection.execute(select(func.count()).select_from(_USER)).scalar_one() == 0
+            return connection.execute(select(func.count()).select_from(USER)).scalar_one() == 0
 
     def set_role(self, name: str, role: Role, *, by: str = SYSTEM) -> None:
         """Give a user another role.
@@ -248,6 +213,18 @@ class Identity:
         self._change(name, by, "user.close" if disabled else "user.reopen", {"disabled": disabled})
         if disabled:
             self.end_sessions(name)
+
+    def set_actor_disabled(self, name: str, disabled: bool, *, by: str = SYSTEM) -> None:
+        """Stop any actor at once, or let it go on: a person with all sessions, or a machine.
+
+        Raises:
+            Misconfigured: SEC-1023 no such actor.
+            Refused: SEC-1009 when that would leave no admin.
+        """
+        if self._row(name) is None:
+            self.actors.disable(name, disabled, by=by)
+        else:
+            self.set_disabled(name, disabled, by=by)
 
     def reset_password(self, name: str, *, by: str = SYSTEM) -> str:
         """A new one-time password for a user, whose sessions end."""
@@ -284,7 +261,7 @@ class Identity:
         if values:
             self._known(name)
             with self._engine.begin() as connection:
-                connection.execute(update(_USER).where(_USER.c.name == name).values(**values))
+                connection.execute(update(USER).where(USER.c.name == name).values(**values))
 
     # sessions
 
@@ -332,11 +309,11 @@ class Identity:
         if not secret:
             return None
         query = (
-            select(_USER)
-            .join(_SESSION, _SESSION.c.user_id == _USER.c.id)
-            .where(_SESSION.c.token_hash == token_hash(secret))
-            .where(_SESSION.c.expires_us > self._clock.now_us())
-            .where(_USER.c.disabled.is_(False))
+            select(USER)
+            .join(SESSION, SESSION.c.user_id == USER.c.id)
+            .where(SESSION.c.token_hash == token_hash(secret))
+            .where(SESSION.c.expires_us > self._clock.now_us())
+            .where(USER.c.disabled.is_(False))
         )
         with self._engine.connect() as connection:
             row = connection.execute(query).first()
@@ -345,16 +322,16 @@ class Identity:
     def sign_out(self, secret: str) -> None:
         """End one session."""
         actor = self.actor_of_session(secret)
-        ended = delete(_SESSION).where(_SESSION.c.token_hash == token_hash(secret))
+        ended = delete(SESSION).where(SESSION.c.token_hash == token_hash(secret))
         if actor is not None:
             told = {"session": token_hash(secret)[:12]}
             self._tell(ended, actor.name, "sign_out", actor.name, **told)
 
     def end_sessions(self, name: str) -> None:
         """End all sessions of a user."""
-        owner = select(_USER.c.id).where(_USER.c.name == name).scalar_subquery()
+        owner = select(USER.c.id).where(USER.c.name == name).scalar_subquery()
         with self._engine.begin() as connection:
-            connection.execute(delete(_SESSION).where(_SESSION.c.user_id == owner))
+            connection.execute(delete(SESSION).where(SESSION.c.user_id == owner))
 
     # tokens
 
@@ -385,39 +362,46 @@ class Identity:
             "expires_us": now_us + days * 86_400 * US_PER_S,
         }
         told = {"title": values["title"], "token_role": role, "days": days}
-        self._tell(insert(_TOKEN).values(values), by, "token.add", name, **told)
+        self._tell(insert(TOKEN).values(values), by, "token.add", name, **told)
         return secret
 
     def tokens(self, name: str | None = None) -> list[Token]:
         """Tokens that are valid now, of one user or of all."""
         query = (
-            select(_TOKEN, _USER.c.name.label("user"))
-            .join(_USER, _TOKEN.c.user_id == _USER.c.id)
-            .where(_TOKEN.c.expires_us > self._clock.now_us())
-            .order_by(_TOKEN.c.id)
+            select(TOKEN, USER.c.name.label("user"))
+            .join(USER, TOKEN.c.user_id == USER.c.id)
+            .where(TOKEN.c.expires_us > self._clock.now_us())
+            .order_by(TOKEN.c.id)
         )
         if name is not None:
-            query = query.where(_USER.c.name == name)
+            query = query.where(USER.c.name == name)
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
         return [Token(r.id, r.title, r.user, r.role, r.created_us, r.expires_us) for r in rows]
 
     def revoke_token(self, token_id: int, name: str | None = None, *, by: str = SYSTEM) -> None:
         """Make a token worthless at once; with ``name`` only when it is that user's."""
-        query = delete(_TOKEN).where(_TOKEN.c.id == token_id)
+        query = delete(TOKEN).where(TOKEN.c.id == token_id)
         if name is not None:
-            owner = select(_USER.c.id).where(_USER.c.name == name).scalar_subquery()
-            query = query.where(_TOKEN.c.user_id == owner)
+            owner = select(USER.c.id).where(USER.c.name == name).scalar_subquery()
+            query = query.where(TOKEN.c.user_id == owner)
         self._tell(query, by, "token.revoke", name or "", token=token_id)
 
     def actor_of_token(self, secret: str) -> Actor | None:
-        """Who holds this bearer token, with the smaller of the user's and the token's role."""
+        """Who holds this bearer token, with the smaller of the user's and the token's role.
+
+        A machine's secret is one too, when the machine has grants: without any it has rights only at
+        the broker.
+        """
+        if secret.startswith(ACTOR_PREFIX):
+            found = self.actors.of_secret(secret)
+            return found if found is not None and found.grants else None
         query = (
-            select(_USER, _TOKEN.c.role.label("token_role"))
-            .join(_TOKEN, _TOKEN.c.user_id == _USER.c.id)
-            .where(_TOKEN.c.token_hash == token_hash(secret))
-            .where(_TOKEN.c.expires_us > self._clock.now_us())
-            .where(_USER.c.disabled.is_(False))
+            select(USER, TOKEN.c.role.label("token_role"))
+            .join(TOKEN, TOKEN.c.user_id == USER.c.id)
+            .where(TOKEN.c.token_hash == token_hash(secret))
+            .where(TOKEN.c.expires_us > self._clock.now_us())
+            .where(USER.c.disabled.is_(False))
         )
         with self._engine.connect() as connection:
             row = connection.execute(query).first()
@@ -431,7 +415,7 @@ class Identity:
 
     def _row(self, name: str) -> Row[Any] | None:
         with self._engine.connect() as connection:
-            return connection.execute(select(_USER).where(_USER.c.name == name)).first()
+            return connection.execute(select(USER).where(USER.c.name == name)).first()
 
     def _known(self, name: str) -> Row[Any]:
         row = self._row(name)
@@ -443,7 +427,7 @@ class Identity:
 
     def _change(self, name: str, by: str, action: str, values: dict[str, Any], **told: Any) -> None:
         self._known(name)
-        changed = update(_USER).where(_USER.c.name == name).values(**values)
+        changed = update(USER).where(USER.c.name == name).values(**values)
         self._tell(changed, by, action, name, **told)
 
     def _tell(self, change: Executable, by: str, action: str, name: str, **told: Any) -> None:
@@ -467,24 +451,26 @@ class Identity:
         secret = new_token()
         now_us = self._clock.now_us()
         newest = (
-            select(_SESSION.c.token_hash)
-            .where(_SESSION.c.user_id == user_id)
-            .order_by(_SESSION.c.created_us.desc())
+            select(SESSION.c.token_hash)
+            .where(SESSION.c.user_id == user_id)
+            .order_by(SESSION.c.created_us.desc())
             .limit(SESSIONS_PER_USER_MAX - 1)
         )
-        old = delete(_SESSION).where(
-            (_SESSION.c.expires_us <= now_us)
-            | ((_SESSION.c.user_id == user_id) & _SESSION.c.token_hash.not_in(newest))
+        old = delete(SESSION).where(
+            (SESSION.c.expires_us <= now_us)
+            | ((SESSION.c.user_id == user_id) & SESSION.c.token_hash.not_in(newest))
         )
         row: dict[str, Any] = {
             "token_hash": token_hash(secret),
             "user_id": user_id,
             "created_us": now_us,
             "expires_us": now_us + SESSION_S * US_PER_S,
+            "seen_us": now_us,
+            "address": address[:64],
         }
         with self.audit.writing() as connection:
             connection.execute(old)
-            connection.execute(insert(_SESSION).values(row))
+            connection.execute(insert(SESSION).values(row))
             told = {"address": address, "session": row["token_hash"][:12]}
             self.audit.append(connection, name, "sign_in", f"user/{name}", "done", **told)
         return secret
@@ -497,37 +483,37 @@ class _Failures:
         self._engine = engine
 
     def get(self, pair: tuple[str, str]) -> tuple[int, int]:
-        query = select(_FAILURE.c.count, _FAILURE.c.last_us).where(*_is_pair(pair))
+        query = select(FAILURE.c.count, FAILURE.c.last_us).where(*_is_pair(pair))
         with self._engine.connect() as connection:
             row = connection.execute(query).first()
         return (0, 0) if row is None else (row[0], row[1])
 
     def put(self, pair: tuple[str, str], count: int, last_us: int) -> None:
         oldest = (
-            select(_FAILURE.c.last_us)
-            .order_by(_FAILURE.c.last_us.desc())
+            select(FAILURE.c.last_us)
+            .order_by(FAILURE.c.last_us.desc())
             .offset(PAIRS_MAX - 1)
             .limit(1)
             .scalar_subquery()
         )
         forgotten = last_us - int(FORGET_S * US_PER_S)
         with self._engine.execution_options(immediate=True).begin() as connection:
-            connection.execute(delete(_FAILURE).where(*_is_pair(pair)))
+            connection.execute(delete(FAILURE).where(*_is_pair(pair)))
             connection.execute(
-                delete(_FAILURE).where(
-                    (_FAILURE.c.last_us < forgotten) | (_FAILURE.c.last_us <= oldest)
+                delete(FAILURE).where(
+                    (FAILURE.c.last_us < forgotten) | (FAILURE.c.last_us <= oldest)
                 )
             )
             row = {"name": pair[0], "address": pair[1][:64], "count": count, "last_us": last_us}
-            connection.execute(insert(_FAILURE).values(row))
+            connection.execute(insert(FAILURE).values(row))
 
     def drop(self, pair: tuple[str, str]) -> None:
         with self._engine.begin() as connection:
-            connection.execute(delete(_FAILURE).where(*_is_pair(pair)))
+            connection.execute(delete(FAILURE).where(*_is_pair(pair)))
 
 
 def _is_pair(pair: tuple[str, str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return (_FAILURE.c.name == pair[0], _FAILURE.c.address == pair[1][:64])
+    return (FAILURE.c.name == pair[0], FAILURE.c.address == pair[1][:64])
 
 
 def _actor(row: Row[Any]) -> Actor:

@@ -1,203 +1,164 @@
-"""Sealing of files in the age format (age-encryption.org/v1), streaming: X25519, ChaCha20-Poly1305.
+"""Secrets sealed to one edge: only the holder of its private key opens them.
 
-Whoever seals needs the recipient only, which is public; so a machine that makes backups each night cannot
-read those that it made. Any other age program opens what is sealed here.
-
-::
-
-    age1...             recipient: public, seals
-    AGE-SECRET-KEY-1... identity: secret, opens
+A sealed box is, in base64, ``ephemeral public key (32) | AES-256-GCM ciphertext and tag``: ECIES with X25519
+(RFC 7748) and HKDF-SHA256 (RFC 5869). The ephemeral key is not drawn but derived, by HMAC with a key of the
+sealer, from what is sealed and for whom: the same secret gives the same box, so the desired state of an edge
+changes only when a secret does, and no key is ever used for two texts.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import contextlib
 import hashlib
-from typing import BinaryIO, Final
+import hmac
+import os
+from pathlib import Path
+from typing import Final
 
-import pyrage
-from pyrage import passphrase as locking
-from pyrage import x25519
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from headrace.model.errors import Corrupt, Misconfigured, Refused
+from headrace.model.errors import Corrupt, Misconfigured
+from headrace.model.ids import check_name
+from headrace.security.files import make_folder, sync_folder
 
-SECRET_PREFIX: Final = "AGE-SECRET-KEY-1"
-
-
-class HashingReader:
-    """A file whose bytes are hashed and counted as they are read."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._source = source
-        self._digest = hashlib.sha256()
-        self.size = 0
-        self.refused: OSError | None = None
-
-    def read(self, size: int = -1) -> bytes:
-        """As of any file."""
-        try:
-            found = self._source.read(size)
-        except OSError as error:
-            self.refused = error  # the library between would hide what the disk said
-            raise
-        self._digest.update(found)
-        self.size += len(found)
-        return found
-
-    @property
-    def sha256(self) -> str:
-        """Of what was read so far, in hex."""
-        return self._digest.hexdigest()
+KEY_BYTES: Final = 32
+_INFO: Final = b"headrace sealed secret v1"
+_NONCE: Final = bytes(12)  # each key is used once
 
 
-class HashingWriter:
-    """A file whose bytes are hashed and counted as they are written; without one they are only hashed."""
-
-    def __init__(self, target: BinaryIO | None) -> None:
-        self._target = target
-        self._digest = hashlib.sha256()
-        self.size = 0
-        self.refused: OSError | None = None
-
-    def write(self, content: bytes) -> int:
-        """As of any file."""
-        if self._target is not None:
-            try:
-                self._target.write(content)
-            except OSError as error:
-                self.refused = error  # the library between would hide what the disk said
-                raise
-        self._digest.update(content)
-        self.size += len(content)
-        return len(content)
-
-    def flush(self) -> None:
-        """As of any file."""
-        if self._target is not None:
-            self._target.flush()
-
-    @property
-    def sha256(self) -> str:
-        """Of what was written so far, in hex."""
-        return self._digest.hexdigest()
-
-
-def new_identity() -> tuple[str, str]:
-    """A new (identity, recipient): the first is secret.
+class EdgeKey:
+    """The key pair of one edge; the private part never leaves its machine.
 
     Example:
-        >>> identity, recipient = new_identity()
-        >>> identity.startswith("AGE-SECRET-KEY-1"), recipient.startswith("age1")
-        (True, True)
+        >>> key = EdgeKey(X25519PrivateKey.generate())
+        >>> box = seal(key.public, "north", "plc_1", "tulip", derive=b"k" * 32)
+        >>> key.open("north", "plc_1", box)
+        'tulip'
     """
-    made = x25519.Identity.generate()
-    return str(made), str(made.to_public())
+
+    def __init__(self, private: X25519PrivateKey) -> None:
+        self._private = private
+
+    @property
+    def public(self) -> str:
+        """The public key, base64."""
+        return base64.b64encode(self._private.public_key().public_bytes_raw()).decode()
+
+    def open(self, edge: str, name: str, box: str) -> str:
+        """The secret ``name`` of a box that was sealed to this key and edge.
+
+        Raises:
+            Corrupt: SEC-1520 when it is of another edge, another name, or was tampered with.
+        """
+        try:
+            raw = base64.b64decode(box, validate=True)
+            ephemeral = X25519PublicKey.from_public_bytes(raw[:KEY_BYTES])
+            own = self._private.public_key().public_bytes_raw()
+            key = _key(self._private.exchange(ephemeral), raw[:KEY_BYTES], own, edge, name)
+            return AESGCM(key).decrypt(_NONCE, raw[KEY_BYTES:], _context(edge, name)).decode()
+        except (InvalidTag, ValueError, binascii.Error) as error:
+            raise Corrupt(
+                "SEC-1520",
+                f"the sealed secret {name} cannot be opened by edge {edge}",
+                "It was sealed to another key, or damaged; see docs/protection.md, lost keys.",
+            ) from error
 
 
-def recipient_of(identity: str) -> str:
-    """The recipient of an identity.
-
-    Raises:
-        Misconfigured: SEC-1710 when it is none.
-    """
-    return str(_identity(identity).to_public())
-
-
-def check_recipient(recipient: str) -> str:
-    """The recipient, when it is one.
-
-    Raises:
-        Misconfigured: SEC-1710 when it is none.
-    """
-    return str(_recipient(recipient))
-
-
-def seal(source: HashingReader, target: BinaryIO, recipient: str) -> None:
-    """Write what ``source`` gives to ``target``, sealed; memory is bounded.
-
-    Raises:
-        Misconfigured: SEC-1710 when the recipient is none.
-        OSError: what the disk refuses.
-    """
-    known = _recipient(recipient)
-    watched = HashingWriter(target)
-    try:
-        pyrage.encrypt_io(source, watched, [known])
-    except (OSError, pyrage.EncryptError) as error:
-        raise (watched.refused or source.refused or error) from error
-
-
-def unseal(source: BinaryIO, target: HashingWriter, identity: str, name: str) -> None:
-    """Write what ``source`` holds to ``target``; memory is bounded. What was written before an error
-    is not to be used.
+def seal(public: str, edge: str, name: str, secret: str, *, derive: bytes) -> str:
+    """A box for the edge whose public key is ``public``.
 
     Args:
-        name: of what is opened, for messages.
+        name: of the secret; the box opens under this name and for this edge only.
+        derive: key of the sealer, 32 bytes, from which the ephemeral key is derived.
 
     Raises:
-        Refused: SEC-1711 when it was sealed for somebody else.
-        Corrupt: SEC-1712 when it was changed or cut off.
-        OSError: what the disk refuses.
-    """
-    known = _identity(identity)
-    try:
-        pyrage.decrypt_io(source, target, [known])
-    except OSError as error:
-        if writer_refused := target.refused:
-            raise writer_refused from error
-        if error.errno is not None:
-            raise  # the disk that is read
-        raise _wrong(error, name) from error
-    except pyrage.DecryptError as error:
-        if target.refused:
-            raise target.refused from error
-        raise _wrong(error, name) from error
-
-
-def lock(identity: str, passphrase: str) -> bytes:
-    """An identity sealed with a passphrase (scrypt), to lie beside what it opens."""
-    return bytes(locking.encrypt(identity.encode(), passphrase))
-
-
-def unlock(locked: bytes, passphrase: str) -> str:
-    """The identity again.
-
-    Raises:
-        Refused: SEC-1711 when the passphrase is wrong. Corrupt: SEC-1712 when it was changed.
+        Misconfigured: SEC-1521 when this is no public key.
     """
     try:
-        return bytes(locking.decrypt(locked, passphrase)).decode()
-    except pyrage.DecryptError as error:
-        raise _wrong(error, "the key of the backups") from error
-
-
-def _wrong(error: Exception, name: str) -> Refused | Corrupt:
-    said = str(error)
-    if "matching keys" in said or ("Decryption failed" in said and "key" in name):
-        return Refused(
-            "SEC-1711",
-            f"{name} cannot be opened with this key",
-            "Give the key or the passphrase of it.",
-        )
-    return Corrupt(
-        "SEC-1712",
-        f"{name} was changed or cut off: {said}",
-        "Take another backup, or another copy.",
-    )
-
-
-def _recipient(text: str) -> x25519.Recipient:
-    try:
-        return x25519.Recipient.from_str(text.strip())
-    except pyrage.RecipientError as error:
+        raw = base64.b64decode(public, validate=True)
+        receiver = X25519PublicKey.from_public_bytes(raw)
+        seed = b"\0".join((_INFO, raw, _context(edge, name), secret.encode()))
+        private = X25519PrivateKey.from_private_bytes(hmac.digest(derive, seed, "sha256"))
+        shared = private.exchange(receiver)
+    except (ValueError, binascii.Error) as error:
         raise Misconfigured(
-            "SEC-1710", f"{text[:20]!r} is no recipient of age", "It begins with age1."
+            "SEC-1521",
+            f"the sealing key that is kept of edge {edge} is no X25519 key",
+            f"Show it on the edge's machine: headrace secret edge-key --edge {edge}",
+        ) from error
+    ephemeral = private.public_key().public_bytes_raw()
+    key = _key(shared, ephemeral, raw, edge, name)
+    ciphertext = AESGCM(key).encrypt(_NONCE, secret.encode(), _context(edge, name))
+    return base64.b64encode(ephemeral + ciphertext).decode()
+
+
+def _context(edge: str, name: str) -> bytes:
+    return f"{edge}\0{name}".encode()
+
+
+def _key(shared: bytes, ephemeral: bytes, public: bytes, edge: str, name: str) -> bytes:
+    info = _INFO + b"\0" + _context(edge, name)
+    return HKDF(hashes.SHA256(), KEY_BYTES, salt=ephemeral + public, info=info).derive(shared)
+
+
+def own_edge_key(keys: Path, edge: str) -> EdgeKey:
+    """The key of an edge on this machine, made at the first call: ``keys/edge.<edge>.key``, mode 600.
+
+    Args:
+        keys: the data folder's ``keys``.
+
+    Raises:
+        Corrupt: SEC-1522 when the file is damaged.
+        OSError: what the file system refuses.
+    """
+    path = keys / f"edge.{check_name(edge, 'edge')}.key"
+    text = create_once(path, base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
+    try:
+        raw = base64.b64decode(text.strip(), validate=True)
+        return EdgeKey(X25519PrivateKey.from_private_bytes(raw))
+    except (ValueError, binascii.Error) as error:
+        raise Corrupt(
+            "SEC-1522",
+            f"{path} is no key of an edge",
+            "Remove it and let the edge join anew; a local edge makes another one at its start.",
         ) from error
 
 
-def _identity(text: str) -> x25519.Identity:
-    try:
-        return x25519.Identity.from_str(text.strip())
-    except pyrage.IdentityError as error:
-        raise Misconfigured(
-            "SEC-1710", "that is no identity of age", f"It begins with {SECRET_PREFIX}."
-        ) from error
+def create_once(path: Path, content: bytes) -> bytes:
+    """Content of a private file; written durably with ``content`` when nobody wrote it before.
+
+    Raises:
+        OSError: what the file system refuses.
+    """
+    make_folder(path.parent, 0o700)
+    if not path.exists():
+        mine = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.new")
+        descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            # A link fails when another process was first: then its file counts.
+            with contextlib.suppress(FileExistsError):
+                os.link(mine, path)
+            sync_folder(path.parent)
+        finally:
+            mine.unlink(missing_ok=True)
+    return path.read_bytes()
+
+
+def fingerprint(public: str) -> str:
+    """Sixteen hex digits by which people compare a public key.
+
+    Example:
+        >>> fingerprint("AAAA")
+        '709e80c88487a241'
+    """
+    return hashlib.sha256(base64.b64decode(public)).hexdigest()[:16]

@@ -11,6 +11,13 @@ All of it is optional; without the file everything lies in the data folder. ``he
     address = "/etc/headrace/client.json"              # of a cluster; default: a broker of its own
     [metadata]
     url = "postgresql+psycopg://headrace@db/headrace"  # default: metadata.db; password: PGPASSFILE
+    [secrets]
+    keyring = "headrace mill"                          # default: the master key in a file of its own
+    [tls]                                              # off loopback; default: certificates of our own
+    certificate = "/etc/ssl/plant.pem"                 # with its chain
+    key = "/etc/ssl/plant.key"
+    authority = "/etc/ssl/plant-ca.pem"                # that clients believe
+    devices = true                                     # MQTT devices show a certificate; default: false
 
 ``HEADRACE_TABLE``, ``HEADRACE_BUS`` and ``HEADRACE_METADATA`` go before the file.
 A change counts from the next start on.
@@ -51,12 +58,30 @@ class BusSettings(msgspec.Struct, forbid_unknown_fields=True):
     address: str = ""
 
 
+class SecretsSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """``keyring``: entry of the system's keyring that holds the vault's master key; "" a file."""
+
+    keyring: str = ""
+
+
+class TlsSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """``certificate``, ``key``, ``authority``: the user's own, PEM; "" for those that we make.
+    ``devices``: MQTT devices must show a certificate that our authority signed."""
+
+    certificate: str = ""
+    key: str = ""
+    authority: str = ""
+    devices: bool = False
+
+
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """The settings of one installation; see the module."""
 
     historian: HistorianSettings = msgspec.field(default_factory=HistorianSettings)
     bus: BusSettings = msgspec.field(default_factory=BusSettings)
     metadata: MetadataSettings = msgspec.field(default_factory=MetadataSettings)
+    secrets: SecretsSettings = msgspec.field(default_factory=SecretsSettings)
+    tls: TlsSettings = msgspec.field(default_factory=TlsSettings)
 
 
 def load_settings(folder: DataFolder) -> Settings:

@@ -7,6 +7,7 @@ import secrets
 from typing import Final
 
 TOKEN_PREFIX: Final = "hrt_"
+ACTOR_PREFIX: Final = "hra_"
 _WORDS: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 
 

@@ -18,6 +18,7 @@ from headrace.model.errors import Misconfigured
 from headrace.site import schema
 from headrace.site.knowledge import FormulaVersion, apps_config, next_versions
 from headrace.site.model import DERIVED, SiteModel, Tag, nearest_asset
+from headrace.site.secret_words import without_secrets
 
 _TAG_COLUMNS = tuple(column.name for column in schema.TAG.columns)
 _VERSIONED = ("path", "unit", "connection", "address")
@@ -331,7 +332,11 @@ def _replace(
 
 
 def _write_connections(connection: Connection, model: SiteModel, now_us: int) -> tuple[str, ...]:
-    rows = (msgspec.to_builtins(item) for item in model.connections)
+    # A secret that stands in clear in the site file is not written down a second time.
+    rows = (
+        {**msgspec.to_builtins(item), "options": without_secrets(item.options)}
+        for item in model.connections
+    )
     known = set(connection.execute(select(schema.EDGE.c.name)).scalars())
     edges = sorted({item.edge for item in model.connections} - known)
     _insert(connection, schema.EDGE, [{"name": edge} for edge in edges])

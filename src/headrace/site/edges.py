@@ -143,7 +143,13 @@ def require_hub(folder: DataFolder) -> HubSettings:
 
 
 def redeem(
-    folder: DataFolder, secret: str, request_pem: bytes, names: tuple[str, str], now_us: int
+    folder: DataFolder,
+    secret: str,
+    request_pem: bytes,
+    names: tuple[str, str],
+    now_us: int,
+    *,
+    sealing_key: str = "",
 ) -> Admission:
     """Let an edge join: its certificate and its broker's credentials.
 
@@ -151,6 +157,7 @@ def redeem(
 
     Args:
         request_pem: request for a certificate. names: enterprise and site.
+        sealing_key: to which the edge's secrets are to be sealed.
 
     Raises:
         Refused: SITE-1905 when the token is unknown or expired, SITE-1906 when another used it,
@@ -181,6 +188,7 @@ def redeem(
             password=known.password if known and invitation.key else new_token(),
             certificate=authority.fingerprint(certificate),
             joined_us=now_us,
+            sealing_key=sealing_key,
         )
         invitation.key = key
         book.edges[edge.name] = edge

@@ -122,6 +122,19 @@ class SiteEdit:
 
         self._with_tomlkit(change)
 
+    def change_option(self, name: str, option: str, value: Any) -> None:
+        """Set one option of a connection that has it.
+
+        Raises:
+            Misconfigured: SITE-1412 when there is no such connection.
+        """
+        self._connection(name)
+
+        def change(data: Any) -> None:
+            data["connection"][name]["options"][option] = value
+
+        self._with_tomlkit(change)
+
     def set_enabled(self, name: str, enabled: bool) -> None:
         """Enable or disable a connection.
 

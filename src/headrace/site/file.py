@@ -18,6 +18,7 @@ import msgspec
 from headrace.edge.contract import ConnectorType
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import HeadraceError, Misconfigured
+from headrace.security.secrets import reference
 from headrace.site import sections
 from headrace.site.asset_sections import read_asset_types, read_assets
 from headrace.site.calendar_section import read_calendar
@@ -36,6 +37,7 @@ from headrace.site.model import (
 )
 from headrace.site.notes import Notes, near
 from headrace.site.notify_section import known_names, read_notify
+from headrace.site.secret_words import secret_options
 from headrace.site.tag_table import read_tag_table
 from headrace.site.tags import TagChecks, TagColumns, from_table, from_toml
 
@@ -316,6 +318,12 @@ def _check_options(notes: Notes, connection: Connection, connector: ConnectorTyp
             key = ("connection", connection.name, "options", word)
             what = f"unknown option {word!r} of {connection.protocol}"
             notes.at(key, "SITE-1003", what, near(word, known))
+    secret = secret_options(connector.options)
+    for word, value in connection.options.items():
+        if reference(value) is not None and word in known and word not in secret:
+            key = ("connection", connection.name, "options", word)
+            what = f"{word} of {connection.protocol} cannot name a secret"
+            notes.at(key, "SEC-1518", what, f"These can: {', '.join(sorted(secret)) or 'none'}.")
     options = {word: value for word, value in connection.options.items() if word in known}
     return msgspec.structs.replace(connection, options=options)
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import zlib
 from typing import Any, Final
 
@@ -72,7 +71,6 @@ def prepare(
         join_port=port,
         leaf_port=port + 1,
         names=names,
-        system_password=secrets.token_urlsafe(24),
     )
     leaf.save(folder.hub / "settings.json", settings)
     return settings
@@ -98,7 +96,12 @@ async def run(
     def redeem(call: JoinCall) -> edges.Admission:
         _, enterprise, site = subjects.prefix.split(".")
         admission = edges.redeem(
-            folder, call.secret, call.request.encode(), (enterprise, site), clock.now_us()
+            folder,
+            call.secret,
+            call.request.encode(),
+            (enterprise, site),
+            clock.now_us(),
+            sealing_key=call.sealing_key,
         )
         _log.warning("edge %s joined", admission.edge)
         return admission
@@ -106,7 +109,7 @@ async def run(
     listener = JoinListener(folder, settings, redeem)
     await listener.start()
     try:
-        async with open_bus(address, "hub") as bus:
+        async with open_bus(address.as_role("hub"), "hub") as bus:
             await ensure_streams(bus)
             await Hub(folder, address, subjects, settings, bus, clock).run(stop)
     finally:
@@ -191,7 +194,7 @@ class Hub:
         """Bring users and sources in line with the book."""
         wanted = await asyncio.to_thread(leaf.joined_edges, self._folder)
         if wanted != self._in_force:
-            options = leaf.broker_options(self._folder, self._subjects)
+            options = leaf.broker_options(self._folder)
             await asyncio.to_thread(write_config, self._folder, self._address, **options)
             reload_broker(self._folder)
             self._edges = {edge.name: await self._known(edge) for edge in wanted}
@@ -213,7 +216,7 @@ class Hub:
         present = {each.domain: each for each in leafs}
         for domain, each in present.items():
             if domain not in by_domain:
-                await cut_leaf(self._address, self._settings.system_password, each)
+                await cut_leaf(self._address, each)
         for domain, known in by_domain.items():
             await self._see(known, present.get(domain))
 

@@ -26,7 +26,8 @@ from headrace.bus.leaf import HubSettings, Joined
 from headrace.model.errors import HeadraceError, Misconfigured, Refused, Transient, error_from_dict
 from headrace.model.folder import DataFolder
 from headrace.security import authority
-from headrace.security.files import write_whole
+from headrace.security.files import move, write_whole
+from headrace.security.sealing import own_edge_key
 from headrace.site.edges import Admission, Token
 
 HEAD_BYTES_MAX: Final = 8_192
@@ -36,12 +37,15 @@ AT_ONCE_MAX: Final = 8
 
 
 class JoinCall(msgspec.Struct, kw_only=True):
-    """What an edge says to join: the token's secret, and its request for a certificate (PEM)."""
+    """What an edge says to join: the token's secret, its request for a certificate (PEM), and the key to
+    which its secrets are to be sealed (base64)."""
 
     secret: str
     request: str
+    sealing_key: str = ""
 
 
+_JOINING: Final = "joining"
 Redeem = Callable[[JoinCall], Admission]
 
 
@@ -154,6 +158,8 @@ def join(folder: DataFolder, hub: str, port: int, token: Token) -> Joined:
         )
     request = authority.request_certificate(folder.edge, "edge")
     call = JoinCall(secret=token.secret, request=request.decode())
+    # The edge's name is known after the answer only, and the answer may be lost: the key comes first.
+    call.sealing_key = own_edge_key(folder.keys, _JOINING).public
     admission = _say_join(hub, port, authority_pem, call)
     write_whole(folder.edge / "ca.pem", authority_pem, mode=0o644)
     write_whole(folder.edge / "edge.pem", admission.certificate.encode(), mode=0o644)
@@ -166,6 +172,7 @@ def join(folder: DataFolder, hub: str, port: int, token: Token) -> Joined:
         hub=hub,
         leaf_port=admission.leaf_port,
     )
+    move(folder.keys / f"edge.{_JOINING}.key", folder.keys / f"edge.{own.edge}.key")
     leaf.save(folder.edge / "joined.json", own)
     return own
 

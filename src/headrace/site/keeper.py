@@ -28,7 +28,7 @@ from headrace.bus.client import Bus
 from headrace.bus.lease import Lease
 from headrace.bus.subjects import ALL_HEALTH, DESIRED_BUCKET, Subjects
 from headrace.model.desired import EdgeConfig
-from headrace.model.errors import HeadraceError, Misconfigured, Refused, Transient
+from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, Event
 from headrace.model.time import Clock, SystemClock
@@ -39,6 +39,7 @@ from headrace.site.desired import edge_configs, historian_config
 from headrace.site.file import SiteFiles, check_site
 from headrace.site.model import Problem, SiteModel
 from headrace.site.registry import Registry
+from headrace.site.secrets import Sealer, tell_of
 from headrace.site.sharing import SharedSite
 from headrace.site.writing import save_version, site_lock
 
@@ -119,6 +120,10 @@ class Keeper:
         self._read_hash = ""
         self._watched: tuple[str, ...] = ("site.toml",)
         self._late: set[str] = set()
+        self._sealer = Sealer(folder)
+        self._seal_stamp: tuple[Any, ...] = ()
+        self._accepted_model: SiteModel | None = None
+        self._told_secrets: list[tuple[str, str, str]] = []
         self._heard: dict[str, str] = {}
 
     def look(self) -> bool:
@@ -129,7 +134,7 @@ class Keeper:
         """
         stamp = self._stamp_now()
         if stamp == self._stamp:
-            return False
+            return self._look_at_secrets()
         with site_lock(self.folder):
             files = SiteFiles(self.folder.site_file)
             model, problems = check_site(files)
@@ -143,14 +148,26 @@ class Keeper:
         self._watched = watched
         return changed
 
+    def _look_at_secrets(self) -> bool:
+        """Seal anew when a secret or an edge's key changed; true when it did."""
+        model = self._accepted_model
+        if model is None or (stamp := self._sealer.stamp()) == self._seal_stamp:
+            return False
+        self._desire_edges(model)
+        self._seal_stamp = stamp
+        self._put_state()
+        return True
+
     def _stamp_now(self) -> tuple[Any, ...]:
         return tuple(_stamp(self.folder.root / name) for name in self._watched)
 
     def _accept(self, model: SiteModel | None, problems: list[Problem], files: SiteFiles) -> None:
         if model is not None:
             try:
+                # First, for it may fail: what it cannot open goes out to nobody.
+                self._sealer.seal(edge_configs(msgspec.structs.replace(model, tags=()), {}))
                 changes = self.registry.apply(model, self.clock.now_us())
-            except Misconfigured as error:
+            except (Misconfigured, Refused, Corrupt) as error:
                 problems = [Problem("site.toml", 1, "site", error.code, error.what, error.remedy)]
             else:
                 save_version(self.folder, files.read, self.clock.now_us())
@@ -171,10 +188,9 @@ class Keeper:
             self._say("info", "SITE-1302", "the site file has no problems any more", "")
 
     def _desire(self, model: SiteModel, changes: Changes) -> None:
-        now_us = self.clock.now_us()
-        configs = edge_configs(model, self.registry.ids(), self.registry.edges())
-        for edge, config in configs.items():
-            self._desire_edge(edge, config, now_us)
+        self._seal_stamp = self._sealer.stamp()
+        self._desire_edges(model)
+        self._accepted_model = model
         historian = historian_config(model, self.registry)
         self._put("historian", msgspec.json.encode(historian))
         self._put("apps", msgspec.json.encode(self.registry.apps(), order="sorted"))
@@ -188,6 +204,17 @@ class Keeper:
             self._say("info", "SITE-1303", f"the site file was accepted: {changes.summary()}", "")
             if self._accepted is not None:
                 self._accepted(self.state)
+
+    def _desire_edges(self, model: SiteModel) -> None:
+        now_us = self.clock.now_us()
+        configs = edge_configs(model, self.registry.ids(), self.registry.edges())
+        for edge, config in self._sealer.seal(configs).items():
+            self._desire_edge(edge, config, now_us)
+        told = tell_of(self._sealer, model)
+        for code, text, remedy in told:
+            if (code, text, remedy) not in self._told_secrets:
+                self._say("warning", code, text, remedy)
+        self._told_secrets = told
 
     def _desire_edge(self, edge: str, config: EdgeConfig, now_us: int) -> None:
         self._put(f"edge.{edge}", msgspec.json.encode(config, order="sorted"))

@@ -9,8 +9,10 @@ from typing import Any, Final
 from headrace.model.errors import Misconfigured
 from headrace.model.ids import NAME
 from headrace.model.units import check_unit
+from headrace.security.redaction import BLOT
 from headrace.site.model import DERIVED, Connection, Equipment, Group, level_of
 from headrace.site.notes import Notes, near
+from headrace.site.secret_words import is_secret_word
 from headrace.site.toml_lines import Key
 
 SECTIONS: Final = (
@@ -63,7 +65,8 @@ class Section:
         value = self.table[word]
         if is_kind(value, kind):
             return value
-        self.wrong(word, f"{word} is {value!r}, not {kind}", f"Give {kind}.")
+        shown = BLOT if is_secret_word(word) else repr(value)
+        self.wrong(word, f"{word} is {shown}, not {kind}", f"Give {kind}.")
         return default
 
     def wrong(self, word: str, what: str, remedy: str, code: str = "SITE-1005") -> None:

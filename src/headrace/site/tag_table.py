@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace.model.errors import Misconfigured
+from headrace.site.workbook import check_workbook
 
 HEADERS: Final[dict[str, tuple[str, ...]]] = {
     "path": ("path", "tag", "tag_path", "路径", "位号", "标签", "标签路径", "位号路径"),
@@ -150,6 +151,7 @@ def read_sheet(file: str, content: bytes) -> list[tuple[int, list[str]]]:
             f"{file} is a spreadsheet, and the reader for it is not installed",
             "Run: pip install 'headrace[excel]', or save the list as CSV.",
         ) from error
+    check_workbook(file, content)
     try:
         book = fastexcel.read_excel(content)
         texts = book.load_sheet(0, header_row=None, skip_rows=0, dtypes="string").to_polars()
@@ -157,6 +159,16 @@ def read_sheet(file: str, content: bytes) -> list[tuple[int, list[str]]]:
     except fastexcel.FastExcelError as error:
         raise Misconfigured(
             "SITE-1017", f"{file} cannot be read: {error}", "Save it again as .xlsx, or as CSV."
+        ) from error
+    except BaseException as error:
+        if (
+            type(error).__name__ != "PanicException"
+        ):  # of the reader's Rust, which exports no such name
+            raise
+        raise Misconfigured(
+            "SITE-1017",
+            f"{file} cannot be read: it is damaged",
+            "Save it again as .xlsx, or as CSV.",
         ) from error
     pairs = zip(texts.iter_rows(), numbers.iter_rows(), strict=True)
     return [

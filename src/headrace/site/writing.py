@@ -139,6 +139,26 @@ def save_version(folder: DataFolder, contents: Mapping[str, bytes], now_us: int)
     return version
 
 
+def rewrite_versions(folder: DataFolder, replacements: Mapping[bytes, bytes]) -> int:
+    """Replace texts in all kept versions, each version whole or not at all; gives how many were changed.
+
+    For what must not be kept: secrets that once stood in the site file in clear.
+    """
+    changed = 0
+    with site_lock(folder):
+        for version in versions(folder):
+            contents = read_version(version)
+            after = dict(contents)
+            for name, content in contents.items():
+                for old, new in replacements.items():
+                    content = content.replace(old, new)
+                after[name] = content
+            if after != contents:
+                _write_atomically(version.path, _zip(after))
+                changed += 1
+    return changed
+
+
 def _equals(version: Version, contents: Mapping[str, bytes]) -> bool:
     try:
         return read_version(version) == dict(contents)

@@ -16,8 +16,10 @@ from typing import Final
 from headrace.alarms.notify.mail import mail_of, send_mail
 from headrace.alarms.notify.robots import Outcome, Request, judge, request_of
 from headrace.alarms.notify.texts import Message
-from headrace.model.errors import Misconfigured
+from headrace.model.errors import Corrupt, Misconfigured, Refused, Transient
+from headrace.model.folder import DataFolder
 from headrace.model.notify import ChannelConfig
+from headrace.security.secrets import find_secret
 
 ANSWER_BYTES_MAX: Final = 65_536
 SECRET_BYTES_MAX: Final = 8_192
@@ -45,7 +47,7 @@ class Sender:
         blots: list[str] = []
         try:
             outcome = await self._send(channel, message, key, blots)
-        except Misconfigured as error:
+        except (Misconfigured, Refused, Corrupt, Transient) as error:
             return Outcome("refused", error.code, f"{error.what}. {error.remedy}")
         return outcome._replace(text=blotted(outcome.text, blots))
 
@@ -137,13 +139,17 @@ def resolve_secret(setting: str, root: Path) -> str:
         root: the data folder, where ``file:`` is looked for.
 
     Raises:
-        Misconfigured: ALARM-2004 when the variable or file is not there, is empty or too large.
+        Misconfigured: ALARM-2004 when the variable or file is not there, is empty or too large; SEC-1511
+            when the vault has no such secret.
+        Refused: SEC-1503 when the vault's key is lost. Corrupt: SEC-1508 when it was tampered with.
 
     Example:
         >>> resolve_secret("https://host/hook", Path("/srv/headrace"))
         'https://host/hook'
     """
     kind, _, name = setting.partition(":")
+    if kind == "secret":
+        return find_secret(DataFolder(root), name)
     if kind == "env":
         value = os.environ.get(name, "")
         if not value:

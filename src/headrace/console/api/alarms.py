@@ -38,6 +38,7 @@ VERBS: Final[dict[str, Verb]] = {
 """Last part of the address -> what is done."""
 ROWS_MAX: Final = 10_000
 STREAM_MAX: Final = 500
+NUMBER_MAX: Final = 2**63 - 1
 CHECK_SESSION_S: Final = 30.0
 _SHEET_TYPES: Final = {
     "csv": "text/csv; charset=utf-8",
@@ -87,7 +88,7 @@ def _add_list(router: APIRouter, services: Services) -> None:
         assignee: str = "",
         sort: Literal["priority", "newest", "state", "asset"] = "priority",
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = 1_000,
-        offset: Annotated[int, Query(ge=0)] = 0,
+        offset: Annotated[int, Query(ge=0, lt=2**31)] = 0,
         format: TableFormat = "json",
     ) -> Response:
         """Alarms of a view: JSON, CSV or Arrow. ``state`` is a word of ISA-18.2 or ``waits`` (to be
@@ -143,7 +144,7 @@ def _add_journal(router: APIRouter, services: Services) -> None:
         events: str = "",
         actor: str = "",
         search: str = "",
-        before: Annotated[int, Query(ge=0)] = 0,
+        before: Annotated[int, Query(ge=0, lt=2**63)] = 0,
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
         format: TableFormat = "json",
     ) -> Response:
@@ -284,7 +285,7 @@ def _add_stream(router: APIRouter, services: Services) -> None:
         try:
             board = services.alarms(services.require(socket, "read", "alarms"))
             check_origin(socket)
-            last = after if after >= 0 else await board.last_number()
+            last = min(after, NUMBER_MAX) if after >= 0 else await board.last_number()
         except HeadraceError as error:
             await socket.send_json(error.as_dict())
             await socket.close(4401)

@@ -17,6 +17,12 @@ from headrace.model.time import US_PER_S, to_us
 
 Format = Literal["json", "csv", "arrow", "parquet"]
 TAGS_MAX: Final = 1_000
+ID_DIGITS_MAX: Final = 19
+TIME_MIN_US: Final = -2_208_988_800 * US_PER_S
+"""1900-01-01; no device of a plant has measured before."""
+TIME_MAX_US: Final = 7_258_118_400 * US_PER_S
+"""2200-01-01."""
+SPAN_MAX_US: Final = TIME_MAX_US - TIME_MIN_US
 _RELATIVE: Final = re.compile(r"^(?:now)?\s*-\s*(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)$")
 _SECONDS: Final = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _SPAN: Final = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|min|m|h|d|w)$")
@@ -39,8 +45,8 @@ def tag_list(site: SiteView, text: str, limit: int = TAGS_MAX) -> list[TagView]:
     found = []
     for name in names:
         view = site.by_path.get(name)
-        if view is None and name.isascii() and name.isdigit():
-            view = site.by_id.get(int(name))
+        if view is None:
+            view = site.by_id.get(tag_id_of(name))
         if view is None:
             raise Refused(
                 "CONS-1002", f"there is no tag {name!r}", "Search with /api/v1/tags?search=."
@@ -51,11 +57,22 @@ def tag_list(site: SiteView, text: str, limit: int = TAGS_MAX) -> list[TagView]:
     return found
 
 
+def tag_id_of(text: str) -> int:
+    """The id that a text of digits names; -1, which no tag has, for anything else.
+
+    Example:
+        >>> tag_id_of("17"), tag_id_of("--1"), tag_id_of("9" * 5000)
+        (17, -1, -1)
+    """
+    is_id = text.isascii() and text.isdigit() and len(text) <= ID_DIGITS_MAX
+    return int(text) if is_id else -1
+
+
 def parse_time(text: str, now_us: int) -> int:
     """UTC microseconds from ISO 8601 with a zone, ``now``, ``-1h``, or a whole number of microseconds.
 
     Raises:
-        Misconfigured: CONS-1004 for anything else.
+        Misconfigured: CONS-1004 for anything else, and for what lies before 1900 or after 2200.
 
     Example:
         >>> parse_time("-1h", 7_200_000_000), parse_time("1970-01-01T00:00:01Z", 0)
@@ -66,9 +83,10 @@ def parse_time(text: str, now_us: int) -> int:
         return now_us
     relative = _RELATIVE.match(text)
     if relative:
-        return now_us - int(float(relative[1]) * _SECONDS[relative[2]] * US_PER_S)
+        span_us = min(float(relative[1]) * _SECONDS[relative[2]] * US_PER_S, 2.0 * SPAN_MAX_US)
+        return _bounded(now_us - int(span_us), text)
     if text.isascii() and text.isdigit() and len(text) < 19:
-        return int(text)
+        return _bounded(int(text), text)
     try:
         at = datetime.fromisoformat(text)
     except ValueError:
@@ -79,7 +97,21 @@ def parse_time(text: str, now_us: int) -> int:
             f"{text!r} is no time",
             "Use 2026-01-31T08:00:00Z (with a zone), -1h, now, or microseconds since 1970.",
         )
+    if not 1900 <= at.year < 2200:
+        raise _out_of_time(text)
     return to_us(at)
+
+
+def _bounded(at_us: int, text: str) -> int:
+    if not TIME_MIN_US <= at_us <= TIME_MAX_US:
+        raise _out_of_time(text)
+    return at_us
+
+
+def _out_of_time(text: str) -> Misconfigured:
+    return Misconfigured(
+        "CONS-1004", f"{text[:40]!r} lies before 1900 or after 2200", "Give a time between them."
+    )
 
 
 def parse_span(text: str) -> int:
@@ -89,8 +121,9 @@ def parse_span(text: str) -> int:
         Misconfigured: CONS-1004 for anything else.
     """
     found = _SPAN.match(text.strip())
-    span_us = int(float(found[1]) * _SECONDS[found[2]] * US_PER_S) if found else 0
-    if span_us <= 0:
+    wanted_us = float(found[1]) * _SECONDS[found[2]] * US_PER_S if found else 0.0
+    span_us = int(min(wanted_us, SPAN_MAX_US + 1.0))
+    if not 0 < span_us <= SPAN_MAX_US:
         raise Misconfigured("CONS-1004", f"{text!r} is no span of time", "Use 10s, 5min or 1h.")
     return span_us
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 from fastapi import APIRouter, Request, Response
 
@@ -13,6 +15,8 @@ from headrace.historian.backtest import Question
 from headrace.historian.marks import EVENTS_MAX, Mark
 from headrace.historian.sweep import Sweep
 from headrace.model.errors import Misconfigured
+
+SPAN_MAX_S: Final = 30 * 86_400.0
 
 
 class MarkedEvent(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,6 +79,10 @@ def _question(asked: Trial, now_us: int) -> Question:
             "CONS-1003",
             f"the body has {len(asked.events):,} events",
             f"Send at most {EVENTS_MAX:,}.",
+        )
+    if not (0 <= asked.before_s <= SPAN_MAX_S and 0 <= asked.after_s <= SPAN_MAX_S):
+        raise Misconfigured(
+            "CONS-1004", "before_s or after_s is no span of time", "Give seconds, up to 30 days."
         )
     return Question(
         text=asked.formula,

@@ -7,8 +7,7 @@ from typing import Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from headrace.model.errors import (
     Corrupt,
@@ -25,6 +24,8 @@ _STATUS_BY_CODE: Final = {
     "SEC-1003": 401,
     "CONS-1002": 404,
     "CONS-1005": 413,
+    "CONS-1008": 408,
+    "CONS-1009": 404,
 }
 _STATUS_BY_CLASS: Final[tuple[tuple[type[HeadraceError], int], ...]] = (
     (Misconfigured, 422),
@@ -62,42 +63,17 @@ def install(app: FastAPI) -> None:
         answer = Misconfigured("CONS-1003", text, "See /api/docs for what this route takes.")
         return JSONResponse(answer.as_dict(), 422)
 
-    app.add_middleware(SecurityHeaders)
+    @app.exception_handler(StarletteHTTPException)
+    async def unknown(request: Request, error: StarletteHTTPException) -> JSONResponse:
+        if error.status_code == 404:
+            return not_found(request.method)
+        text = f"the request does not fit: {error.detail}"
+        ours = Misconfigured("CONS-1003", text, "See /api/openapi.json for what a route takes.")
+        return JSONResponse(ours.as_dict(), error.status_code, error.headers)
 
 
-class SecurityHeaders:
-    """Adds the headers that keep foreign pages and scripts out to every HTTP answer.
-
-    Plain ASGI: an answer that streams, or a browser that leaves early, is none of its business.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
-# Vue compiles NiceGUI's templates in the browser, so scripts need unsafe-eval; nothing foreign loads.
-_SECURITY_HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-        "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-        "connect-src 'self' ws: wss:; object-src 'none'; base-uri 'self'; form-action 'self'; "
-        "frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-}
+def not_found(method: str) -> JSONResponse:
+    """The answer to an address that nothing is at; it does not repeat the address."""
+    what = f"there is nothing to {method} at this address"
+    error = Refused("CONS-1009", what, "See /api/openapi.json, or begin at /.")
+    return JSONResponse(error.as_dict(), 404)

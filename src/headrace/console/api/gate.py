@@ -12,12 +12,13 @@ from fastapi import APIRouter, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from headrace.console import theme
+from headrace.console.api.guard import nonce_of
 from headrace.console.services import (
-    COOKIE,
     LANGUAGE_COOKIE,
     THEME_COOKIE,
     Services,
     check_origin,
+    session_cookie,
 )
 from headrace.console.texts import Texts
 from headrace.console.widgets.icons import icon
@@ -58,15 +59,16 @@ def make_router(services: Services) -> APIRouter:
         actor = identity.actor_of_session(secret)
         target = "/change-password" if actor and actor.must_change else _local(next)
         answer = RedirectResponse(target, 303)
-        _set_cookie(request, answer, COOKIE, secret, SESSION_S)
+        _set_cookie(request, answer, session_cookie(request), secret, SESSION_S)
         return answer
 
     @router.post("/sign-out")
     async def sign_out(request: Request) -> Response:
         check_origin(request)
-        identity.sign_out(request.cookies.get(COOKIE, ""))
+        identity.sign_out(request.cookies.get(session_cookie(request), ""))
         answer = RedirectResponse("/sign-in", 303)
-        answer.delete_cookie(COOKIE)
+        secure = request.url.scheme == "https"
+        answer.delete_cookie(session_cookie(request), secure=secure, httponly=True, samesite="lax")
         return answer
 
     @router.get("/change-password")
@@ -218,11 +220,11 @@ def _preferences(texts: Texts) -> Markup:
     )  # fmt: skip
 
 
-_GATE_SCRIPT = Markup(
-    "<script>for(const b of document.querySelectorAll('[data-prefer]'))b.onclick=async()=>{"
+_GATE_SCRIPT = (
+    "for(const b of document.querySelectorAll('[data-prefer]'))b.onclick=async()=>{"
     "let [k,v]=b.dataset.prefer.split('=');if(k==='theme')v=document.documentElement.classList."
     "contains('hr-dark')?'light':'dark';await fetch('/preferences',{method:'POST',headers:"
-    "{'Content-Type':'application/json'},body:JSON.stringify({[k]:v})});location.reload()}</script>"
+    "{'Content-Type':'application/json'},body:JSON.stringify({[k]:v})});location.reload()}"
 )
 
 
@@ -235,8 +237,9 @@ def _page(request: Request, texts: Texts, title: str, form: Markup, status: int)
         Markup('<link rel="icon" href="/static/favicon.svg">'),
         Markup(f"<style>{theme.css()}</style>"),
         Markup('<link rel="stylesheet" href="/static/headrace.css">'),
-        Markup(f"<script>{theme.early_script(chosen)}</script>"),
+        tag("script", Markup(theme.early_script(chosen)), nonce=nonce_of(request)),
     )
-    body = tag("body.hr-body", tag("main.hr-gate", form), _GATE_SCRIPT)
+    script = tag("script", Markup(_GATE_SCRIPT), nonce=nonce_of(request))
+    body = tag("body.hr-body", tag("main.hr-gate", form), script)
     page = tag("html", tag("head", head), body, lang=texts.language)
     return HTMLResponse(f"<!doctype html>{page}", status, {"Cache-Control": "no-store"})

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
+from headrace.console.api.answers import tag_id_of
 from headrace.console.live import WATCHERS_MAX, LiveValues, SlotArray
 from headrace.console.receipts import rule_of
 from headrace.console.services import Services, check_origin
@@ -97,7 +98,7 @@ class _Session:
         if not asked:
             return
         site = self._services.site(self._actor)
-        views = [site.by_path.get(t) or site.by_id.get(_number(t)) for t in asked.split(",")]
+        views = [site.by_path.get(t) or site.by_id.get(tag_id_of(t)) for t in asked.split(",")]
         tags = [view for view in views if view is not None][:FOLLOWED_MAX]
         await self._socket.send_json(
             {"tags": [{"tag_id": str(v.tag_id), "path": v.path, "unit": v.unit} for v in tags]}
@@ -125,7 +126,7 @@ class _Session:
                     {"code": "CONS-1003", "what": str(error), "remedy": "Send tag_ids."}
                 )
                 continue
-            self._follow([_number(t) for t in asked.tag_ids], asked.round)
+            self._follow([tag_id_of(t) for t in asked.tag_ids], asked.round)
             changed.set()
 
     async def _send(self, changed: asyncio.Event) -> None:
@@ -173,7 +174,3 @@ class _Session:
         if change.text:
             body["x"] = change.text
         return msgspec.json.encode(body).decode()
-
-
-def _number(text: str) -> int:
-    return int(text) if text.lstrip("-").isascii() and text.lstrip("-").isdigit() else -1

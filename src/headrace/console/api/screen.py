@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 import polars as pl
 from fastapi import APIRouter, Query, Request, Response
 
-from headrace.console.api.answers import json_answer, tag_list
+from headrace.console.api.answers import TIME_MAX_US, TIME_MIN_US, json_answer, tag_list
 from headrace.console.receipts import tell_read
 from headrace.console.services import Services
 from headrace.console.site_view import TagView
@@ -53,11 +53,12 @@ def make_router(services: Services) -> APIRouter:
         actor = services.require(request, "read", "samples")
         site = services.site(actor)
         views = tag_list(site, tag_ids, TREND_TAGS_MAX)
-        start_us, end_us = int(start_ms * US_PER_MS), int(end_ms * US_PER_MS)
-        if not -(2**62) < start_us < end_us < 2**62:
+        limits_ms = TIME_MIN_US / US_PER_MS, TIME_MAX_US / US_PER_MS
+        if not limits_ms[0] <= start_ms < end_ms <= limits_ms[1]:  # false for NaN too
             raise Misconfigured(
                 "CONS-1003", f"the time from {start_ms} to {end_ms} is no span", "End after start."
             )
+        start_us, end_us = int(start_ms * US_PER_MS), int(end_ms * US_PER_MS)
         ask = sources.history.screen
         found = await asyncio.gather(
             *(ask(v.tag_id, start_us, end_us, points, v.scan_interval_ms) for v in views)

@@ -18,6 +18,7 @@ from headrace.console.widgets.icons import icon
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.edge.catalog import connector_type, protocols
 from headrace.model.errors import HeadraceError, Misconfigured
+from headrace.site.secret_words import is_secret_word
 
 CHECK_TIMEOUT_S: Final = 25.0
 _STEPS: Final = ("protocol", "endpoint", "test", "tags", "save")
@@ -164,10 +165,11 @@ class _Wizard:
         texts = self._texts
         try:
             self._visit.require("edit", "connection")
+            folder = self._visit.services.sources.folder
             await self._visit.services.sources.ask_edge(
                 self._draft.edge,
                 "check",
-                {"connection": self._draft.config()},
+                await asyncio.to_thread(self._draft.call, folder),
                 timeout_s=CHECK_TIMEOUT_S,
             )
         except HeadraceError as error:
@@ -208,8 +210,10 @@ class _Wizard:
 
         async def save() -> None:
             try:
-                self._visit.require("edit", f"connection/{self._draft.name}")
-                await asyncio.to_thread(lambda: self._draft.edit(folder).save())
+                actor = self._visit.require("edit", f"connection/{self._draft.name}")
+                audit = self._visit.services.identity.audit
+                for name in await asyncio.to_thread(self._draft.save, folder):
+                    audit.record(actor.name, "set_secret", f"secret/{name}", "done")
             except HeadraceError as error:
                 show_error(self._visit, error)
                 return
@@ -237,7 +241,7 @@ def _option(field: OptionField, given: Any) -> Callable[[], Any]:
         else:
             text = ", ".join(value) if isinstance(value, list) else "" if value is None else value
             box = ui.input(label, value=str(text)).props("outlined dense")
-            if "password" in field.name and "env:" not in field.explained:
+            if is_secret_word(field.name):
                 box.props("type=password")
         if field.explained:
             html(tag("small", field.explained)).classes("hr-sub")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -85,10 +86,12 @@ class ChooseTags:
         self._list.set_content(tag(".hr-pad.hr-dim", texts("add.browsing")))
         try:
             self._visit.require("edit", "connection")
+            folder = self._visit.services.sources.folder
+            call = await asyncio.to_thread(self._draft.call, folder)
             answer = await self._visit.services.sources.ask_edge(
                 self._draft.edge,
                 "browse",
-                {"connection": self._draft.config(), "address": self._way[-1][0]},
+                {**call, "address": self._way[-1][0]},
                 timeout_s=BROWSE_TIMEOUT_S,
             )
             self._items = items_from(answer)[:SHOWN_MAX]

@@ -16,6 +16,7 @@ from nicegui import ui
 
 from headrace.console import theme
 from headrace.console.alarms import AlarmBoard
+from headrace.console.api.guard import nonce_of
 from headrace.console.scope import ScopedBoard
 from headrace.console.services import Services, first_refused
 from headrace.console.site_view import SiteView
@@ -157,12 +158,13 @@ def add_page(services: Services, path: str, body: PageBody, *, action: Action = 
 
 def _head(visit: Visit) -> None:
     texts = {name: visit.texts(key) for name, key in _JS_TEXTS.items()}
+    nonce = nonce_of(visit.request)
     ui.add_head_html(
         f"<style>{theme.css()}</style>"
         f'<link rel="stylesheet" href="/static/headrace.css">'
-        f"<script>{theme.early_script(visit.actor.theme)}"
+        f"<script nonce={nonce}>{theme.early_script(visit.actor.theme)}"
         f"window.hrTexts={json.dumps(texts)};document.documentElement.lang='{visit.texts.language}'"
-        f'</script><script src="/static/headrace.js" defer></script>'
+        f'</script><script nonce={nonce} src="/static/headrace.js" defer></script>'
     )
     ui.dark_mode({"light": False, "dark": True}.get(visit.actor.theme))
 

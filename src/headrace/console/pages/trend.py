@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from nicegui import ui
 
+from headrace.console.api.answers import tag_id_of
 from headrace.console.pages.overview import tag_title
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, empty_state, frame, html
@@ -99,9 +100,7 @@ class _Trend:
         self.chips: ui.html | None = None
         site = visit.site
         names = visit.request.query_params.get("tags", "").split(",")
-        views = [
-            site.by_path.get(n) or site.by_id.get(int(n) if n.isdigit() else -1) for n in names
-        ]
+        views = [site.by_path.get(n) or site.by_id.get(tag_id_of(n)) for n in names]
         self.tags: list[TagView] = [view for view in views if view is not None][:TAGS_MAX]
 
     def as_json(self) -> list[dict[str, Any]]:

@@ -58,9 +58,9 @@ TRIES: Final = 5
 LEDGER_TRIES: Final = 50
 KNOWN_EVERY: Final = 50
 OWN_FOLDER: Final = "backup"
-_KEPT_OF_RUN: Final = ("broker.json", "site.json", "console.port")
-_LEFT_OUT: Final = ("run", "logs", "table", OWN_FOLDER)
-_LEFT_SUFFIXES: Final = ("-wal", "-shm", ".new", ".lock", ".pid", ".tmp")
+_LEFT_OUT: Final = ("logs", "table", OWN_FOLDER)
+_LEFT_SUFFIXES: Final = ("-wal", "-shm", ".new", ".lock", ".pid", ".sock", ".tmp")
+"""Of ``run`` too: what else is there are ports and credentials that devices and edges know."""
 Progress = Callable[[str, int], None]
 """Told what is copied now, and how many bytes of it were."""
 
@@ -193,8 +193,6 @@ class _Work:
     def _people(self, with_broker: bool) -> None:
         """Everything that is no database, table or log."""
         self._small(self._folder.audit)  # its newest entry must not be newer than the chain
-        for name in _KEPT_OF_RUN:
-            self._file(self._folder.run / name)
         left = {*_LEFT_OUT, *([] if with_broker else ["broker"])}
         for path in sorted(self._folder.root.iterdir()):
             if path.name not in left and path != self._folder.audit:

@@ -31,9 +31,7 @@ from headrace import __version__
 from headrace.bus.stream_copy import SavedStream
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused
 from headrace.model.time import to_datetime
-from headrace.security.audit import AuditKeys, is_signed_by
-from headrace.security.files import make_folder, move, sync_folder, write_whole
-from headrace.security.sealing import (
+from headrace.security.age import (
     HashingReader,
     HashingWriter,
     check_recipient,
@@ -44,6 +42,8 @@ from headrace.security.sealing import (
     unlock,
     unseal,
 )
+from headrace.security.audit import AuditKeys, is_signed_by
+from headrace.security.files import make_folder, move, sync_folder, write_whole
 
 FORMAT: Final = 1
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)

@@ -15,7 +15,7 @@ from headrace.formula.evaluate import History, evaluate
 from headrace.formula.steps import Constant
 from headrace.formula.stream import Need, Stream
 from headrace.model import status as codes
-from headrace.model.calendar import PlantCalendar, Shift
+from headrace.model.calendar import PlantCalendar, Shift, Stop
 from headrace.model.sample import make_batch
 
 SECOND = 1_000_000
@@ -28,6 +28,20 @@ CALENDAR = PlantCalendar(
         Shift(name="night", start="22:00", end="06:00"),
     ),
 )
+BUSY = PlantCalendar(
+    time_zone="Europe/Berlin",
+    shifts=(
+        Shift(name="early", start="06:00", end="14:00", teams=("A", "B"), rotate="day"),
+        Shift(name="night", start="22:00", end="06:00", teams=("B", "C"), on_holidays=True),
+    ),
+    holidays={"2026-03-29": "when the clocks change", "2026-10-25": "and again"},
+    stops=(
+        Stop(start_us=1_774_729_800 * SECOND, end_us=1_774_733_400 * SECOND),
+        Stop(start_us=1_774_733_400 * SECOND, end_us=1_774_735_200 * SECOND),
+        Stop(start_us=1_792_882_000 * SECOND, end_us=1_792_884_000 * SECOND),
+    ),
+)
+"""A night with all that can be: shifts with teams and a gap, a holiday, stops that touch."""
 NAMES = {
     "x": Quantity(unit="m3/h"),
     "y": Quantity(unit="kW"),
@@ -43,12 +57,12 @@ def tag_of(asset: int, name: str) -> int:
     return 1000 * (1 + asset) + INPUTS.index(name)
 
 
-def bounds_of(*formulas: str, start_us: int = 0) -> list[Bound]:
+def bounds_of(*formulas: str, calendar: PlantCalendar = CALENDAR) -> list[Bound]:
     """Formulas ``f0``, ``f1`` ... of which each may read those before it."""
     names, made = dict(NAMES), list[Bound]()
     assets = np.arange(ASSETS)
     for at, text in enumerate(formulas):
-        plan = compile_formula(text, names, calendar=CALENDAR, calendar_names=CALENDAR.names())
+        plan = compile_formula(text, names, calendar=calendar, calendar_names=calendar.names())
         inputs = {}
         for name in plan.inputs:
             if name in INPUTS:
@@ -143,7 +157,11 @@ def arrivals(
 
 
 def truth(
-    bounds: Sequence[Bound], samples: Samples, end_us: int, start_us: int = 0
+    bounds: Sequence[Bound],
+    samples: Samples,
+    end_us: int,
+    start_us: int = 0,
+    calendar: PlantCalendar = CALENDAR,
 ) -> list[pl.DataFrame]:
     """What each bound is on all samples at once."""
     known = samples.known()
@@ -169,7 +187,7 @@ def truth(
                 histories[name] = as_history(made[int(name[1:])], name in bound.plan.texts)
         result = evaluate(
             bound.plan, histories, start_us, end_us, assets=ASSETS,
-            attributes=bound.attributes, calendar=CALENDAR,
+            attributes=bound.attributes, calendar=calendar,
         )  # fmt: skip
         made.append(result)
     return made

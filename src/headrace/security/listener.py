@@ -1,0 +1,336 @@
+"""What our listeners show off loopback, and the certificates that we give to devices; all of one small authority.
+
+::
+
+    certificates/authority/ca.pem, ca.key           the authority of this installation; the key stays there
+    certificates/authority/server.pem, server.key   what broker and console show
+    certificates/authority/issued/<name>.pem, .key  of clients: devices, and our own MQTT side (``gateway``)
+    certificates/authority/register.json            all that was ever signed, and what is revoked
+
+A listener shows the user's own certificate instead where ``headrace.toml`` names one. A new certificate replaces
+the file; whoever is connected stays so, and the old one counts until its date or until it is revoked.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+from cryptography import x509
+
+from headrace.model.errors import Corrupt, Misconfigured, Refused
+from headrace.model.folder import DataFolder
+from headrace.model.ids import check_name
+from headrace.model.time import US_PER_S, to_us
+from headrace.security import authority
+from headrace.security.files import write_whole
+from headrace.security.settings import TlsSettings, load_settings
+
+SERVER_DAYS: Final = 397
+DEVICE_DAYS: Final = 397
+DAYS_MAX: Final = 3_650
+RENEW_DAYS: Final = 45
+"""The server's own is renewed by itself so long before its end: earlier than the first warning."""
+WARN_DAYS: Final = (30, 7, 1)
+US_PER_DAY: Final = 86_400 * US_PER_S
+REGISTER_MAX: Final = 20_000
+SERVER: Final = "server"
+GATEWAY: Final = "gateway"
+
+Use = Literal["authority", "server", "device", "gateway", "given"]
+
+
+class Issued(msgspec.Struct, frozen=True, kw_only=True):
+    """One certificate.
+
+    Attributes:
+        name: its common name. use: what for; ``given`` is the user's own.
+        serial: hex. not_before_us, not_after_us: validity, UTC microseconds.
+        revoked_us: when it was revoked; 0 when it was not.
+    """
+
+    name: str
+    use: Use
+    serial: str
+    not_before_us: int
+    not_after_us: int
+    revoked_us: int = 0
+
+    def days_left(self, now_us: int) -> int:
+        """Whole days until it ends; negative when it has ended."""
+        return (self.not_after_us - now_us) // US_PER_DAY
+
+
+@dataclass(frozen=True)
+class ListenerFiles:
+    """PEM files: what a listener shows, and the authority whose clients' certificates count."""
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+
+class Listener:
+    """The certificates of one installation.
+
+    Args:
+        folder: the data folder.
+    """
+
+    def __init__(self, folder: DataFolder) -> None:
+        self.folder = folder
+        self.path = folder.certificates / "authority"
+
+    def files(self) -> ListenerFiles | None:
+        """What a listener shows; None when nothing was made yet.
+
+        Raises:
+            Misconfigured: SEC-1611 when what the settings name cannot be used.
+        """
+        given = load_settings(self.folder).tls
+        ours = self.path / "ca.pem"
+        if given.certificate or given.key:
+            certificate, key = self._given(given)
+            return ListenerFiles(certificate, key, ours)
+        own = self.path / "server.pem"
+        return ListenerFiles(own, self.path / "server.key", ours) if own.is_file() else None
+
+    def ensure(self, names: tuple[str, ...], now_us: int) -> ListenerFiles:
+        """Make what is missing: the authority, and the server's certificate for these names.
+
+        Args:
+            names: host names and addresses by which this machine is reached; its own are added.
+
+        Raises:
+            Misconfigured: SEC-1611 when what the settings name cannot be used.
+            Corrupt: SEC-1612 when the register is damaged.
+        """
+        made = not (self.path / "ca.pem").is_file()
+        pem = authority.ensure_authority(self.path, now_us)
+        if made:
+            self._note(pem, "authority", "authority")
+        wanted = tuple(dict.fromkeys((*names, "localhost", "127.0.0.1", "::1")))
+        if not self._is_for(wanted):
+            self._serve(wanted, now_us)
+        found = self.files()
+        assert found is not None  # it was made just now
+        return found
+
+    def trusted_pem(self) -> str:
+        """The authority that clients must believe, PEM.
+
+        Raises:
+            Misconfigured: SEC-1611 when the file that the settings name cannot be read.
+        """
+        given = load_settings(self.folder).tls
+        path = self._absolute(given.authority) if given.authority else self.path / "ca.pem"
+        try:
+            return path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._unusable(path, error) from error
+
+    def client_files(self, now_us: int) -> tuple[str, ...]:
+        """Authority, and where devices show certificates our own MQTT side's too: PEM files.
+
+        Raises:
+            Corrupt: SEC-1612 when the register is damaged.
+        """
+        trusted = self.path / "trusted.pem"
+        write_whole(trusted, self.trusted_pem().encode(), mode=0o644)
+        if not load_settings(self.folder).tls.devices:
+            return (str(trusted),)
+        held = [each for each in self.entries() if each.use == "gateway" and not each.revoked_us]
+        if not held or max(each.days_left(now_us) for each in held) < RENEW_DAYS:
+            self._issue(GATEWAY, "gateway", now_us, SERVER_DAYS)
+        return (str(trusted), *map(str, self._issued(GATEWAY)))
+
+    def renew_server(self, now_us: int) -> Issued:
+        """A new certificate for the names of the present one; listeners take it over by a reload.
+
+        Raises:
+            Refused: SEC-1613 when there is none.
+        """
+        names = self._names()
+        if not names:
+            raise Refused(
+                "SEC-1613",
+                "there is no server certificate to renew",
+                "headrace up --listen makes one.",
+            )
+        return self._serve(names, now_us)
+
+    def server_is_due(self, now_us: int) -> bool:
+        """Whether our own server certificate ends soon."""
+        path = self.path / "server.pem"
+        return path.is_file() and _read(path).days_left(now_us) < RENEW_DAYS
+
+    def issue_device(self, name: str, now_us: int, days: int = DEVICE_DAYS) -> tuple[Path, Path]:
+        """A certificate and key for a device; gives their files. What it had before counts on.
+
+        Raises:
+            Misconfigured: MODEL-1002 not a name; SEC-1614 the days cannot be.
+            Corrupt: SEC-1612 when the register is damaged.
+        """
+        check_name(name, "device")
+        if not 1 <= days <= DAYS_MAX or name in (SERVER, GATEWAY):
+            raise Misconfigured(
+                "SEC-1614",
+                f"no certificate of {days} days is made for {name}",
+                f"Give 1 to {DAYS_MAX} days, and the device's own name.",
+            )
+        if not (self.path / "ca.pem").is_file():
+            self._note(authority.ensure_authority(self.path, now_us), "authority", "authority")
+        self._issue(name, "device", now_us, days)
+        return self._issued(name)
+
+    def revoke(self, which: str, now_us: int) -> list[Issued]:
+        """Revoke by name (all of them) or by serial; gives those that count no more.
+
+        Raises:
+            Refused: SEC-1613 when none is known by that, or all are revoked already.
+            Corrupt: SEC-1612 when the register is damaged.
+        """
+        known = self._register()
+        hit = [
+            each
+            for each in known
+            if which in (each.name, each.serial)
+            and each.use in ("device", "gateway")
+            and not each.revoked_us
+        ]
+        if not hit:
+            raise Refused(
+                "SEC-1613",
+                f"no certificate {which!r} counts that could be revoked",
+                "See headrace cert list.",
+            )
+        gone = [msgspec.structs.replace(each, revoked_us=now_us) for each in hit]
+        serials = {each.serial: each for each in gone}
+        self._keep([serials.get(each.serial, each) for each in known])
+        return gone
+
+    def counts(self, pem: str, now_us: int) -> str | None:
+        """The name in a client's certificate that we signed and did not revoke; None for any other.
+
+        The listener has checked the signature already; here only the register decides.
+
+        Raises:
+            Corrupt: SEC-1612 when the register is damaged.
+        """
+        try:
+            shown = _entry(x509.load_pem_x509_certificate(pem.encode()), "device")
+        except ValueError:
+            return None
+        for each in self._register():
+            if each.serial == shown.serial and each.name == shown.name:
+                live = not each.revoked_us and each.not_before_us <= now_us < each.not_after_us
+                return each.name if live else None
+        return None
+
+    def entries(self) -> list[Issued]:
+        """All that was signed here, the user's own listener certificate too; by name, newest first.
+
+        Raises:
+            Corrupt: SEC-1612 when the register is damaged.
+            Misconfigured: SEC-1611 when what the settings name cannot be used.
+        """
+        found = self._register()
+        given = load_settings(self.folder).tls
+        if given.certificate:
+            path, _ = self._given(given)
+            found.append(msgspec.structs.replace(_read(path), use="given"))
+        return sorted(found, key=lambda each: (each.use, each.name, -each.not_after_us))
+
+    def in_use(self) -> list[Issued]:
+        """The newest of each name that is not revoked: those whose end matters."""
+        newest: dict[tuple[str, str], Issued] = {}
+        for each in self.entries():
+            if not each.revoked_us:
+                newest.setdefault((each.use, each.name), each)
+        return list(newest.values())
+
+    def _serve(self, names: tuple[str, ...], now_us: int) -> Issued:
+        certificate, key = authority.issue(self.path, "Headrace", now_us, SERVER_DAYS, names)
+        # A reload between the two would show a key that does not fit; it keeps the old pair then.
+        write_whole(self.path / "server.key", key, mode=0o600)
+        write_whole(self.path / "server.pem", certificate, mode=0o644)
+        return self._note(certificate, SERVER, "server")
+
+    def _issue(self, name: str, use: Use, now_us: int, days: int) -> Issued:
+        certificate, key = authority.issue(self.path, name, now_us, days)
+        path, key_path = self._issued(name)
+        write_whole(key_path, key, mode=0o600)
+        write_whole(path, certificate, mode=0o644)
+        return self._note(certificate, name, use)
+
+    def _issued(self, name: str) -> tuple[Path, Path]:
+        return self.path / "issued" / f"{name}.pem", self.path / "issued" / f"{name}.key"
+
+    def _note(self, pem: bytes, name: str, use: Use) -> Issued:
+        entry = _entry(x509.load_pem_x509_certificate(pem), use)
+        entry = msgspec.structs.replace(entry, name=name)
+        self._keep([*self._register(), entry][-REGISTER_MAX:])
+        return entry
+
+    def _register(self) -> list[Issued]:
+        path = self.path / "register.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=list[Issued])
+        except FileNotFoundError:
+            return []
+        except msgspec.MsgspecError as error:
+            raise Corrupt(
+                "SEC-1612", f"{path} cannot be read: {error}", "Restore it from a backup."
+            ) from error
+
+    def _keep(self, entries: list[Issued]) -> None:
+        write_whole(self.path / "register.json", msgspec.json.encode(entries), mode=0o600)
+
+    def _names(self) -> tuple[str, ...]:
+        path = self.path / "server.pem"
+        if not path.is_file() or not (self.path / "server.key").is_file():
+            return ()
+        found = x509.load_pem_x509_certificate(path.read_bytes()).extensions
+        names = found.get_extension_for_class(x509.SubjectAlternativeName).value
+        return tuple(str(each.value) for each in names)
+
+    def _is_for(self, names: tuple[str, ...]) -> bool:
+        return set(self._names()) == set(names)
+
+    def _given(self, settings: TlsSettings) -> tuple[Path, Path]:
+        certificate, key = self._absolute(settings.certificate), self._absolute(settings.key)
+        if not settings.authority:
+            raise self._unusable(certificate, "authority is not given beside it")
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            raise self._unusable(certificate, error) from error
+        return certificate, key
+
+    def _absolute(self, path: str) -> Path:
+        return self.folder.root / path
+
+    def _unusable(self, path: Path, reason: object) -> Misconfigured:
+        return Misconfigured(
+            "SEC-1611",
+            f"{path} cannot be shown by a listener: {reason}",
+            "Correct certificate, key and authority under [tls] in headrace.toml.",
+        )
+
+
+def _read(path: Path) -> Issued:
+    return _entry(x509.load_pem_x509_certificate(path.read_bytes()), "server")
+
+
+def _entry(certificate: x509.Certificate, use: Use) -> Issued:
+    names = certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    return Issued(
+        name=str(names[0].value) if names else "",
+        use=use,
+        serial=f"{certificate.serial_number:x}",
+        not_before_us=to_us(certificate.not_valid_before_utc),
+        not_after_us=to_us(certificate.not_valid_after_utc),
+    )
