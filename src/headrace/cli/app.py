@@ -32,6 +32,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "secret",
     "audit",
     "backup",
+    "bundle",
     "share",
     "run",
     "cluster",

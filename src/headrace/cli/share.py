@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
         help="Sharing contracts: offer, sign, accept, revoke, report.", no_args_is_help=True
     )
     _register_making(group)
+    _register_signing(group)
     _register_keeping(group)
     app.add_typer(group, name="share")
 
@@ -95,6 +96,8 @@ def _register_making(group: typer.Typer) -> None:
         _write(file, contract)
         sys.stdout.write(contract.id + "\n")
 
+
+def _register_signing(group: typer.Typer) -> None:
     @group.command("sign")
     def sign(
         file: Path = typer.Argument(help="The offer; it is signed in its place."),
