@@ -1,7 +1,8 @@
 """The durable log alone: frames of 10,000 samples, acknowledged from disk (``sync_interval: always``).
 
 One publisher encodes and publishes with 32 frames in flight; the peer is the same broker with its default,
-which acknowledges before the disk. Prints one JSON line.
+which acknowledges before the disk. Prints one JSON line. It publishes as the role edge, held to its
+rights; the owner, whom nothing holds, tells what they cost.
 
     python bench/log.py --samples 20000000
 """
@@ -27,7 +28,7 @@ IN_FLIGHT = 32
 POOL_FRAMES = 50
 
 
-def measure(sync_interval: str, samples: int) -> tuple[float, float]:
+def measure(sync_interval: str, samples: int, *, owner: bool = False) -> tuple[float, float]:
     """Samples a second into the log: with encoding, and of encoded frames."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = DataFolder(Path(temporary) / "data")
@@ -40,7 +41,8 @@ def measure(sync_interval: str, samples: int) -> tuple[float, float]:
             async def publish(encoded: bool, epoch: int) -> float:
                 limit = asyncio.Semaphore(IN_FLIGHT)
                 subject = Subjects("bench", "log").batch("edge", "bench")
-                async with open_bus(address, "bench") as bus, asyncio.TaskGroup() as tasks:
+                user = address if owner else address.as_role("edge")
+                async with open_bus(user, "bench") as bus, asyncio.TaskGroup() as tasks:
                     await ensure_streams(bus)
                     begin_s = time.perf_counter()
 
@@ -66,6 +68,7 @@ def measure(sync_interval: str, samples: int) -> tuple[float, float]:
 def main(samples: int) -> None:
     load = os.getloadavg()[0]
     ours, ours_ready = measure("always", samples)
+    _, unheld_ready = measure("always", samples, owner=True)
     peer, _ = measure("2m", samples)
     line = {
         "name": "log",
@@ -75,6 +78,7 @@ def main(samples: int) -> None:
         "peer_name": "the same broker acknowledging before the disk",
         "ratio": round(ours / peer, 2),
         "frames_encoded_before": round(ours_ready),
+        "frames_encoded_before_without_rights": round(unheld_ready),
         "load_before": round(load, 1),
     }
     print(json.dumps(line))

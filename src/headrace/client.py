@@ -128,7 +128,9 @@ class Site:
         start: str = "-1h",
         end: str = "now",
     ) -> pl.DataFrame:
-        """An aggregate of OPC UA Part 13 for each interval of ``every`` (``10s``, ``1min``)."""
+        """An aggregate of OPC UA Part 13 for each interval of ``every`` (``10s``, ``1min``), or for each
+        ``shift``, ``hour``, ``day``, ``week`` or ``month`` of the plant calendar that begins in the time; these
+        have the columns ``duration_h``, ``shift``, ``team`` and ``day`` too."""
         answer = self._get(
             "aggregate",
             tags=_names(tags),

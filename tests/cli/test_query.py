@@ -137,3 +137,20 @@ def test_bad_input_has_a_code_and_a_remedy(
     assert isinstance(result.exception, Misconfigured)
     assert result.exception.code == code
     assert result.exception.remedy
+
+
+def test_windows_of_the_calendar_say_how_long_they_were(
+    installation: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    span = ["--from", "2025-12-31T23:00:00Z", "--to", "2026-01-01T03:00:00Z"]
+    result = run(
+        installation, "**/flow", "--every", "hour", "--aggregate", "Count", *span, "--json"
+    )
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [row["duration_h"] for row in rows] == [1.0] * 4
+    assert [row["value"] for row in rows][1] == 2801.0
+    shown = run(installation, "**/flow", "--every", "day", *span)
+    assert "window" in shown.stdout and "24 h" in shown.stdout
+    refused = run(installation, "**/flow", "--every", "shift", *span)
+    assert isinstance(refused.exception, Misconfigured) and refused.exception.code == "HIST-2601"

@@ -259,6 +259,9 @@ def test_an_aggregate_is_that_of_the_historian(running_site: RunningSite, client
     assert found["value"].to_list() == [59.0, 119.0]
     with pytest.raises(Misconfigured, match="HIST-1061"):
         client.aggregate(path, "1min", "Sum", **span)
+    minutes = client.aggregate(path, "minute", "Maximum", **span)
+    assert minutes["value"].to_list() == [59.0, 119.0]
+    assert minutes["duration_h"].to_list() == [1 / 60, 1 / 60]
 
 
 def test_the_site_file_is_replaced_whole_or_not_at_all(running_site: RunningSite) -> None:

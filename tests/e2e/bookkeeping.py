@@ -73,7 +73,7 @@ def check_closed(
         raise AssertionError(f"books in which something moves: {told(folder)}") from error
     found = sums()
     assert found["unexplained"] == found["lost"] == found["foreign"] == 0, told(folder)
-    gone = [*MISSED, "filtered", *DROPPED, "dropped_edge_killed", *_STAYED_OUT]
+    gone = [*MISSED, "filtered", "protected", *DROPPED, "dropped_edge_killed", *_STAYED_OUT]
     assert found["expected"] + found["marked"] == found["stored"] + sum(found[n] for n in gone)
     return found
 

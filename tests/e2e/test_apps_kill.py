@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import subprocess
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from bookkeeping import accounts, told
+from role_process import Process
 
 from apps_rig import SECOND_US, Rig, config, rig_on
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
-from headrace.cli.run import keep_site
-from headrace.cli.supervisor import ROLE_ENVIRONMENT
 from headrace.model.folder import DataFolder
 from headrace.model.ledger_view import total
 from waiting import until
@@ -35,45 +30,6 @@ FORMULAS = (
 async def rig(folder: DataFolder, broker: BrokerAddress, bus: Bus) -> AsyncIterator[Rig]:
     async with rig_on(folder, broker, bus) as made:
         yield made
-
-
-class Process:
-    """``headrace run apps``, as the supervisor starts it."""
-
-    def __init__(self, folder: DataFolder) -> None:
-        keep_site(folder, "acme", "mill")
-        self._folder = folder
-        self._log = folder.root / "apps.log"
-        self._start()
-
-    def _start(self) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "headrace",
-            "run",
-            "apps",
-            "--data",
-            str(self._folder.root),
-        ]
-        source = Path(__file__).resolve().parents[2] / "src"
-        environment = {**os.environ, **ROLE_ENVIRONMENT, "PYTHONPATH": str(source)}
-        with self._log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-
-    def kill(self) -> None:
-        """``kill -9``, and another one at once."""
-        self.process.kill()
-        self.process.wait()
-        self._start()
-
-    async def stop(self) -> None:
-        self.process.terminate()
-        await asyncio.to_thread(self.process.wait, 30)
-
-    @property
-    def log(self) -> str:
-        return self._log.read_text()[-3_000:]
 
 
 async def load(rig: Rig, stop: asyncio.Event, seed: int) -> None:

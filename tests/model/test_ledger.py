@@ -268,7 +268,16 @@ def test_a_header_that_is_none_says_which(text: str) -> None:
 
 
 def test_every_way_out_has_a_name_and_both_languages() -> None:
-    out = {*MISSED, *DROPPED, "dropped_edge_killed", "filtered", "buffered", "in_log", "lost"}
+    out = {
+        *MISSED,
+        *DROPPED,
+        "dropped_edge_killed",
+        "filtered",
+        "protected",
+        "buffered",
+        "in_log",
+        "lost",
+    }
     out |= {"skipped", "duplicate", "rejected", "edge_log_full"}
     assert {cause.name for cause in ledger_causes.CAUSES} == {*out, RECOMPUTED_GROUP}
     assert out <= set(COUNTS)

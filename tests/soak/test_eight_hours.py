@@ -77,7 +77,9 @@ class Books:
         if ".health.edge." in message.subject:
             self.edge = msgspec.json.decode(message.data, type=EdgeState)
             for each in self.edge.connections:
-                given = each.filtered + each.published + each.buffered + each.dropped
+                given = (
+                    each.filtered + each.protected + each.published + each.buffered + each.dropped
+                )
                 if each.expected != each.read + each.missed or each.read + each.marked != given:
                     self.open.append(f"{each.connection} at {self.edge.at_us}: {each}")
         elif ".health.historian" in message.subject:

@@ -13,6 +13,7 @@ from headrace.bus.client import Bus
 from headrace.bus.log import LogReader, log_info
 from headrace.bus.subjects import EVENTS_STREAM, Subjects
 from headrace.formula.bound import Bound
+from headrace.formula.placing import BEFORE
 from headrace.model.apps import Cause, FormulaChange
 from headrace.model.status import RETRACTED
 from headrace.model.time import Clock, to_datetime
@@ -71,7 +72,7 @@ class Changes:
         """
         if not rows.height:
             return
-        key, now_us = (bound.key, cause), self._clock.now_us()
+        key, now_us = (bound.key.removesuffix(BEFORE), cause), self._clock.now_us()
         found = self._gathered.setdefault(key, _Gathered(bound.version, now_us))
         at_us, gone = rows["at_us"], int((rows["status"] == RETRACTED).sum())
         found.start_us = min(found.start_us, int(at_us.min()))  # type: ignore[arg-type] # not empty

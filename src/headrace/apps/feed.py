@@ -61,13 +61,22 @@ class Feed:
         after_sequence: what is known already.
         tag_ids: sorted, int64, shape (n,): tags that some formula reads.
         clock: wall-clock; results follow it.
+        own: in whose name our own results come.
 
     Attributes:
         samples: how many were taken. corrupt: messages that could not be read, which the historian
             puts aside.
     """
 
-    def __init__(self, bus: Bus, after_sequence: int, tag_ids: Int64Array, clock: Clock) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        after_sequence: int,
+        tag_ids: Int64Array,
+        clock: Clock,
+        own: str = APPS_EDGE,
+    ) -> None:
+        self._own = own
         self._log = LogReader(bus, after_sequence)
         self._tag_ids = tag_ids
         self._clock = clock
@@ -129,7 +138,7 @@ class Feed:
     def wanted(self, message: LogMessage) -> pl.DataFrame:
         """The samples of a message that somebody reads; none of our own."""
         try:
-            if parse_batch(message.subject)[2] == APPS_EDGE:
+            if parse_batch(message.subject)[2] == self._own:
                 return empty_batch()
             batch = envelope.decode(message.body)
         except Corrupt:

@@ -12,6 +12,7 @@ import numpy as np
 from headrace.apps.position import definition
 from headrace.formula.binding import check_all, lay
 from headrace.formula.bound import Bound
+from headrace.formula.placing import BEFORE, at_place
 from headrace.model.errors import HeadraceError
 from headrace.model.knowledge import AppsConfig
 from headrace.model.sample import Int64Array
@@ -37,6 +38,8 @@ class Knowledge:
     Attributes:
         config: what was written.
         bounds: in order of evaluation; those that are stopped, or read one that is, are left out.
+        ended: those that moved to another place: what comes late for the time before is worked out here.
+        edge: the place; empty: the platform.
         definitions: key of each bound -> a hash of what an engineer says of it.
         stopped: key -> why it does not run.
         missing: key -> on how many assets it lacks a quantity.
@@ -47,17 +50,24 @@ class Knowledge:
     definitions: Mapping[str, str] = field(default_factory=dict)
     stopped: Mapping[str, Stopped] = field(default_factory=dict)
     missing: Mapping[str, int] = field(default_factory=dict)
+    ended: tuple[Bound, ...] = ()
+    edge: str = ""
+
+    @property
+    def every(self) -> tuple[Bound, ...]:
+        """Those that are evaluated, and those that ended."""
+        return (*self.ended, *self.bounds)
 
     @property
     def inputs(self) -> Int64Array:
         """Tags that some formula reads, sorted, each once."""
-        found = [ids for bound in self.bounds for ids in bound.inputs.values()]
+        found = [ids for bound in self.every for ids in bound.inputs.values()]
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
     @property
     def outputs(self) -> Int64Array:
         """Derived tags, sorted, each once."""
-        found = [bound.outputs for bound in self.bounds if bound.role == "formula"]
+        found = [bound.outputs for bound in self.every if bound.role == "formula"]
         return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
 
     @property
@@ -71,26 +81,34 @@ class Knowledge:
 
     def born(self, births: Mapping[str, int]) -> Knowledge:
         """The same, where formulas that are told no beginning have one: what was before is not theirs."""
-        bounds = (
-            dataclasses.replace(bound, start_us=bound.start_us or births.get(bound.key, 0))
-            for bound in self.bounds
+        bounds, ended = (
+            tuple(
+                dataclasses.replace(
+                    bound, start_us=bound.start_us or births.get(_of_place(bound.key), 0)
+                )
+                for bound in some
+            )
+            for some in (self.bounds, self.ended)
         )
-        return dataclasses.replace(self, bounds=tuple(bounds))
+        return dataclasses.replace(self, bounds=bounds, ended=ended)
 
     def readers(self, bound: Bound) -> Iterator[Bound]:
         """The formulas that read its results."""
         if bound.role == "formula":
-            for other in self.bounds:
+            for other in self.every:
                 if any(np.isin(ids, bound.outputs).any() for ids in other.inputs.values()):
                     yield other
 
 
-def know(config: AppsConfig, broken: Mapping[str, Stopped], now_us: int) -> Knowledge:
+def know(
+    config: AppsConfig, broken: Mapping[str, Stopped], now_us: int, edge: str = ""
+) -> Knowledge:
     """Check and bind what can be evaluated.
 
     Args:
         broken: formulas that failed when they were evaluated.
         now_us: since when what is wrong with the others is known.
+        edge: on whose machine; empty: on the platform.
     """
     stopped = dict(broken)
     checked, problems = check_all(config)
@@ -118,10 +136,15 @@ def know(config: AppsConfig, broken: Mapping[str, Stopped], now_us: int) -> Know
     types = {asset.path: asset.type for asset in config.assets}
     for path, name, _ in binding.missing:
         missing.setdefault(f"{types[path]}.{name}", set()).add(path)
+    placed = at_place(bounds, config, edge)
     return Knowledge(
         config=config,
-        bounds=tuple(bounds),
-        definitions={bound.key: definition(bound, texts[statement(bound.key)]) for bound in bounds},
+        bounds=placed.live,
+        ended=placed.ended,
+        edge=edge,
+        definitions={
+            bound.key: definition(bound, texts[statement(bound.key)]) for bound in placed.live
+        },
         stopped=stopped,
         missing={key: len(paths) for key, paths in missing.items()},
     )
@@ -140,6 +163,11 @@ def statement(key: str) -> str:
         'pump.hot'
     """
     return key.partition("/")[0]
+
+
+def _of_place(key: str) -> str:
+    """The key that a formula had before it was moved."""
+    return key.removesuffix(BEFORE)
 
 
 def stopped_by(error: Exception, now_us: int) -> Stopped:

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from headrace.bus.client import Bus
-from headrace.bus.subjects import APPS_EDGE, Subjects
+from headrace.bus.subjects import Subjects, apps_edge
 from headrace.edge.books import Books
 from headrace.edge.ledger import LedgerTeller
 from headrace.edge.publisher import Lane, Standing
@@ -58,6 +58,7 @@ class Outlet:
         bus: open. subjects: of the site.
         clock: gives receive times.
         received_us: no result was given a later receive time than this.
+        edge: on whose machine; empty: on the platform.
         on_trouble: told once when the log stops taking frames of a type and once when it takes them
             again.
 
@@ -66,13 +67,21 @@ class Outlet:
     """
 
     def __init__(
-        self, bus: Bus, subjects: Subjects, clock: Clock, received_us: int, on_trouble: Trouble
+        self,
+        bus: Bus,
+        subjects: Subjects,
+        clock: Clock,
+        received_us: int,
+        on_trouble: Trouble,
+        *,
+        edge: str = "",
     ) -> None:
+        self._name = apps_edge(edge)
         self._bus = bus
         self._subjects = subjects
         self._clock = clock
         self._on_trouble = on_trouble
-        self._books = Books(APPS_EDGE, clock)
+        self._books = Books(self._name, clock)
         self._teller = LedgerTeller(bus, subjects, self._books)
         self._ways: dict[str, _Way] = {}
         self._timed: deque[_Waiting] = deque(maxlen=LATENCIES_MAX)
@@ -170,8 +179,8 @@ class Outlet:
         if found is None:
             lane = Lane(
                 self._bus,
-                self._subjects.batch(APPS_EDGE, asset_type),
-                edge=APPS_EDGE,
+                self._subjects.batch(self._name, asset_type),
+                edge=self._name,
                 connection=asset_type,
                 epoch=self._books.epoch,
                 on_trouble=lambda error: self._on_trouble(asset_type, error),

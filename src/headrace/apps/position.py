@@ -104,14 +104,17 @@ def _joined(ordered: list[Span], *, anyhow: bool) -> list[Span]:
     return found
 
 
-async def load_position(bus: Bus) -> Position | None:
+async def load_position(bus: Bus, edge: str = "") -> Position | None:
     """The position of the last life; None when there is none that can be read.
+
+    Args:
+        edge: beside which the role runs; empty: on the platform.
 
     Raises:
         Transient: BUS-1026 when the broker is away.
     """
     await bus.key_value(APPS_BUCKET, history=1)
-    raw = await bus.get(APPS_BUCKET, KEY)
+    raw = await bus.get(APPS_BUCKET, _key(edge))
     if raw is None:
         return None
     try:
@@ -120,10 +123,14 @@ async def load_position(bus: Bus) -> Position | None:
         return None  # of another version of ours: as if it ran for the first time
 
 
-async def save_position(bus: Bus, position: Position) -> None:
+async def save_position(bus: Bus, position: Position, edge: str = "") -> None:
     """Keep a position, durably.
 
     Raises:
         Transient: BUS-1027 when the broker is away. Refused: BUS-1028 when it is too long.
     """
-    await bus.put(APPS_BUCKET, KEY, msgspec.json.encode(position))
+    await bus.put(APPS_BUCKET, _key(edge), msgspec.json.encode(position))
+
+
+def _key(edge: str) -> str:
+    return f"{KEY}.{edge}" if edge else KEY

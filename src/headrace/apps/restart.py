@@ -15,6 +15,7 @@ from headrace.apps.position import Position, Span
 from headrace.bus.client import Bus
 from headrace.bus.log import LogReader
 from headrace.formula.bound import Bound
+from headrace.formula.placing import BEFORE
 from headrace.formula.plan import word_input
 from headrace.model.apps import Cause
 from headrace.model.calendar import PlantCalendar
@@ -61,6 +62,7 @@ class Touched:
         start_us = int(self._first[used].min())
         next_us = past.next_us(self._tags[used].tolist(), int(self._last[used].max()))
         last_us = end_us if next_us is None else min(end_us, next_us + bound.plan.back_us + 1)
+        last_us = min(last_us, bound.end_us) if bound.end_us else last_us
         if start_us >= last_us:
             return []
         paths = () if hit.all() else tuple(np.array(bound.assets, object)[hit].tolist())
@@ -166,14 +168,25 @@ def _differing(
         yield stretch
 
 
+def handed_spans(knowledge: Knowledge, position: Position) -> Iterator[Span]:
+    """What a formula that was moved away still has to give here: from where its results ended to the time
+    of the move."""
+    for bound in knowledge.ended:
+        ran = bound.key.removesuffix(BEFORE) in position.definitions
+        if ran and position.done_us < bound.end_us:
+            start_us = max(position.done_us, bound.start_us)
+            yield Span(key=bound.key, start_us=start_us, end_us=bound.end_us, cause="version")
+
+
 def version_spans(knowledge: Knowledge, position: Position, end_us: int) -> Iterator[Span]:
     """The past that a new version of a formula is to give results of, by its own beginning."""
     for bound in knowledge.bounds:
         changed = position.definitions.get(bound.key) != knowledge.definitions[bound.key]
-        if changed and 0 < bound.start_us < position.done_us:
+        start_us = bound.start_us if knowledge.edge else max(bound.start_us, bound.moved_us)
+        if changed and 0 < start_us < end_us:
             yield Span(
                 key=bound.key,
-                start_us=bound.start_us,
+                start_us=start_us,
                 end_us=end_us,
                 cause="version",
             )

@@ -21,8 +21,9 @@ from headrace.apps.changes import Changes
 from headrace.apps.desk import Desk
 from headrace.apps.feed import SETTLE_US
 from headrace.apps.knowledge import Knowledge, Stopped, know, statement, stopped_by
+from headrace.apps.log_past import LogPast
 from headrace.apps.outlet import Outlet
-from headrace.apps.position import load_position, save_position
+from headrace.apps.position import Position, load_position, save_position
 from headrace.apps.session import Failed, Session, Tools
 from headrace.apps.tally import Tally
 from headrace.bus.broker import BrokerAddress
@@ -30,9 +31,10 @@ from headrace.bus.client import Bus, open_bus
 from headrace.bus.lease import Lease
 from headrace.bus.log import LogInfo, log_info
 from headrace.bus.outbox import Outbox
-from headrace.bus.subjects import DESIRED_BUCKET, Subjects
+from headrace.bus.subjects import DESIRED_BUCKET, FORMULA_CALL, Subjects, apps_edge
 from headrace.historian.reader import Reader, open_reader
 from headrace.model.apps import AppsState, DerivedFacts, FormulaHealth
+from headrace.model.desired import EdgeConfig
 from headrace.model.errors import HeadraceError, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import Severity
@@ -59,31 +61,40 @@ async def run(
     stop: asyncio.Event,
     *,
     clock: Clock | None = None,
+    edge: str = "",
 ) -> None:
     """Evaluate what engineers wrote until ``stop`` is set; what was evaluated is in the log then.
+
+    Args:
+        edge: beside which it runs, with the formulas that are placed there and no alarms; empty: on the
+            platform.
 
     Raises:
         Refused: APPS-1001 when another apps role runs on this folder.
         Transient: BUS-1025 when the broker does not come within 30 s.
     """
-    with _one_at_a_time(folder):
+    with _one_at_a_time(folder, edge):
         async with open_bus(address, "apps", wait_s=BROKER_WAIT_S) as bus:
-            role = _Role(folder, bus, subjects, clock or SystemClock())
+            role = _Role(folder, bus, subjects, clock or SystemClock(), edge)
             await role.run(stop)
 
 
 class _Role:
-    def __init__(self, folder: DataFolder, bus: Bus, subjects: Subjects, clock: Clock) -> None:
+    def __init__(
+        self, folder: DataFolder, bus: Bus, subjects: Subjects, clock: Clock, edge: str
+    ) -> None:
+        self._edge = edge
         self._folder = folder
         self._bus = bus
         self._subjects = subjects
         self._clock = clock
         self._tally = Tally(clock)
-        self._outbox = Outbox(bus, subjects.event("apps"), "apps", clock)
+        self._outbox = Outbox(bus, subjects.event("apps"), apps_edge(edge), clock)
         self._changes = Changes(bus, subjects, clock)
         self._desk = Desk(folder, clock, self._report)
         place = f"{socket.gethostname()}:{folder.root}"
-        self._lease = Lease(bus, "apps", place, clock)
+        self._lease = Lease(bus, apps_edge(edge), place, clock)
+        self._log_past = LogPast(bus, clock, f"past.{edge}") if edge else None
         self._config = AppsConfig(enterprise="", site="")
         self._knowledge = Knowledge(self._config)
         self._broken: dict[str, Stopped] = {}
@@ -96,10 +107,7 @@ class _Role:
         self._info: LogInfo | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
-        await self._bus.answer(
-            self._subjects.apps_call("why"), self._why, when=lambda: self._lease.is_held
-        )
-        await self._desk.serve(self._bus, self._subjects, lambda: self._lease.is_held)
+        await self._serve()
         tasks = [
             asyncio.create_task(self._watch()),
             asyncio.create_task(self._tell()),
@@ -121,7 +129,22 @@ class _Role:
             await self._desk.close()
             if self._outlet is not None:
                 await self._outlet.end()
+            if self._log_past is not None:
+                await self._log_past.close()
             await self._lease.release()
+
+    async def _serve(self) -> None:
+        """Answer who asks; alarms are the platform's."""
+
+        def may() -> bool:
+            return self._lease.is_held
+
+        if self._edge:
+            call = self._subjects.edge_call(self._edge, FORMULA_CALL)
+            await self._bus.answer(call, self._why, when=may)
+        else:
+            await self._bus.answer(self._subjects.apps_call("why"), self._why, when=may)
+            await self._desk.serve(self._bus, self._subjects, may)
 
     async def _notify(self, stop: asyncio.Event) -> None:
         """Tell people of alarms; begins when there are settings for it."""
@@ -139,20 +162,22 @@ class _Role:
 
     async def _watch(self) -> None:
         """Take over each changed desired state; a broken one is reported and the old one stays."""
-        async for raw in self._bus.watch(DESIRED_BUCKET, CONFIG_KEY):
+        key = f"edge.{self._edge}" if self._edge else CONFIG_KEY
+        async for raw in self._bus.watch(DESIRED_BUCKET, key):
             try:
-                config = msgspec.json.decode(raw, type=AppsConfig)
+                config = _edge_config(raw) if self._edge else _config(raw)
             except msgspec.MsgspecError as error:
                 text = f"the desired state of the apps role cannot be read: {error}"
                 self._report("error", "APPS-1002", text, "Update this machine: headrace --version")
                 continue
-            self._config, self._broken = config, {}
-            self._learn()
-            self._again.set()
+            if config != self._config or self._broken:
+                self._config, self._broken = config, {}
+                self._learn()
+                self._again.set()
 
     def _learn(self) -> None:
         """Bind what can run of the configuration; say what cannot."""
-        self._knowledge = know(self._config, self._broken, self._clock.now_us())
+        self._knowledge = know(self._config, self._broken, self._clock.now_us(), self._edge)
         stopped = self._knowledge.stopped
         for key, why in stopped.items():
             if (key, why.what) not in self._told:
@@ -167,9 +192,9 @@ class _Role:
                 self._tally.state = "waiting"
                 await _wait(self._again, HEALTH_S)
                 return
-            if self._config.enterprise:
+            if self._config.enterprise and not self._edge:
                 await self._desk.bind(self._knowledge)
-            if not self._knowledge.bounds:
+            if not self._knowledge.every:
                 await self._idle()
             else:
                 if self._outlet is None:
@@ -187,18 +212,27 @@ class _Role:
         """Nothing to evaluate; what comes after this begins anew. Where the configuration has not been
         read yet, what ran before goes on when it has."""
         self._tally.state = "idle"
-        known = await load_position(self._bus) if self._config.enterprise else None
+        known = await self._position() if self._config.enterprise else None
         if known is not None and known.definitions:
-            await save_position(self._bus, msgspec.structs.replace(known, definitions={}, spans=()))
+            none = msgspec.structs.replace(known, definitions={}, spans=())
+            await save_position(self._bus, none, self._edge)
         while not self._again.is_set() and await self._lease.hold():
             await _wait(self._again, HEALTH_S)
 
+    async def _position(self) -> Position | None:
+        return await load_position(self._bus, self._edge)
+
     async def _open_outlet(self, books: list[asyncio.Task[None]]) -> None:
         """Give times after those of the last life; open the books."""
-        known = await load_position(self._bus)
+        known = await self._position()
         received_us = known.received_us if known is not None else 0
         self._outlet = Outlet(
-            self._bus, self._subjects, self._clock, received_us, self._lane_trouble
+            self._bus,
+            self._subjects,
+            self._clock,
+            received_us,
+            self._lane_trouble,
+            edge=self._edge,
         )
         await self._outlet.begin()
         books.append(asyncio.create_task(self._outlet.keep_books()))
@@ -206,9 +240,13 @@ class _Role:
     async def _tools(self, stack: AsyncExitStack) -> Tools:
         assert self._outlet is not None, "opened before there is something to evaluate"
         self._tally.state = "catching_up"
-        reader: Reader = await stack.enter_async_context(
-            open_reader(self._folder, self._bus, report=self._report)
-        )
+        past = self._log_past
+        if past is None:
+            reader: Reader = await stack.enter_async_context(
+                open_reader(self._folder, self._bus, report=self._report)
+            )
+        else:
+            reader = await self._edge_reader(past)
         return Tools(
             bus=self._bus,
             clock=self._clock,
@@ -218,10 +256,24 @@ class _Role:
             tally=self._tally,
             report=self._report,
             desk=self._desk,
+            kept_us=(lambda: past.kept_us) if past is not None else int,
         )
 
+    async def _edge_reader(self, past: LogPast) -> Reader:
+        """A reader of the edge's own log, where there is no table."""
+        knowledge, position = self._knowledge, await self._position()
+        known_us = position.done_us if position is not None else self._clock.now_us()
+
+        def done_us() -> int:
+            return self._session.done_us if self._session is not None else known_us
+
+        tags = np.union1d(knowledge.inputs, knowledge.outputs)
+        back_us = max((bound.plan.back_us for bound in knowledge.every), default=0)
+        await past.want(tags, back_us, done_us)
+        return Reader(self._folder.root / "no_table", past)
+
     async def _run_session(self, tools: Tools, stop: asyncio.Event) -> None:
-        session = Session(self._knowledge, await load_position(self._bus), tools)
+        session = Session(self._knowledge, await self._position(), tools)
         await session.begin()
         self._session, self._tally.state = session, "running"
         while not self._again.is_set() and not stop.is_set():
@@ -278,7 +330,7 @@ class _Role:
             with contextlib.suppress(Transient):
                 await self._desk.tick()
             with contextlib.suppress(Transient):
-                await self._bus.publish(self._subjects.apps_health(), self._state())
+                await self._bus.publish(self._subjects.apps_health(self._edge), self._state())
             await asyncio.sleep(HEALTH_S)
 
     def _state(self) -> AppsState:
@@ -288,6 +340,7 @@ class _Role:
             outlet.latencies_us if outlet is not None else (),
             session.samples if session is not None else 0,
         )
+        state.edge = self._edge
         state.last_sequence = self._info.last_sequence if self._info is not None else 0
         if session is not None:
             state.done_us, state.sequence = session.done_us, session.sequence
@@ -307,6 +360,7 @@ class _Role:
             done_us=state.done_us,
             lag_us=state.lag_us,
             sequence=state.sequence,
+            edge=self._edge,
         )
         for bound in self._knowledge.bounds:
             at = np.flatnonzero(bound.outputs == tag_id)
@@ -363,11 +417,21 @@ async def _set_when(first: asyncio.Event, then: asyncio.Event) -> None:
 
 
 @contextmanager
-def _one_at_a_time(folder: DataFolder) -> Iterator[None]:
+def _one_at_a_time(folder: DataFolder, edge: str) -> Iterator[None]:
     """Hold the role's lock file."""
     make_folder(folder.run, 0o700)
     refused = Refused(
         "APPS-1001", f"another apps role runs on {folder.root}", "Stop it first: headrace down"
     )
-    with hold_lock(folder.run / "apps.lock", refused):
+    with hold_lock(folder.run / f"{apps_edge(edge)}.lock", refused):
         yield
+
+
+def _config(raw: bytes) -> AppsConfig:
+    return msgspec.json.decode(raw, type=AppsConfig)
+
+
+def _edge_config(raw: bytes) -> AppsConfig:
+    """What an edge is to evaluate, of all that it is to run."""
+    found = msgspec.json.decode(raw, type=EdgeConfig)
+    return found.apps or AppsConfig(enterprise=found.enterprise, site=found.site)

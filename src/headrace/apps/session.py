@@ -34,6 +34,7 @@ from headrace.apps.position import Position, Span, merged, save_position
 from headrace.apps.restart import (
     Touched,
     edited_spans,
+    handed_spans,
     late_in_log,
     touched_by,
     version_spans,
@@ -41,7 +42,9 @@ from headrace.apps.restart import (
 from headrace.apps.tally import Tally
 from headrace.bus.client import Bus
 from headrace.bus.log import LogInfo, log_info
+from headrace.bus.subjects import apps_edge
 from headrace.formula.bound import Bound
+from headrace.formula.placing import BEFORE
 from headrace.formula.stream import Advance, Behind, Need, Stream
 from headrace.historian.inputs import samples_since
 from headrace.historian.reader import Reader
@@ -49,7 +52,8 @@ from headrace.model.apps import Cause
 from headrace.model.errors import Corrupt, HeadraceError, Refused, Terminal, Transient
 from headrace.model.health import Severity
 from headrace.model.sample import Int64Array, microseconds
-from headrace.model.time import US_PER_S, Clock
+from headrace.model.status import UNCERTAIN, UNCERTAIN_SUB_NORMAL
+from headrace.model.time import US_PER_S, Clock, to_datetime
 
 TURN_S: Final = 0.1
 CATCH_UP_S: Final = 10.0
@@ -89,6 +93,7 @@ class Tools:
     Attributes:
         reader: of the history, with its tail.
         desk: of the alarms.
+        kept_us: source time from which the history is whole; 0: it always was.
     """
 
     bus: Bus
@@ -99,6 +104,7 @@ class Tools:
     tally: Tally
     report: Report
     desk: Desk
+    kept_us: Callable[[], int] = int
 
 
 class Session:
@@ -128,6 +134,9 @@ class Session:
         self._turned_s = float("-inf")
         self._piece_us = PIECE_FIRST_US
         self._arrived: deque[tuple[int, int]] = deque(maxlen=ARRIVED_MAX)
+        self._ended_us = 0
+        self._part_us: dict[str, int] = {}
+        self._told_short: set[str] = set()
 
     @property
     def done_us(self) -> int:
@@ -172,10 +181,13 @@ class Session:
         end_us = max(done_us, now_us)
         self._births = self._born(known, end_us)
         self.knowledge = self.knowledge.born(self._births)
-        self._feed = Feed(tools.bus, info.last_sequence, self.knowledge.inputs, tools.clock)
+        self._ended_us = max((bound.end_us for bound in self.knowledge.ended), default=0)
+        own = apps_edge(self.knowledge.edge)
+        self._feed = Feed(tools.bus, info.last_sequence, self.knowledge.inputs, tools.clock, own)
         self._tell_lost(after, info.first_sequence)
         late = await late_in_log(tools.bus, self._feed, after, info.last_sequence, done_us)
         self._spans = [*known.spans, *version_spans(self.knowledge, known, end_us)]
+        self._spans += handed_spans(self.knowledge, known)
         await self._add_touched(late, done_us, "late")
         await asyncio.to_thread(self._add_edited, known)
         await self._bring_up(known, done_us, end_us)
@@ -205,6 +217,7 @@ class Session:
         await self._emit_alarms(advance, max(self._done_us, taken.known_us))
         if 0 < taken.late_sequence <= self._seen:
             await self._add_touched(_touched(taken.late), self._done_us, "late")
+        await self._add_before_moves(taken.batch)
         self._done_us = max(self._done_us, taken.known_us)
         self._time(taken)
         if self._spans:
@@ -237,13 +250,21 @@ class Session:
 
     def _born(self, known: Position, now_us: int) -> dict[str, int]:
         """When each formula began that is not told when: one that is new begins now, another text where
-        the one before it ended."""
-        return {
-            key: known.births[key]
-            if key in known.births and known.definitions.get(key) == digest
-            else (known.done_us if key in known.definitions else now_us)
-            for key, digest in self.knowledge.definitions.items()
-        }
+        the one before it ended, one that was moved here when it was, or was here first."""
+        births = {}
+        for bound in self.knowledge.bounds:
+            key = bound.key
+            same = known.definitions.get(key) == self.knowledge.definitions[key]
+            if key in known.births and (same or bound.moved_us):
+                births[key] = known.births[key]
+            else:
+                fresh_us = bound.moved_us or now_us
+                births[key] = known.done_us if key in known.definitions else fresh_us
+        for bound in self.knowledge.ended:
+            key = bound.key.removesuffix(BEFORE)
+            if key in known.births:
+                births.setdefault(key, known.births[key])
+        return births
 
     # -- what was missed ----------------------------------------------------------------------
 
@@ -287,6 +308,8 @@ class Session:
     async def _changes(
         self, bound: Bound, assets: Int64Array, start_us: int, end_us: int
     ) -> pl.DataFrame:
+        start_us = self._whole_from(bound, start_us, end_us)
+        end_us = min(end_us, bound.end_us) if bound.end_us else end_us
         work = self._past.changes if bound.role == "formula" else self._past.results
         try:
             return await asyncio.to_thread(work, bound, assets, start_us, end_us)
@@ -294,6 +317,23 @@ class Session:
             raise
         except FORMULA_ERRORS as error:
             raise Failed(bound.key, error) from error
+
+    def _whole_from(self, bound: Bound, start_us: int, end_us: int) -> int:
+        """From when results can be worked out of what is kept; says so where that is too late."""
+        kept_us = self._tools.kept_us()
+        whole_us = kept_us + bound.plan.back_us if kept_us else 0
+        if max(start_us, bound.start_us) >= whole_us or start_us >= end_us:
+            return start_us
+        if bound.key not in self._told_short:
+            self._told_short.add(bound.key)
+            self._tools.report(
+                "warning",
+                "APPS-1408",
+                f"results of {bound.key} before {to_datetime(whole_us).isoformat()} are not worked out "
+                f"again here: this edge has every sample since {to_datetime(kept_us).isoformat()} only",
+                "Work them out on the hub, which has all: headrace formula backfill",
+            )
+        return whole_us
 
     def _reads_results(self, bound: Bound) -> bool:
         outputs = self.knowledge.outputs
@@ -318,7 +358,7 @@ class Session:
         # What reads a touched result follows even where that result turns out to be right already: the
         # stream may have given it, and not what it thought to have been given.
         begins: dict[str, int] = {}
-        for bound in self.knowledge.bounds:
+        for bound in self.knowledge.every:
             spans = await asyncio.to_thread(touched.spans, bound, self._past, end_us, cause)
             if bound.key in begins:
                 start_us = begins[bound.key]
@@ -330,10 +370,22 @@ class Session:
                 begins[reader.key] = min(first_us, begins.get(reader.key, first_us))
             self._spans += [span for span in spans if span.start_us < span.end_us]
 
+    async def _add_before_moves(self, batch: pl.DataFrame) -> None:
+        """Samples of the time in which a formula was here that is evaluated elsewhere now."""
+        if not self._ended_us or not batch.height:
+            return
+        old = batch.filter(microseconds(batch["source_timestamp"]) < self._ended_us)
+        touched = _touched(old)
+        for bound in self.knowledge.ended if old.height else ():
+            self._spans += await asyncio.to_thread(
+                touched.spans, bound, self._past, bound.end_us, "late"
+            )
+
     async def _open_stream(self, start_us: int) -> None:
         """A stream that goes on from a time, with what its windows look back to."""
         tools = self._tools
         await self._see_results()
+        self._note_parts(start_us)
         self._stream = Stream(
             self.knowledge.bounds, self.knowledge.config.calendar, start_us=start_us
         )
@@ -341,6 +393,35 @@ class Session:
         # The tail may have been ahead of the feed: what the stream knows already and the feed brings
         # again is no news to it, so the late ones among them are worked out from history.
         self._seen = (await log_info(tools.bus)).last_sequence
+
+    def _note_parts(self, start_us: int) -> None:
+        """Formulas whose windows look back further than what is kept: their results are Uncertain until
+        the windows are full."""
+        kept_us = self._tools.kept_us()
+        self._part_us = {
+            bound.key: kept_us + bound.plan.back_us
+            for bound in self.knowledge.bounds
+            if kept_us and kept_us + bound.plan.back_us > start_us
+        }
+        for key, whole_us in self._part_us.items():
+            self._tools.report(
+                "warning",
+                "APPS-1410",
+                f"{key} looks back further than this edge has samples; its results are Uncertain until "
+                f"{to_datetime(whole_us).isoformat()}",
+                "Give the edge's log more room, or place the formula on the platform.",
+            )
+
+    def _in_part(self, bound: Bound, rows: pl.DataFrame) -> pl.DataFrame:
+        """Results of windows that are not full: none of them is Good."""
+        whole_us = self._part_us.get(bound.key, 0)
+        if not whole_us or not rows.height:
+            return rows
+        doubtful = (pl.col("at_us") < whole_us) & (pl.col("status") < UNCERTAIN)
+        uncertain = pl.lit(UNCERTAIN_SUB_NORMAL, pl.UInt32)
+        return rows.with_columns(
+            status=pl.when(doubtful).then(uncertain).otherwise(pl.col("status"))
+        )
 
     def _fill(self, stream: Stream, start_us: int) -> None:
         alike: dict[Need, list[int]] = {}
@@ -391,9 +472,10 @@ class Session:
         """Give results to the log; those of a time that was done are changes."""
         up_to_us = self._done_us
         new, late = [], []
-        for bound, rows in advance.results:
+        for bound, given in advance.results:
             if bound.role != "formula":
                 continue
+            rows = self._in_part(bound, given)
             old = rows["at_us"].to_numpy() < up_to_us
             if not old.any():
                 new.append((bound, rows))
@@ -449,13 +531,17 @@ class Session:
     async def _mend(self) -> None:
         """Work out one piece of a span again; what reads a formula comes after it."""
         self._spans = list(merged(self._spans))
-        order = {bound.key: place for place, bound in enumerate(self.knowledge.bounds)}
+        every = self.knowledge.every
+        order = {bound.key: place for place, bound in enumerate(every)}
         self._spans = [span for span in self._spans if span.key in order]
-        if not self._spans:
-            return
         self._spans.sort(key=lambda span: (order[span.key], span.start_us))
-        span = self._spans[0]
-        bound = self.knowledge.bounds[order[span.key]]
+        # A formula that was moved a moment ago has results here up to then; that time must be over.
+        due = (n for n, span in enumerate(self._spans) if self._is_over(every[order[span.key]]))
+        place = next(due, -1)
+        if place < 0:
+            return
+        span = self._spans[place]
+        bound = every[order[span.key]]
         began_s = self._tools.clock.monotonic_s()
         end_us = min(span.end_us, span.start_us + max(self._piece_us, bound.plan.back_us))
         await self._see_results()
@@ -467,7 +553,7 @@ class Session:
         if rows.height and bound.role == "formula":
             self._tools.changes.note(bound, rows, span.cause)
             await self._pass_on(bound, rows)
-        self._spans.pop(0)
+        self._spans.remove(span)
         if end_us < span.end_us:
             rest = Span(
                 key=span.key, assets=span.assets, start_us=end_us, end_us=span.end_us,
@@ -477,6 +563,9 @@ class Session:
         slow = self._tools.clock.monotonic_s() - began_s > PIECE_S
         piece_us = self._piece_us // 2 if slow else self._piece_us * 2
         self._piece_us = min(max(piece_us, US_PER_S), PIECE_MAX_US)
+
+    def _is_over(self, bound: Bound) -> bool:
+        return bound.end_us <= self._done_us
 
     async def _pass_on(self, bound: Bound, rows: pl.DataFrame) -> None:
         """Changed results change what reads them."""
@@ -539,7 +628,7 @@ class Session:
             return
         now_s = self._tools.clock.monotonic_s()
         if now or now_s - self._saved_s >= SAVE_S:
-            await save_position(self._tools.bus, self._pending[1])
+            await save_position(self._tools.bus, self._pending[1], self.knowledge.edge)
             self.position, self._pending, self._saved_s = self._pending[1], None, now_s
 
 

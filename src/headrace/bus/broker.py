@@ -221,6 +221,15 @@ def prepare_address(folder: DataFolder, tls: OffLoopback | None = None) -> Broke
     return address
 
 
+def with_client_files(folder: DataFolder, address: BrokerAddress) -> BrokerAddress:
+    """The address with the files that our MQTT clients need under TLS; a cluster's gives no files."""
+    if not address.authority_pem or address.client_files:
+        return address
+    path = folder.run / "broker-ca.pem"
+    write_private(path, address.authority_pem)
+    return replace(address, client_files=(str(path),))
+
+
 def _damaged(path: Path) -> Corrupt:
     remedy = "Remove it while headrace is stopped; the next start makes new ports and credentials."
     return Corrupt("BUS-1012", f"{path} cannot be read", remedy)
@@ -338,6 +347,8 @@ def write_config(
             f"the broker would listen on {bind} without TLS",
             "Start it with headrace up --listen, which makes certificates.",
         )
+    if is_loopback(bind) and not address.authority_pem:
+        tls = None  # nobody but this machine hears
     secret = address.platform_password
     everybody = [*site_users(secret, address.device_password, edge), *users]
     store = folder.broker / "jetstream"

@@ -40,13 +40,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Knock:
-    """Somebody who connects. ``certificate``: PEM of what it showed under TLS, verified by the broker;
-    "" for none."""
+    """Somebody who connects.
+
+    Attributes:
+        certificate: PEM of what it showed under TLS, verified by the broker; "" for none.
+        is_leaf: another broker, as an edge on its own machine has.
+    """
 
     name: str
     secret: str
     certificate: str
     address: str
+    is_leaf: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class Callout:
         address: of the broker, with the installation's secret.
         judge: see :class:`Judge`. clock: for the tokens' time.
         refused: told who was refused.
+        mine: whom this process answers for; others are left to another one.
     """
 
     def __init__(
@@ -79,20 +85,20 @@ class Callout:
         judge: Judge,
         clock: Clock,
         refused: Callable[[Knock], None] = lambda knock: None,
+        mine: Callable[[Knock], bool] = lambda knock: True,
     ) -> None:
         self._address = address
         self._judge = judge
         self._clock = clock
         self._refused = refused
+        self._mine = mine
         self._key = issuer_key(address.platform_password)
         self._turns = asyncio.Semaphore(AT_ONCE_MAX)
 
     async def run(self, stop: asyncio.Event, ready: asyncio.Event | None = None) -> None:
-        """Answer until ``stop``; several processes may, one of them is asked."""
+        """Answer until ``stop``; several processes may, the first answer counts."""
         async with open_bus(_own(self._address), CALLOUT_USER, wait_s=3_600) as bus:
-            await bus.client.subscribe(
-                SUBJECT, queue="callout", cb=self._answer, pending_msgs_limit=1_000
-            )
+            await bus.client.subscribe(SUBJECT, cb=self._answer, pending_msgs_limit=1_000)
             await bus.client.flush()
             if ready is not None:
                 ready.set()
@@ -103,7 +109,10 @@ class Callout:
             try:
                 claims = read_token(message.data.decode("ascii"), "server")
                 asked = claims["nats"]
-                answer = await self._decide(asked)
+                knock = _knock(asked)
+                if not self._mine(knock):
+                    return
+                answer = await self._decide(asked, knock)
             except (
                 HeadraceError,
                 UnicodeDecodeError,
@@ -115,8 +124,7 @@ class Callout:
                 return
             await message.respond(answer.encode())
 
-    async def _decide(self, asked: dict[str, Any]) -> str:
-        knock = _knock(asked)
+    async def _decide(self, asked: dict[str, Any], knock: Knock) -> str:
         body: dict[str, Any] = {"type": "authorization_response", "version": 2}
         try:
             admitted = await self._judge.admit(knock)
@@ -158,10 +166,12 @@ def _own(address: BrokerAddress) -> BrokerAddress:
 
 def _knock(asked: dict[str, Any]) -> Knock:
     options = asked.get("connect_opts") or {}
+    client = asked.get("client_info") or {}
     shown = (asked.get("client_tls") or {}).get("verified_chains") or [[]]
     return Knock(
         name=str(options.get("user", "")),
         secret=str(options.get("pass") or options.get("auth_token") or ""),
         certificate=str(shown[0][0]) if shown[0] else "",
-        address=str((asked.get("client_info") or {}).get("host", "")),
+        address=str(client.get("host", "")),
+        is_leaf=client.get("kind") == "Leafnode",
     )

@@ -32,6 +32,7 @@ from headrace.model.health import Event
 
 SAMPLES_BYTES_MAX: Final = 8 << 30
 SAMPLES_AGE_MAX_S: Final = 7 * 86_400
+SEALED_BYTES_MAX: Final = 1 << 30
 EVENTS_MAX: Final = 100_000
 LEDGER_BYTES_MAX: Final = 1 << 30
 LEDGER_AGE_MAX_S: Final = 90 * 86_400
@@ -329,6 +330,16 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
             storage=StorageType.FILE,
             discard=DiscardPolicy.NEW,
             max_bytes=bytes_max,
+            duplicate_window=600,
+            allow_direct=True,
+            num_replicas=bus.replicas,
+        ),
+        StreamConfig(
+            name=subjects.SEALED_STREAM,
+            subjects=[subjects.ALL_SEALED],
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.OLD,
+            max_bytes=SEALED_BYTES_MAX,
             duplicate_window=600,
             allow_direct=True,
             num_replicas=bus.replicas,

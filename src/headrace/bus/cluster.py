@@ -24,7 +24,8 @@ from typing import Final
 import msgspec
 
 from headrace.bus.broker import BrokerAddress, start_broker, write_private
-from headrace.model.errors import Misconfigured
+from headrace.bus.configuration import TlsFiles
+from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name
 from headrace.security.cluster_certificates import cluster_certificates
@@ -147,7 +148,11 @@ def load_node(path: Path) -> NodePlan:
 
 
 def start_node(folder: DataFolder, plan: NodePlan) -> subprocess.Popen[bytes]:
-    """Start one node on a data folder and give its process; it is not waited for."""
+    """Start one node on a data folder and give its process; it is not waited for.
+
+    Raises:
+        Refused: BUS-1406 when its streams are of an earlier, other kind of cluster.
+    """
     node = plan.node
     make_folder(folder.broker)
     files = {}
@@ -165,6 +170,7 @@ def start_node(folder: DataFolder, plan: NodePlan) -> subprocess.Popen[bytes]:
         platform_password=plan.platform_password,
         device_password=plan.device_password,
         host=node.host,
+        authority_pem=plan.authority_pem,
     )
     identity = f'cert_file: "{files["certificate"]}", key_file: "{files["key"]}"'
     others = "\n".join(
@@ -173,7 +179,6 @@ def start_node(folder: DataFolder, plan: NodePlan) -> subprocess.Popen[bytes]:
         if other.name != node.name
     )
     sections = [
-        f"tls {{ {identity} }}",
         f"""cluster {{
   name: "{plan.cluster}"
   listen: "{node.host}:{node.route_port}"
@@ -184,4 +189,11 @@ def start_node(folder: DataFolder, plan: NodePlan) -> subprocess.Popen[bytes]:
   ]
 }}""",
     ]
-    return start_broker(folder, address, server_name=node.name, sections=sections)
+    if (folder.broker / "jetstream" / "jetstream" / "$G").is_dir():
+        raise Refused(
+            "BUS-1406",
+            f"node {node.name} keeps streams of a cluster from before accounts had names",
+            "Go on with the earlier version, or plan a new cluster; the table has what was stored.",
+        )
+    tls = TlsFiles(files["certificate"], files["key"], files["authority"])
+    return start_broker(folder, address, server_name=node.name, sections=sections, tls=tls)

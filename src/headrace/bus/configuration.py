@@ -64,8 +64,8 @@ accounts {{
   }}
   "{callout_account}" {{ users: [ {{ user: "callout", password: "{callout_password}" }} ] }}
   "{system_account}" {{ users: [ {{ user: "{system_user}", password: "{system_password}",
-    permissions: {{ publish: {{ allow: ["$SYS.REQ.SERVER.>"] }}
-      subscribe: {{ allow: ["_INBOX.>"] }} }} }} ] }}{tenants}
+    permissions: {{
+      publish: {{ allow: ["$SYS.REQ.SERVER.>"] }}, subscribe: {{ allow: ["_INBOX.>"] }} }} }} ] }}{tenants}
 }}
 authorization {{
   timeout: 5

@@ -14,6 +14,7 @@ that the supervisor can start a broker without any other part of Headrace.
 
 from __future__ import annotations
 
+import hmac
 import json
 import urllib.request
 from dataclasses import dataclass
@@ -23,13 +24,15 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from headrace.bus.broker import BrokerAddress, BrokerOptions, write_private
+from headrace.bus.callout import Admitted, Knock
 from headrace.bus.configuration import TlsFiles
-from headrace.bus.rights import SITE_ACCOUNT, configured, leaf_rights
+from headrace.bus.rights import SITE_ACCOUNT, leaf_rights
 from headrace.bus.tenants import tenants
 from headrace.model.errors import Corrupt, Transient
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder
 from headrace.security.listener import Listener
+from headrace.security.policy import Actor
 from headrace.security.settings import load_settings
 
 HUB_DOMAIN: Final = "hub"
@@ -39,9 +42,9 @@ PINGS_LOST_MAX: Final = 2
 """Silence of 4 to 6 s ends a connection on which packets vanish."""
 MONITOR_TIMEOUT_S: Final = 2.0
 LOG_BYTES_MAX: Final = 8 << 30
-STORE_BYTES_SPARE: Final = 4 << 30
-"""Beside the samples' log: events, ledger, desired state, MQTT sessions. Each stream has its own bound;
-the broker counts the bound of a stream twice while it is changed."""
+STORE_BYTES_SPARE: Final = 6 << 30
+"""Beside the samples' log: encrypted frames, events, ledger, desired state, MQTT sessions. Each stream has
+its own bound; the broker counts the bound of a stream twice while it is changed."""
 
 OnFull = Literal["stop", "drop_oldest"]
 T = TypeVar("T", bound=msgspec.Struct)
@@ -200,7 +203,6 @@ def broker_options(folder: DataFolder) -> BrokerOptions:
         "server_name": HUB_DOMAIN,
         "domain": HUB_DOMAIN,
         "sections": (_pings(), _listener(folder.hub, settings)),
-        "users": tuple(_user(edge) for edge in joined_edges(folder)),
     }
 
 
@@ -262,10 +264,25 @@ leafnodes {{
 }}"""
 
 
-def _user(edge: JoinedEdge) -> str:
-    """The edge's user at the hub."""
-    permissions = configured(leaf_rights(edge.name, edge.domain))
-    return f'{{ user: "{edge.domain}", password: "{edge.password}", permissions: {permissions} }}'
+class EdgeJudge:
+    """Admits the brokers of edges that joined this hub; the broker has seen their certificate already.
+
+    Args:
+        folder: of the hub.
+    """
+
+    def __init__(self, folder: DataFolder) -> None:
+        self._folder = folder
+
+    async def admit(self, knock: Knock) -> Admitted | None:
+        """The edge, when its password is right."""
+        for edge in joined_edges(self._folder):
+            if edge.domain == knock.name and hmac.compare_digest(
+                edge.password.encode(), knock.secret.encode()
+            ):
+                actor = Actor(edge.name, "viewer", kind="edge", factors=frozenset({"certificate"}))
+                return Admitted(actor, leaf_rights(edge.name, edge.domain))
+        return None
 
 
 def connected_leafs(address: BrokerAddress) -> list[Leaf]:

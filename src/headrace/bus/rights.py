@@ -1,12 +1,12 @@
 """What each kind of actor may say and hear on the broker: one table, which the broker enforces.
 
-Roles of ours are users of the broker's own configuration, each with a password of its own: they connect also
-while nobody answers for others. Devices, apps, services and partners are asked for one by one
+Roles of ours are users of the broker's own configuration, each with a password of its own: they connect
+also while nobody answers for others. Devices, apps, services and partners are asked for one by one
 (:mod:`headrace.bus.callout`). Who is not named here has nothing. ``docs/broker-rights.md`` is made of
 this table, and a test tries every kind on every subject at a real broker.
 
-A site's subjects begin ``v1.<enterprise>.<site>``. One account of the broker holds one site, so rights name
-them ``v1.*.*``. What a role asks of JetStream are requests too: reading a stream makes a consumer on
+A site's subjects begin ``v1.<enterprise>.<site>``. One account of the broker holds one site, so rights
+name them ``v1.*.*``. What a role asks of JetStream are requests too: reading a stream makes a consumer on
 exactly this one.
 """
 
@@ -40,6 +40,7 @@ _SITE: Final = "v1.*.*"
 _SAMPLES: Final = names.SAMPLES_STREAM
 _EVENTS: Final = names.EVENTS_STREAM
 _LEDGER: Final = names.LEDGER_STREAM
+_SEALED: Final = names.SEALED_STREAM
 PLATFORM_ONLY: Final = (
     "v1.>",
     "live.>",
@@ -113,18 +114,20 @@ def role_rights(role: RoleName, edge: str = "*") -> Rights:
     """The rights of a role of ours.
 
     Args:
-        edge: the only one whose samples and books the role ``edge`` may write.
+        edge: the only one whose samples and books the role ``edge`` may write, and beside which the role
+            ``apps`` may work.
 
     Example:
         >>> role_rights("edge", "local").may_say("v1.acme.mill.batch.other.plc_1")
         False
     """
-    return _ROLES[role](edge) if role == "edge" else _ROLES[role]("*")
+    return _ROLES[role](edge if role in ("edge", "apps") else "*")
 
 
 def _edge(edge: str) -> Rights:
     own = (
         f"{_SITE}.batch.{edge}.*",
+        f"{_SITE}.sealed.{edge}.*",
         f"{_SITE}.event.edge.*",
         f"{_SITE}.ledger.edge.{edge}",
         f"{_SITE}.health.edge.{edge}",
@@ -132,7 +135,7 @@ def _edge(edge: str) -> Rights:
         f"$KV.{names.EDGE_BUCKET}.{edge}.>",
         f"$KV.{names.DESIRED_BUCKET}.edge.{edge}",
     )
-    streams = (*_keeps(_SAMPLES), *_keeps(_EVENTS), *_keeps(_LEDGER), *_purges(_SAMPLES))
+    streams = (*_KEEPS_ALL, *_purges(_SAMPLES))
     buckets = _buckets(names.DESIRED_BUCKET, names.EDGE_BUCKET, names.LEDGER_BUCKET)
     # Beside what it writes it looks back into its own log: what is stored, what waits.
     return Rights(
@@ -147,7 +150,7 @@ def _historian(_: str) -> Rights:
         f"{_SITE}.event.historian.*",
         f"{_SITE}.ledger.historian",
         f"{_SITE}.health.historian",
-        *(_keeps(_SAMPLES) + _keeps(_EVENTS) + _keeps(_LEDGER)),
+        *_KEEPS_ALL,
         *(_reads(_SAMPLES) + _reads(_LEDGER) + _purges(_SAMPLES)),
         *_buckets(names.LEDGER_BUCKET, names.DESIRED_BUCKET),
     )
@@ -155,21 +158,23 @@ def _historian(_: str) -> Rights:
     return Rights(says, hears, answers=True)
 
 
-def _apps(_: str) -> Rights:
+def _apps(edge: str) -> Rights:
+    as_whom = (names.APPS_EDGE,) if edge == "*" else (names.APPS_EDGE, names.apps_edge(edge))
     says = (
-        f"{_SITE}.batch.{names.APPS_EDGE}.*",
+        *(f"{_SITE}.batch.{name}.*" for name in as_whom),
         f"{_SITE}.event.apps.*",
-        f"{_SITE}.ledger.edge.{names.APPS_EDGE}",
+        *(f"{_SITE}.ledger.edge.{name}" for name in as_whom),
         f"{_SITE}.health.apps",
+        f"{_SITE}.health.apps.{edge}",
         f"$KV.{names.APPS_BUCKET}.>",
         f"$KV.{LEASE_BUCKET}.>",
-        f"$KV.{names.LEDGER_BUCKET}.{names.APPS_EDGE}",
-        *(_keeps(_SAMPLES) + _keeps(_EVENTS) + _keeps(_LEDGER)),
+        *(f"$KV.{names.LEDGER_BUCKET}.{name}" for name in as_whom),
+        *_KEEPS_ALL,
         *(_reads(_SAMPLES) + _reads(_EVENTS)),
         *_buckets(names.APPS_BUCKET, names.DESIRED_BUCKET, names.LEDGER_BUCKET, LEASE_BUCKET),
     )
-    hears = (f"{_SITE}.call.apps.*", f"{inbox('apps')}.>")
-    return Rights(says, hears, answers=True)
+    calls = (f"{_SITE}.call.apps.*", f"{_SITE}.call.edge.{edge}.{names.FORMULA_CALL}")
+    return Rights(says, (*calls, f"{inbox('apps')}.>"), answers=True)
 
 
 def _console(_: str) -> Rights:
@@ -179,7 +184,7 @@ def _console(_: str) -> Rights:
         f"{_SITE}.event.site.*",
         f"$KV.{names.DESIRED_BUCKET}.>",
         f"$KV.{LEASE_BUCKET}.>",
-        *(_keeps(_SAMPLES) + _keeps(_EVENTS) + _keeps(_LEDGER)),
+        *_KEEPS_ALL,
         *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_LEDGER)),
         *_buckets(names.DESIRED_BUCKET, LEASE_BUCKET, names.LEDGER_BUCKET, names.APPS_BUCKET),
     )
@@ -199,7 +204,7 @@ def _hub(_: str) -> Rights:
         f"{_SITE}.call.edge.*.*",
         f"{_SITE}.event.hub.*",
         f"{_SITE}.health.hub",
-        *(_keeps(_SAMPLES) + _keeps(_EVENTS) + _keeps(_LEDGER)),
+        *_KEEPS_ALL,
         *_reads(_SAMPLES),
         *_buckets(names.DESIRED_BUCKET, names.LEDGER_BUCKET),
         f"$JS.API.STREAM.UPDATE.KV_{names.LEDGER_BUCKET}",
@@ -217,7 +222,7 @@ def _cli(_: str) -> Rights:
         f"{_SITE}.call.>",
         f"{_SITE}.batch.{names.APPS_EDGE}.*",
         f"{_SITE}.event.apps.*",
-        *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_LEDGER)),
+        *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_LEDGER) + _reads(_SEALED)),
         *_buckets(names.DESIRED_BUCKET, names.LEDGER_BUCKET, names.APPS_BUCKET),
     )
     return Rights(says, (names.ALL_HEALTH, f"{inbox('cli')}.>"))
@@ -243,9 +248,12 @@ GATEWAY_RIGHTS: Final = Rights((">",), (">",), not_says=PLATFORM_ONLY, not_hears
 
 
 def leaf_rights(edge: str, domain: str) -> Rights:
-    """The broker of an edge that joined this hub; ``$JSC.R``, ``$JS.FC``: answers and flow
-    control of sourcing."""
-    says = (f"{_SITE}.health.edge.{edge}", "_INBOX.>", "$JSC.R.>", f"source.{domain}.>")
+    """The broker of an edge that joined this hub.
+
+    ``$JSC.R`` and ``$JS.FC`` carry answers and flow control of sourcing.
+    """
+    health = (f"{_SITE}.health.edge.{edge}", f"{_SITE}.health.apps.{edge}")
+    says = (*health, "_INBOX.>", "$JSC.R.>", f"source.{domain}.>")
     hears = (f"{_SITE}.call.edge.{edge}.*", f"$JS.{domain}.API.>", "$JS.FC.>")
     return Rights(says, hears)
 
@@ -280,7 +288,8 @@ def actor_rights(
     if actor.kind == "app":
         scope = f"{_SITE}.app.{actor.name}.>"
         return Rights((scope,), (scope, f"{own}.>"))
-    if actor.kind == "service":
+    if actor.kind == "service" and any(not grant.scope for grant in actor.grants):
+        # Subjects know connections, not equipment: who may read a part only, asks the REST API.
         stored = (names.ALL_BATCHES, names.LIVE_PREFIX + names.ALL_BATCHES)
         return Rights((), (*stored, names.ALL_HEALTH, names.ALL_EVENTS, f"{own}.>"))
     return None
@@ -341,6 +350,11 @@ def claimed(rights: Rights) -> dict[str, dict[str, list[str]]]:
 def _keeps(stream: str) -> tuple[str, ...]:
     """Make a stream when it is not there, and bring its bounds up to date."""
     return tuple(f"$JS.API.STREAM.{verb}.{stream}" for verb in ("CREATE", "UPDATE", "INFO"))
+
+
+_KEEPS_ALL: Final = tuple(
+    right for stream in (_SAMPLES, _SEALED, _EVENTS, _LEDGER) for right in _keeps(stream)
+)
 
 
 def _reads(stream: str) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from headrace.bus.leaf import Leaf, deliver_prefix
 from headrace.bus.subjects import Subjects
 from headrace.bus.system import open_system
 from headrace.model.errors import Refused, Transient
+from headrace.model.ids import NAME
 
 SOURCE_HEADER: Final = "Nats-Stream-Source"
 API_TIMEOUT_S: Final = 5.0
@@ -51,20 +52,28 @@ class SourceState:
     silent_s: float | None
 
 
-def sourced_streams(subjects: Subjects, edge: str) -> dict[str, str]:
-    """Stream -> which of an edge's subjects the hub takes from it.
+def sourced_streams(subjects: Subjects, edge: str) -> dict[str, tuple[str, ...]]:
+    """Stream -> which of an edge's subjects the hub takes from it: its own, and those of its formulas.
 
     Example:
         >>> sourced_streams(Subjects("acme", "mill"), "north")["SAMPLES"]
-        'v1.acme.mill.batch.north.>'
+        ('v1.acme.mill.batch.north.>', 'v1.acme.mill.batch.apps-north.>')
     """
+    both = _names_of(edge)
     return {
-        names.SAMPLES_STREAM: subjects.every_batch(edge),
-        names.EVENTS_STREAM: f"{subjects.prefix}.event.>",
-        names.LEDGER_STREAM: subjects.edge_ledger(edge),
+        names.SAMPLES_STREAM: tuple(subjects.every_batch(name) for name in both),
+        names.EVENTS_STREAM: (f"{subjects.prefix}.event.>",),
+        names.LEDGER_STREAM: tuple(subjects.edge_ledger(name) for name in both),
+        names.SEALED_STREAM: (subjects.every_sealed(edge),),
         # The bucket with the books of the minutes that are still open.
-        f"KV_{names.LEDGER_BUCKET}": f"$KV.{names.LEDGER_BUCKET}.{edge}",
+        f"KV_{names.LEDGER_BUCKET}": tuple(f"$KV.{names.LEDGER_BUCKET}.{name}" for name in both),
     }
+
+
+def _names_of(edge: str) -> tuple[str, ...]:
+    """In whose names an edge's log has samples."""
+    own = names.apps_edge(edge)
+    return (edge, own) if NAME.match(own) else (edge,)
 
 
 async def set_sources(bus: Bus, subjects: Subjects, edges: Sequence[SourcedEdge]) -> list[str]:
@@ -131,10 +140,14 @@ async def stored_sequence(bus: Bus, subjects: Subjects, edge: SourcedEdge) -> in
     Raises:
         Transient: BUS-1110 when the broker does not answer.
     """
+    # One source takes all of them, in order: what was stored last tells.
+    found = [await _last_of(bus, subjects.every_batch(name)) for name in _names_of(edge.name)]
+    return max(found)
+
+
+async def _last_of(bus: Bus, subject: str) -> int:
     try:
-        message = await bus.stream.get_last_msg(
-            names.SAMPLES_STREAM, subjects.every_batch(edge.name)
-        )
+        message = await bus.stream.get_last_msg(names.SAMPLES_STREAM, subject)
     except nats.js.errors.NotFoundError:
         return 0
     except _ERRORS as error:
@@ -159,9 +172,14 @@ def _sequence_of(header: str) -> int:
 
 
 def _source(subjects: Subjects, stream: str, edge: SourcedEdge) -> dict[str, Any]:
+    filters = sourced_streams(subjects, edge.name)[stream]
+    # Several filters of one source are said as transforms that change nothing.
+    what: dict[str, Any] = {"subject_transforms": [{"src": each, "dest": each} for each in filters]}
+    if len(filters) == 1:
+        what = {"filter_subject": filters[0]}
     return {
         "name": stream,
-        "filter_subject": sourced_streams(subjects, edge.name)[stream],
+        **what,
         "external": {
             "api": f"$JS.{edge.domain}.API",
             "deliver": deliver_prefix(edge.domain),
@@ -169,11 +187,13 @@ def _source(subjects: Subjects, stream: str, edge: SourcedEdge) -> dict[str, Any
     }
 
 
-def _key(source: dict[str, Any]) -> tuple[str, str]:
-    return source.get("external", {}).get("api", ""), source.get("filter_subject", "")
+def _key(source: dict[str, Any]) -> tuple[str, ...]:
+    filters = [each.get("src", "") for each in source.get("subject_transforms") or []]
+    own = filters or [source.get("filter_subject", "")]
+    return source.get("external", {}).get("api", ""), *own
 
 
-def _keys(sources: list[dict[str, Any]] | None) -> list[tuple[str, str]]:
+def _keys(sources: list[dict[str, Any]] | None) -> list[tuple[str, ...]]:
     return sorted(_key(source) for source in sources or [])
 
 

@@ -3,6 +3,7 @@
 ::
 
     v1.<enterprise>.<site>.batch.<edge>.<connection>     samples (stream SAMPLES)
+    v1.<enterprise>.<site>.sealed.<edge>.<connection>    encrypted frames (stream SEALED)
     v1.<enterprise>.<site>.event.<role>.<name>           events (stream EVENTS)
     v1.<enterprise>.<site>.ledger.edge.<edge>            LedgerPage of closed minutes (stream LEDGER)
     v1.<enterprise>.<site>.ledger.historian              WriterPage after each commit (stream LEDGER)
@@ -10,6 +11,7 @@
     v1.<enterprise>.<site>.health.hub                    HubState, each second (not stored)
     v1.<enterprise>.<site>.health.historian              HistorianState, each second (not stored)
     v1.<enterprise>.<site>.health.apps                   AppsState, each second (not stored)
+    v1.<enterprise>.<site>.health.apps.<edge>            the same of the one beside an edge
     v1.<enterprise>.<site>.call.edge.<edge>.<verb>       requests to an edge (browse, write, why)
     v1.<enterprise>.<site>.call.historian.<verb>         requests to the historian
     v1.<enterprise>.<site>.call.console.<verb>           requests to the consoles
@@ -30,6 +32,7 @@ from headrace.model.errors import Corrupt
 from headrace.model.ids import check_name
 
 SAMPLES_STREAM: Final = "SAMPLES"
+SEALED_STREAM: Final = "SEALED"
 EVENTS_STREAM: Final = "EVENTS"
 LEDGER_STREAM: Final = "LEDGER"
 DESIRED_BUCKET: Final = "desired"
@@ -38,12 +41,29 @@ LIVE_PREFIX: Final = "live."
 LEDGER_BUCKET: Final = "ledger"
 APPS_BUCKET: Final = "apps"
 APPS_EDGE: Final = "apps"
-"""Derived samples are published in this edge's name, the asset type as connection."""
+"""Derived samples are published in this edge's name, the asset type as connection; those that are worked
+out on an edge's own machine in the name that :func:`apps_edge` gives."""
+FORMULA_CALL: Final = "formula"
+"""The call of an edge that the apps role beside it answers."""
 ALL_BATCHES: Final = "v1.*.*.batch.>"
 LIVE_BATCHES: Final = "live.v1.{{wildcard(1)}}.{{wildcard(2)}}.batch.>"
+ALL_SEALED: Final = "v1.*.*.sealed.>"
 ALL_EVENTS: Final = "v1.*.*.event.>"
 ALL_LEDGER: Final = "v1.*.*.ledger.>"
 ALL_HEALTH: Final = "v1.*.*.health.>"
+
+
+def apps_edge(edge: str = "") -> str:
+    """In whose name results of formulas are published.
+
+    Args:
+        edge: on whose machine they are worked out; empty: on the platform.
+
+    Example:
+        >>> apps_edge(), apps_edge("north")
+        ('apps', 'apps-north')
+    """
+    return f"{APPS_EDGE}-{edge}" if edge else APPS_EDGE
 
 
 class Subjects:
@@ -69,6 +89,14 @@ class Subjects:
         """Of all connections of an edge."""
         return f"{self._prefix}.batch.{check_name(edge, 'edge')}.>"
 
+    def sealed(self, edge: str, connection: str) -> str:
+        """Of encrypted frames of a connection."""
+        return f"{self._prefix}.sealed.{check_name(edge, 'edge')}.{check_name(connection, 'connection')}"
+
+    def every_sealed(self, edge: str) -> str:
+        """Of encrypted frames of all connections of an edge."""
+        return f"{self._prefix}.sealed.{check_name(edge, 'edge')}.>"
+
     def event(self, role: str, name: str = "main") -> str:
         return f"{self._prefix}.event.{check_name(role, 'role')}.{check_name(name, 'source')}"
 
@@ -90,8 +118,14 @@ class Subjects:
     def historian_health(self) -> str:
         return f"{self._prefix}.health.historian"
 
-    def apps_health(self) -> str:
-        return f"{self._prefix}.health.apps"
+    def apps_health(self, edge: str = "") -> str:
+        """Of the platform's apps role, or of the one beside an edge."""
+        whole = f"{self._prefix}.health.apps"
+        return f"{whole}.{check_name(edge, 'edge')}" if edge else whole
+
+    def every_apps_health(self) -> str:
+        """Of those beside edges."""
+        return f"{self._prefix}.health.apps.*"
 
     def every_edge_call(self, edge: str) -> str:
         return f"{self._prefix}.call.edge.{check_name(edge, 'edge')}.*"

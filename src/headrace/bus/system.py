@@ -1,7 +1,7 @@
 """Who is connected to the broker, and the end of a connection: the server's own account.
 
-Requests of nats-server under ``$SYS.REQ.SERVER``: ``PING.CONNZ`` lists connections of every server of a cluster,
-``<id>.KICK`` ends one.
+Requests of nats-server under ``$SYS.REQ.SERVER``: ``PING.CONNZ`` lists connections of every server of a
+cluster, ``<id>.KICK`` ends one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,17 @@ _ERRORS: Final = (nats.errors.Error, TimeoutError, OSError, ValueError, KeyError
 
 @dataclass(frozen=True)
 class Connection:
-    """One connection: of which server, its number there, and as whom."""
+    """One connection: of which server, its number there, as whom, and by which certificate.
+
+    Attributes:
+        certificate_sha256: of what the client showed, hex; "" without.
+    """
 
     server_id: str
     client_id: int
     user: str
     account: str
+    certificate_sha256: str = ""
 
 
 class System:
@@ -60,6 +65,7 @@ class System:
                     client_id=int(each["cid"]),
                     user=str(each.get("authorized_user", "")),
                     account=str(each.get("account", "")),
+                    certificate_sha256=_shown(each),
                 )
                 for page in told
                 for each in page.get("connections") or []
@@ -99,6 +105,11 @@ class System:
         finally:
             await answers.unsubscribe()
         return [json.loads(message.data)["data"] for message in found]
+
+
+def _shown(connection: dict[str, Any]) -> str:
+    chain = connection.get("tls_peer_certs") or [{}]
+    return str(chain[0].get("cert_sha256", ""))
 
 
 @asynccontextmanager

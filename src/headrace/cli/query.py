@@ -20,9 +20,11 @@ from headrace.cli.audit import person
 from headrace.cli.reading import find_tags, open_history
 from headrace.cli.run import DATA
 from headrace.historian.aggregates import check_name
+from headrace.historian.by_calendar import aggregate_windows, is_window, windows_of
 from headrace.historian.intervals import AggregateConfiguration
 from headrace.historian.plot import Trend, plot
 from headrace.historian.times import parse_duration, parse_time
+from headrace.model.calendar import PlantCalendar, Window
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.status import name as status_name
@@ -30,7 +32,7 @@ from headrace.model.status import severity
 from headrace.model.time import SystemClock, to_datetime
 from headrace.security.identity import Identity
 from headrace.security.receipt_rows import TagSet
-from headrace.site.registry import TagRecord
+from headrace.site.registry import Registry, TagRecord
 
 SHOWN_ROWS_MAX: Final = 100
 PLOT_POINTS: Final = 1_200
@@ -46,6 +48,7 @@ class Request:
     end_us: int
     aggregate: str
     every_us: int
+    windows: tuple[Window, ...] | None
     configuration: AggregateConfiguration
     zone: tzinfo
 
@@ -58,7 +61,11 @@ def register(app: typer.Typer) -> None:
         pattern: str = typer.Argument(help="Glob over tag paths, for example 'utilities/**/flow'."),
         start: str = typer.Option("-1h", "--from", help="now, -1h, or ISO 8601 with a zone."),
         end: str = typer.Option("now", "--to", help="Same forms as --from."),
-        every: str = typer.Option("", "--every", help="Interval of the aggregate, such as 1m."),
+        every: str = typer.Option(
+            "",
+            "--every",
+            help="1m, 8h, or of the plant calendar: shift, hour, day, month.",
+        ),
         aggregate: str = typer.Option(
             "", "--aggregate", help="OPC UA aggregate; TimeAverage when only --every is given."
         ),
@@ -79,14 +86,17 @@ def register(app: typer.Typer) -> None:
         configuration = AggregateConfiguration(
             stepped=stepped, treat_uncertain_as_bad=not uncertain_is_good
         )
+        span_us = parse_time(start, now_us), parse_time(end, now_us)
+        calendar = _calendar(folder) if is_window(every) else None
         request = Request(
             tags={record.tag_id: record for record in find_tags(folder, pattern)},
-            start_us=parse_time(start, now_us),
-            end_us=parse_time(end, now_us),
+            start_us=span_us[0],
+            end_us=span_us[1],
             aggregate=check_name(aggregate or "TimeAverage") if aggregate or every else "",
-            every_us=parse_duration(every) if every else 0,
+            every_us=parse_duration(every) if every and calendar is None else 0,
+            windows=tuple(windows_of(calendar, every, *span_us)) if calendar else None,
             configuration=configuration,
-            zone=_local_zone(),
+            zone=_local_zone() if calendar is None else calendar.zone,
         )
         _check_time(request)
         if picture is not None:
@@ -120,6 +130,16 @@ def _tell(folder: DataFolder, tag_ids: list[int], rows: int, span: tuple[int, in
         identity.close()
 
 
+def _calendar(folder: DataFolder) -> PlantCalendar:
+    """Of the site file that is in force; without one it has no shifts, in UTC."""
+    registry = Registry.of(folder)
+    try:
+        found = registry.apps()
+    finally:
+        registry.close()
+    return found.calendar if found is not None else PlantCalendar()
+
+
 def _check_time(request: Request) -> None:
     if request.end_us <= request.start_us:
         raise Misconfigured(
@@ -142,6 +162,16 @@ async def _read(folder: DataFolder, request: Request, limit: int) -> pl.DataFram
                 reader.read, ids, request.start_us, request.end_us, limit or None
             )
             return found.rename({"source_timestamp": "timestamp"})
+        if request.windows is not None:
+            found = await asyncio.to_thread(
+                aggregate_windows,
+                reader,
+                ids,
+                request.aggregate,
+                request.windows,
+                request.configuration,
+            )
+            return found.head(limit) if limit else found
         found = await asyncio.to_thread(
             reader.aggregate,
             ids,
@@ -195,6 +225,9 @@ def _show(rows: pl.DataFrame, request: Request) -> None:
     for column, justify in (("tag", "left"), (f"time ({zone})", "left"), ("value", "right"),
                             ("unit", "left"), ("status", "left")):  # fmt: skip
         table.add_column(column, justify=cast(Any, justify), no_wrap=True)
+    by_window = request.windows is not None
+    if by_window:
+        table.add_column("window", no_wrap=True)
     for row in rows.head(SHOWN_ROWS_MAX).iter_rows(named=True):
         colour = _COLOURS[severity(row["status"])]
         status = status_name(row["status"])
@@ -204,11 +237,17 @@ def _show(rows: pl.DataFrame, request: Request) -> None:
             _number(row),
             request.tags[row["tag_id"]].unit,
             f"[{colour}]{status}[/]" if colour else status,
+            *((_window(row),) if by_window else ()),
         )
     out = Console()
     out.print(table)
     if rows.height > SHOWN_ROWS_MAX:
         out.print(f"[dim]{rows.height - SHOWN_ROWS_MAX} more rows; all with --csv or --parquet[/]")
+
+
+def _window(row: dict[str, Any]) -> str:
+    """How long it was, and whose shift: ``9 h night B``."""
+    return " ".join(filter(None, (f"{row['duration_h']:g} h", row["shift"], row["team"])))
 
 
 def _number(row: dict[str, Any]) -> str:

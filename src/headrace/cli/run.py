@@ -72,15 +72,23 @@ def register(app: typer.Typer) -> None:
             data, lambda f, a, s, stop: run(f, a.as_role("console"), s, stop, host=host, port=port)
         )
 
+    _others(group)
+    _add_keepers(group)
+    app.add_typer(group, name="run")
+
+
+def _others(group: typer.Typer) -> None:
     @group.command("apps")
-    def apps(data: Path = DATA) -> None:
+    def apps(
+        data: Path = DATA,
+        edge: str = typer.Option(
+            "", help="Beside this edge: the formulas that are placed there, and no alarms."
+        ),
+    ) -> None:
         """Evaluate formulas and alarms as samples come."""
         from headrace.apps.role import run
 
-        _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop))
-
-    _add_keepers(group)
-    app.add_typer(group, name="run")
+        _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop, edge=edge))
 
 
 def _add_keepers(group: typer.Typer) -> None:

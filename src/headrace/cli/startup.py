@@ -16,6 +16,7 @@ import http.client
 import json
 import os
 import select
+import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from headrace.cli.run import keep_site, named_site, site_subjects
 from headrace.cli.supervisor import die_with_parent, open_log
 from headrace.model.errors import HeadraceError, Terminal, error_from_dict
 from headrace.model.folder import DataFolder
+from headrace.security.listener import Listener
 
 POLL_S: Final = 0.2
 LINE_BYTES_MAX: Final = 1 << 16
@@ -174,9 +176,11 @@ async def watch(
         published = sum(connection.published for connection in state.connections)
         say({"connections": len(state.connections), "values": published})
 
+    trusted = Listener(folder).trusted_pem() if url.startswith("https:") else ""
+
     async def console() -> None:
         while url:
-            if await asyncio.to_thread(_answers, url):
+            if await asyncio.to_thread(_answers, url, trusted):
                 say({"console": True})
                 return
             await asyncio.sleep(POLL_S)
@@ -188,9 +192,15 @@ async def watch(
             await asyncio.Event().wait()
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, trusted: str) -> bool:
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=1.0)
+    name = place.hostname or ""
+    connection: http.client.HTTPConnection
+    if trusted:
+        context = ssl.create_default_context(cadata=trusted)
+        connection = http.client.HTTPSConnection(name, place.port, timeout=1.0, context=context)
+    else:
+        connection = http.client.HTTPConnection(name, place.port, timeout=1.0)
     try:
         connection.request("GET", "/api/v1/health")
         return connection.getresponse().status < 500

@@ -18,7 +18,9 @@ from rich.panel import Panel
 
 from headrace.bus.broker import (
     BrokerOptions,
+    OffLoopback,
     free_port,
+    is_loopback,
     prepare_address,
     server_binary,
     write_private,
@@ -29,7 +31,9 @@ from headrace.cli.startup import startup
 from headrace.cli.supervisor import Supervisor, installation_lock
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
+from headrace.model.time import SystemClock
 from headrace.security.files import make_folder, write_whole
+from headrace.security.listener import Listener
 from headrace.security.settings import load_settings
 
 FIRST_VALUES_S: Final = 60.0
@@ -56,7 +60,17 @@ def register(app: typer.Typer) -> None:
         data: Path | None = typer.Option(
             None, "--data", help="Data folder [data, or data/demo with --demo]."
         ),
-        host: str = typer.Option("127.0.0.1", help="Address of the console."),
+        host: str = typer.Option(
+            "127.0.0.1", help="Address of the console; with TLS unless it is loopback."
+        ),
+        listen: str = typer.Option(
+            "",
+            help="Address at which other machines reach console, broker and MQTT, all with TLS: "
+            "0.0.0.0 for every network. Nothing listens off loopback unless you say so.",
+        ),
+        name: list[str] = typer.Option(
+            [], help="Host name or address by which they reach this machine; several times."
+        ),
         port: int = typer.Option(
             0,
             min=0,
@@ -84,7 +98,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Start broker, edge, historian, apps and console here, and keep them running until Ctrl-C.
 
-        On a folder whose edge joined a hub only broker and edge are started.
+        On a folder whose edge joined a hub only broker, edge and its own formulas are started.
         """
         root = data if data is not None else Path("data/demo" if demo else "data")
         folder = DataFolder(root.resolve())
@@ -101,7 +115,9 @@ def register(app: typer.Typer) -> None:
                     folder,
                     stopping,
                     demo=demo,
-                    host=host,
+                    host=listen or host,
+                    listen=listen,
+                    names=name,
                     port=port,
                     seed=seed,
                     hub=hub,
@@ -115,6 +131,8 @@ def _up(
     *,
     demo: bool,
     host: str,
+    listen: str,
+    names: list[str],
     port: int,
     seed: int,
     hub: list[str],
@@ -127,9 +145,9 @@ def _up(
 
     start_s = time.monotonic()
     server_binary()
-    address = prepare_address(
-        folder
-    )  # first: a new port of the console is then none of the broker's
+    reach = _off_loopback(folder, host, listen, names)
+    # First the broker's ports: a new one of the console is then none of them.
+    address = prepare_address(folder, reach)
     port = _console_port(folder, host, port, notify)
     if not demo and not folder.site_file.exists():
         write_whole(folder.site_file, _EMPTY_SITE.encode(), mode=0o644)
@@ -149,8 +167,10 @@ def _up(
     out.print(f"Headrace on [bold]{folder.root}[/]")
     try:
         supervisor.start()
-        url = f"http://{host}:{port}"
-        _wait_ready(out, supervisor, url, prepared["connections"], start_s, stopping)
+        scheme = "http" if is_loopback(host) else "https"
+        url = f"{scheme}://{_shown(host, names)}:{port}"
+        local = f"{scheme}://{_reached(host)}:{port}"
+        _wait_ready(out, supervisor, local, prepared["connections"], start_s, stopping)
         out.print(_banner(url, prepared["password"], folder))
         while not stopping:
             supervisor.tend()
@@ -160,7 +180,7 @@ def _up(
 
 
 def _up_edge(folder: DataFolder, stopping: list[int], own: Joined) -> None:
-    """Broker and edge only: the rest is on the hub."""
+    """Broker, edge, and formulas that are placed on it: the rest is on the hub."""
     out = Console()
 
     def notify(text: str) -> None:
@@ -169,7 +189,7 @@ def _up_edge(folder: DataFolder, stopping: list[int], own: Joined) -> None:
     start_s = time.monotonic()
     server_binary()
     address = prepare_address(folder)
-    roles = {"edge": ["--edge", own.edge]}  # who joins is asked for at the hub
+    roles = {"edge": ["--edge", own.edge], "apps": ["--edge", own.edge]}
     supervisor = Supervisor(folder, address, roles, notify=notify, broker_options=_options(folder))
     out.print(f"Headrace edge [bold]{own.edge}[/] on [bold]{folder.root}[/]")
     try:
@@ -190,6 +210,40 @@ def _up_edge(folder: DataFolder, stopping: list[int], own: Joined) -> None:
             time.sleep(TEND_S)
     finally:
         _stop(out, supervisor)
+
+
+def _off_loopback(
+    folder: DataFolder, host: str, listen: str, names: list[str]
+) -> OffLoopback | None:
+    """Certificates for what listens off loopback; None when the broker does not.
+
+    Raises:
+        Misconfigured: CLI-1006 when an address is none of this machine's; SEC-1611 when certificates
+            that the settings name cannot be used.
+    """
+    if is_loopback(host):
+        return None
+    _check_port(host, 0)
+    now_us = SystemClock().now_us()
+    listener = Listener(folder)
+    anywhere = host in ("0.0.0.0", "::")
+    listener.ensure((*names, socket.gethostname() if anywhere else host), now_us)
+    if not listen:
+        return None
+    return OffLoopback(listen, listener.trusted_pem(), listener.client_files(now_us))
+
+
+def _reached(host: str) -> str:
+    """How this machine itself reaches a listener."""
+    found = "localhost" if host in ("0.0.0.0", "::") else host
+    return f"[{found}]" if ":" in found else found
+
+
+def _shown(host: str, names: list[str]) -> str:
+    """How people name the console."""
+    anywhere = host in ("0.0.0.0", "::")
+    found = names[0] if names else socket.gethostname() if anywhere else host
+    return f"[{found}]" if ":" in found else found
 
 
 def _stop(out: Console, supervisor: Supervisor) -> None:
@@ -360,6 +414,8 @@ def _banner(url: str, password: str | None, folder: DataFolder) -> Panel:
         lines.append(
             f"Sign in   as before (forgotten? headrace user reset admin --data {folder.root})"
         )
+    if url.startswith("https:"):
+        lines.append(f"Authority {Listener(folder).path / 'ca.pem'}")
     lines.append(f"Data      {folder.root}")
     lines.append("Stop      Ctrl-C")
     return Panel("\n".join(lines), title="Headrace runs", expand=False, border_style="green")

@@ -13,8 +13,10 @@ import polars as pl
 
 from headrace.formula.plan import Plan
 from headrace.historian.backtest import Outcome, Question, backtest
+from headrace.historian.by_calendar import aggregate_windows
 from headrace.historian.facts import table_facts
 from headrace.historian.reader import Reader
+from headrace.model.calendar import Window
 from headrace.model.knowledge import AppsConfig
 from headrace.model.sample import Int64Array
 from headrace.model.time import US_PER_MS
@@ -70,6 +72,14 @@ class History:
             return await asyncio.to_thread(
                 self._reader.aggregate, tag_ids, name, start_us, end_us, every_us
             )
+
+    async def by_calendar(
+        self, tag_ids: Sequence[int], windows: Sequence[Window], name: str
+    ) -> pl.DataFrame:
+        """The same for each window of the plant calendar, with its true length: columns of
+        :data:`headrace.historian.by_calendar.WINDOW_SCHEMA`."""
+        async with self._turns:
+            return await asyncio.to_thread(aggregate_windows, self._reader, tag_ids, name, windows)
 
     async def formula(
         self,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import ssl
 from typing import Final
 
 import uvicorn
 
 from headrace.alarms.store import AlarmStore
-from headrace.bus.broker import BrokerAddress
+from headrace.bus.broker import BrokerAddress, is_loopback
 from headrace.bus.client import open_bus
 from headrace.bus.outbox import Outbox
 from headrace.bus.subjects import Subjects
@@ -22,15 +24,19 @@ from headrace.console.services import Services
 from headrace.console.sources import Sources
 from headrace.console.why import answer_calls
 from headrace.historian.reader import open_reader
+from headrace.model.errors import HeadraceError, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
 from headrace.security.identity import Identity
+from headrace.security.listener import Listener, ListenerFiles
 from headrace.site import keeper
 from headrace.site.keeper import SiteState
 from headrace.site.registry import Registry
 
 STOP_S: Final = 2.5
+RENEW_LOOK_S: Final = 1.0
+_log = logging.getLogger(__name__)
 
 
 async def run(
@@ -50,7 +56,9 @@ async def run(
 
     Raises:
         Transient: BUS-1025 when the broker does not come within 30 s.
+        Refused: SEC-1621 when it would listen off loopback without TLS.
     """
+    shown = _shown(folder, host)
     clock = SystemClock()
     async with contextlib.AsyncExitStack() as stack:
         bus = await stack.enter_async_context(open_bus(address, "console"))
@@ -77,7 +85,7 @@ async def run(
         stack.callback(sources.notifications.close)
         await answer_calls(sources)
         app = build_app(Services(sources, identity))
-        await _serve(app, sources, identity, stop, host, port)
+        await _serve(app, sources, identity, stop, host, port, shown)
 
 
 async def _serve(
@@ -87,24 +95,28 @@ async def _serve(
     stop: asyncio.Event,
     host: str,
     port: int,
+    shown: ListenerFiles | None,
 ) -> None:
     def accepted(state: SiteState) -> None:
         told = {"revision": state.revision, "hash": state.content_hash, "changes": state.changes}
         identity.audit.record("site file", "site.accept", f"site/{state.site}", "done", **told)
 
-    server = _Server(
-        uvicorn.Config(
-            app,  # type: ignore[arg-type] # an ASGI app
-            host=host,
-            port=port,
-            log_level="warning",
-            access_log=False,
-            timeout_graceful_shutdown=1,
-            ws_max_size=1 << 20,
-            server_header=False,
-            http=bounded_protocol(allow_open_files()),
-        )
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type] # an ASGI app
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        ws_max_size=1 << 20,
+        server_header=False,
+        http=bounded_protocol(allow_open_files()),
+        ssl_certfile=None if shown is None else str(shown.certificate),
+        ssl_keyfile=None if shown is None else str(shown.key),
     )
+    config.load()
+    server = _Server(config)
+    renewing = asyncio.create_task(renew_shown(config.ssl, sources.folder, shown))
     following: asyncio.Task[object] = asyncio.create_task(sources.follow(stop))
     keeping: asyncio.Task[object] = asyncio.create_task(
         keeper.run(sources.folder, sources.bus, stop, sources.clock, accepted)
@@ -118,6 +130,7 @@ async def _serve(
         return_when=asyncio.FIRST_COMPLETED,
     )
     stop.set()
+    await end_tasks(renewing)
     server.should_exit = True
     _, late = await asyncio.wait({following, keeping, receipts, alarms, serving}, timeout=STOP_S)
     for task in late:
@@ -125,6 +138,39 @@ async def _serve(
     await asyncio.gather(*late, return_exceptions=True)
     for task in done - {stopping}:
         task.result()
+
+
+def _shown(folder: DataFolder, host: str) -> ListenerFiles | None:
+    """The certificate that the listener shows; none on loopback."""
+    if is_loopback(host):
+        return None
+    files = Listener(folder).files()
+    if files is None:
+        raise Refused(
+            "SEC-1621",
+            f"the console would listen on {host} without TLS",
+            "Start it with: headrace up --listen, which makes certificates.",
+        )
+    return files
+
+
+async def renew_shown(
+    context: ssl.SSLContext | None, folder: DataFolder, shown: ListenerFiles | None
+) -> None:
+    """Show a new certificate as soon as its file is another; who is connected stays so."""
+    if context is None or shown is None:
+        return
+    known = shown.certificate.read_bytes()
+    while True:
+        await asyncio.sleep(RENEW_LOOK_S)
+        try:
+            files = await asyncio.to_thread(Listener(folder).files)
+            if files is None or (found := files.certificate.read_bytes()) == known:
+                continue
+            context.load_cert_chain(files.certificate, files.key)
+            known = found
+        except (OSError, HeadraceError) as error:  # ssl.SSLError too: half of a pair is there yet
+            _log.warning("the listener's certificate stays what it was: %s", error)
 
 
 class _Server(uvicorn.Server):

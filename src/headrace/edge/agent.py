@@ -22,21 +22,26 @@ from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
 from headrace.edge.books import Books
 from headrace.edge.catalog import connector_type
-from headrace.edge.contract import ConnectorContext, ConnectorType
+from headrace.edge.contract import BrowseItem, ConnectorContext, ConnectorType
 from headrace.edge.events import connection_event
 from headrace.edge.host import ConnectionHost
 from headrace.edge.ledger import LedgerTeller
 from headrace.edge.load import Load
+from headrace.edge.local_log import LocalLog, local_folder
 from headrace.edge.marks import Marks
+from headrace.edge.outlet import Outlet, SealingPublisher
 from headrace.edge.pipeline import Counts
 from headrace.edge.publisher import Lane
 from headrace.edge.secrets import EdgeSecrets, names_in
-from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
+from headrace.model.desired import ConnectionConfig, EdgeConfig, ProtectionRule, TagConfig
 from headrace.model.errors import HeadraceError, Refused, Transient
+from headrace.model.folder import DataFolder
 from headrace.model.health import ConnectionState, EdgeLog, EdgeState, Event, Severity
 from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock
 from headrace.model.why_facts import EdgeFacts
+from headrace.model.zones import ZoneMap
+from headrace.security.frames import load_frame_key
 from headrace.security.sealing import EdgeKey
 
 EVENTS_WAITING_MAX: Final = 1_000
@@ -67,6 +72,7 @@ class Agent:
         clock: time.
         types: finds a connector by its protocol; None looks among those that are installed.
         key: to which secrets are sealed; None for an edge that gets none.
+        folder: its data folder, for what stays here and for tenants' keys; None: nothing stays.
 
     Attributes:
         tell_log: gives the state of the edge's own log; set for an edge on its own machine.
@@ -83,6 +89,7 @@ class Agent:
         clock: Clock,
         types: Callable[[str], ConnectorType] | None = None,
         key: EdgeKey | None = None,
+        folder: DataFolder | None = None,
     ) -> None:
         self._bus = bus
         self._types = types
@@ -91,6 +98,8 @@ class Agent:
         self._edge = edge
         self._certificates = certificates
         self._secrets = EdgeSecrets(edge, key)
+        self._folder = folder
+        self._zones = ZoneMap()
         self._clock = clock
         self._marks = Marks(bus, edge)
         self._epoch = clock.now_us()
@@ -117,6 +126,7 @@ class Agent:
         wanted = {connection.name: connection for connection in config.connections}
         self._identity = f"{config.enterprise}-{config.site}-{config.edge}"
         renewed = self._secrets.take(config.secrets)
+        zones_changed, self._zones = config.zones != self._zones, config.zones
         touched = []
         for name in [name for name in self._running if name not in wanted]:
             await self._stop(name)
@@ -126,6 +136,9 @@ class Agent:
         for name, connection in wanted.items():
             running = self._running.get(name)
             has_new_secret = bool(names_in(connection) & renewed)
+            if running is not None and zones_changed and not self._may_cross(connection):
+                await self._stop(name)
+                running = None
             if running is not None and running.host.config == connection and not has_new_secret:
                 continue
             touched.append(name)
@@ -184,6 +197,67 @@ class Agent:
         facts.config_hash = self._config.content_hash()
         return facts
 
+    def check_crossing(
+        self,
+        connection: ConnectionConfig,
+        zones: ZoneMap | None = None,
+        *,
+        write_to: str | None = None,
+    ) -> None:
+        """See that what this edge wants of a device may cross between their zones.
+
+        Args:
+            zones: None takes those of the desired state.
+            write_to: path of a tag that is to be written; None: the device is to be read.
+
+        Raises:
+            Refused: EDGE-1510 when no conduit leads from the device to here, EDGE-1511 when none leads
+                from here to what is to be written.
+        """
+        zones = zones or self._zones
+        if not zones.zones:
+            return
+        here = zones.zone_of_edge(self._edge)
+        device = zones.zone_of_connection(connection.name, connection.endpoint)
+        if write_to is None:
+            groups = sorted({tag.group for tag in connection.tags})
+            if not zones.may_cross(device, here, connection.protocol, groups):
+                raise Refused(
+                    "EDGE-1510",
+                    f"{connection.name} is in the zone {device}, and no conduit leads"
+                    f" {connection.protocol} from there to {here}, the zone of edge {self._edge}",
+                    "Add a [[conduit]] to the site file, or give it to an edge in its zone.",
+                )
+            return
+        for target in dict.fromkeys((device, zones.zone_of(write_to))):
+            if not zones.may_cross(here, target, connection.protocol):
+                raise Refused(
+                    "EDGE-1511",
+                    f"{write_to} is in the zone {target}, and no conduit leads there from {here}",
+                    'Give the conduit direction = "both" in the site file.',
+                )
+
+    def hide(self, connection: ConnectionConfig, items: list[BrowseItem]) -> list[BrowseItem]:
+        """What a device shows, without the values of tags that do not leave this edge."""
+        hidden = {
+            (running.host.config.protocol, running.host.config.endpoint, tag.address)
+            for running in self._running.values()
+            for tag in running.host.config.tags
+            if running.host.outlet.protection.covers(tag.tag_id)
+        }
+        place = (connection.protocol, connection.endpoint)
+        return [
+            msgspec.structs.replace(item, value="") if (*place, item.address) in hidden else item
+            for item in items
+        ]
+
+    def _may_cross(self, connection: ConnectionConfig) -> bool:
+        try:
+            self.check_crossing(connection)
+        except Refused:
+            return False
+        return True
+
     def try_now(self, connection: str) -> None:
         """Try a waiting connection at once; "" tries all of them."""
         for name, running in self._running.items():
@@ -207,6 +281,7 @@ class Agent:
             mqtt_endpoint=self._broker.mqtt_endpoint,
             mqtt_user=self._broker.device_user,
             mqtt_password=self._broker.device_password,
+            mqtt_tls_files=self._broker.client_files,
             identity=self._identity,
             resume_us=resume_us,
             first_us=first_us,
@@ -277,6 +352,7 @@ class Agent:
         try:
             kind = (self._types or connector_type)(connection.protocol)
             kind.check_connection(connection)
+            self.check_crossing(connection)
         except HeadraceError as error:
             self._broken[name] = _broken_state(connection, error, self._edge, self._clock.now_us())
             return
@@ -288,6 +364,7 @@ class Agent:
             epoch=self._clock.now_us(),
             on_trouble=lambda error: self._lane_trouble(name, error),
         )
+        sealed = self._sealed_lanes(connection)
         host = ConnectionHost(
             connection,
             kind,
@@ -299,21 +376,53 @@ class Agent:
             counts=self._counts.pop(name, None),
             account=self._books.account(name),
             load=self.load,
+            outlet=self._outlet(connection, lane, sealed),
         )
         if name in self._down_since_us:
             host.count_down(self._down_since_us.pop(name))
         if earlier is not None:
             host.continue_from(earlier)
         tasks = [asyncio.create_task(lane.run()), asyncio.create_task(host.run())]
+        tasks += [asyncio.create_task(each.run()) for each in sealed.values()]
         self._running[name] = _Running(host, lane, tasks)
+
+    def _sealed_lanes(self, connection: ConnectionConfig) -> dict[str, Lane]:
+        if self._folder is None:
+            return {}
+        keys, name = self._folder.keys, connection.name
+
+        def lane(rule: ProtectionRule) -> Lane:
+            return Lane(
+                SealingPublisher(self._bus, lambda: load_frame_key(keys, rule.key)),
+                self._subjects.sealed(self._edge, name),
+                edge=self._edge,
+                connection=f"{name}.{rule.name}",
+                epoch=self._clock.now_us(),
+                on_trouble=lambda error: self._lane_trouble(name, error),
+            )
+
+        return {r.name: lane(r) for r in connection.protection if r.rule == "encrypted"}
+
+    def _outlet(self, connection: ConnectionConfig, lane: Lane, sealed: dict[str, Lane]) -> Outlet:
+        folder = None if self._folder is None else local_folder(self._folder.root, connection.name)
+        return Outlet(
+            lane,
+            connection.protection,
+            local=None if folder is None else lambda keep_bytes: LocalLog(folder, keep_bytes),
+            sealed=sealed,
+            trouble=lambda error: self._lane_trouble(connection.name, error),
+        )
 
     async def _stop(self, name: str) -> None:
         running = self._running.pop(name)
-        lane_task, host_task = running.tasks
+        lane_task, host_task, *sealed_tasks = running.tasks
         await end_tasks(host_task)
         running.host.count_away()
-        await running.lane.drain(DRAIN_S)
-        await end_tasks(lane_task)
+        sealed = running.host.outlet.sealed.values()
+        await asyncio.gather(*(each.drain(DRAIN_S) for each in (running.lane, *sealed)))
+        await end_tasks(lane_task, *sealed_tasks)
+        if lost := sum(sum(each.abandon()) for each in sealed) + running.host.outlet.overflown:
+            self._tell_dropped(name, lost)
         waiting, in_doubt = running.lane.abandon()
         if in_doubt:
             running.host.account.doubt()
@@ -355,6 +464,8 @@ def _needs_session(old: ConnectionConfig, new: ConnectionConfig) -> bool:
             for tag in config.tags
         ]
 
+    if old.protection != new.protection:
+        return True  # what was read under the old rule is out before the new one counts
     return old.session_key != new.session_key or seen(old) != seen(new)
 
 

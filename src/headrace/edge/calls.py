@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from typing import Final, TypeVar
 
@@ -16,7 +17,7 @@ from headrace.edge.agent import Agent
 from headrace.edge.catalog import connector_type
 from headrace.edge.contract import Connector
 from headrace.edge.events import connection_event
-from headrace.model.desired import ConnectionConfig
+from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.time import Clock
 from headrace.security.redaction import REDACTOR
@@ -104,7 +105,8 @@ class Calls:
                     f"{call.connection.protocol} cannot be browsed",
                     "Type the addresses.",
                 )
-            return msgspec.json.encode(await browse(call.address))
+            items = await browse(call.address)
+            return msgspec.json.encode(self._agent.hide(call.connection, items))
 
     async def retry(self, body: bytes) -> bytes:
         self._agent.try_now(_decode(body, RetryCall).connection)
@@ -117,6 +119,7 @@ class Calls:
     async def write(self, body: bytes) -> bytes:
         call = _decode(body, WriteCall)
         host, tag = self._agent.find(call.tag_id)
+        self._agent.check_crossing(host.config, write_to=tag.path)
         raw = guard.raw_value(tag, call.value)
         connector = host.connector
         write = getattr(connector, "write", None)
@@ -134,6 +137,9 @@ class Calls:
             ) from error
         value = guard.engineering_value(tag, read_back)
         text = f"{call.actor} set {tag.path} to {call.value} {tag.unit}, read back {value}"
+        if host.outlet.protection.covers(call.tag_id):
+            value = _unrevealing(tag, call.value, value)
+            text = f"{call.actor} set {tag.path}; its protection hides the value"
         place = (self._clock, self._edge, host.config.name)
         self._agent.report(connection_event(*place, "info", "EDGE-1034", text))
         return msgspec.json.encode(WriteAnswer(value=value))
@@ -143,6 +149,7 @@ class Calls:
         connection = call.connection
         kind = connector_type(connection.protocol)
         kind.check_connection(connection)
+        self._agent.check_crossing(connection)
         for tag in connection.tags:
             kind.check_tag(tag)
         context = await self._agent.context(connection.name, 1, call.secrets)
@@ -159,6 +166,22 @@ class Calls:
             ) from error
         finally:
             await connector.close()
+
+
+def _unrevealing(tag: TagConfig, wanted: float | str, value: float | str) -> float | str:
+    """What may be told of a write to a tag whose values do not leave: that it holds what was sent."""
+    same = (
+        math.isclose(wanted, value, rel_tol=1e-6)
+        if isinstance(wanted, float | int) and isinstance(value, float | int)
+        else wanted == value
+    )
+    if not same:
+        raise Transient(
+            "EDGE-1508",
+            f"{tag.path} was written, and the device holds another value than the one that was sent",
+            "Its protection hides the value: look at the device.",
+        )
+    return wanted
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

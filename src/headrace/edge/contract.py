@@ -130,6 +130,8 @@ class ConnectorContext:
         secret: resolves a setting such as ``secret:plc_1``, ``env:PLC_PASSWORD`` or ``file:/run/secret``.
         mqtt_endpoint: ``mqtt://127.0.0.1:port`` of the platform's own listener; "" when it has none.
         mqtt_user, mqtt_password: our credentials there.
+        mqtt_tls_files: PEM files when that listener speaks TLS: its authority; our certificate and key
+            where it asks for them.
         resume_us: newest source timestamp of this connection that is durable on the bus; 0 when there
             is none. Sources with a memory (OPC UA history) give what came after it when they connect.
         first_us: when this connection's first session began, by the edge's clock; 0 in that session.
@@ -143,6 +145,7 @@ class ConnectorContext:
     mqtt_endpoint: str = ""
     mqtt_user: str = ""
     mqtt_password: str = ""
+    mqtt_tls_files: tuple[str, ...] = ()
     identity: str = "headrace"
     resume_us: int = 0
     first_us: int = 0

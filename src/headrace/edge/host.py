@@ -33,6 +33,7 @@ from headrace.edge.contract import (
 )
 from headrace.edge.events import connection_event
 from headrace.edge.load import Load
+from headrace.edge.outlet import Outlet
 from headrace.edge.pipeline import Counts, Pipeline
 from headrace.edge.publisher import Lane
 from headrace.model.desired import ConnectionConfig, TagConfig
@@ -71,7 +72,7 @@ class ConnectionHost:
         config: what to run.
         kind: its connector.
         context: makes the context of each session, given the time to resume from.
-        lane: where samples go.
+        lane: where samples go. outlet: what of them may go there, and where the rest goes; None: all may.
         clock: time.
         report: takes events; must not block.
         edge: name of this edge, for states and events.
@@ -93,6 +94,7 @@ class ConnectionHost:
         counts: Counts | None = None,
         account: Account | None = None,
         load: Load | None = None,
+        outlet: Outlet | None = None,
     ) -> None:
         self.config = config
         self._load = load or Load(clock)
@@ -101,6 +103,7 @@ class ConnectionHost:
         self._kind = kind
         self._context = context
         self._lane = lane
+        self.outlet = outlet or Outlet(lane)
         self._clock = clock
         self._report = report
         self._edge = edge
@@ -133,6 +136,7 @@ class ConnectionHost:
         state.expected, state.read, state.bad = counts.expected, counts.read, counts.bad
         state.missed, state.marked = counts.missed, counts.marked
         state.filtered, state.dropped = counts.filtered, counts.dropped
+        state.protected = counts.protected
         state.published = counts.published + self._lane.published
         state.buffered = self._lane.buffered
         state.tags, state.tags_bad = len(self.config.tags), self.pipeline.tags_bad
@@ -371,8 +375,14 @@ class ConnectionHost:
         cell.counts.filtered += counts.filtered - before.filtered
         for cause, samples in reading.missed.items():
             self._miss(group, cause, samples)
-        self._lane.offer(
-            batch, reading.acknowledge, waits=reading.waits, resume_us=reading.resume_us, cell=cell
+        counts.protected += self.outlet.offer(
+            batch,
+            now_us,
+            reading.acknowledge,
+            waits=reading.waits,
+            resume_us=reading.resume_us,
+            cell=cell,
+            marked=self._give_aggregates,
         )
         if reading.stale:
             self._mark(self.pipeline.stale(reading.stale, now_us))
@@ -399,11 +409,18 @@ class ConnectionHost:
             self._cell(group).miss(cause, samples)
 
     def _mark(self, batch: pl.DataFrame) -> None:
-        """Give samples of our own to the log."""
+        """Give samples of our own to the log, those that may leave."""
         if batch.height:
             cell = self.account.cell(MARKS)
-            cell.counts.marked += batch.height
-            self._lane.offer(batch, cell=cell)
+            told = self.outlet.mark(batch, cell)
+            cell.counts.marked += told.height
+            self.pipeline.counts.marked -= batch.height - told.height
+
+    def _give_aggregates(self, batch: pl.DataFrame) -> None:
+        cell = self.account.cell(MARKS)
+        cell.counts.marked += batch.height
+        self.pipeline.counts.marked += batch.height
+        self._lane.offer(batch, cell=cell)
 
     def count_away(self) -> None:
         """Count the polls that were due while there was no session, up to now."""
@@ -435,6 +452,9 @@ class ConnectionHost:
                 del self._errors[tag_id]
                 self._tell("info", "EDGE-1015", f"{self._paths.get(tag_id, tag_id)} is read again")
         for tag_id, text in errors.items():
+            if self.outlet.protection.covers(tag_id):
+                # A connector's text may hold what it could not read.
+                text = f"{text.partition(' ')[0]} it cannot be read; its protection hides the rest"
             if tag_id not in self._errors:
                 self._tell("warning", "EDGE-1014", f"{self._paths.get(tag_id, tag_id)}: {text}")
             self._errors[tag_id] = text

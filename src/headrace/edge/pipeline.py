@@ -56,7 +56,7 @@ class Seen:
 class Counts:
     """Samples since the edge started; the books close at all times.
 
-    ``expected = read + missed`` and ``read + marked = filtered + published + buffered + dropped``,
+    ``expected = read + missed`` and ``read + marked = filtered + protected + published + buffered + dropped``,
     where ``marked`` are samples of our own that say that a device is lost or a value is old, and
     ``buffered`` is what waits for the log. ``published`` here is what earlier lanes published.
     """
@@ -67,6 +67,7 @@ class Counts:
     bad: int = 0
     marked: int = 0
     filtered: int = 0
+    protected: int = 0
     published: int = 0
     dropped: int = 0
 

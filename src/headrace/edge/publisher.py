@@ -25,7 +25,7 @@ import polars as pl
 
 from headrace.bus import envelope
 from headrace.edge.books import Cell
-from headrace.model.errors import HeadraceError, Refused, Transient
+from headrace.model.errors import HeadraceError, Misconfigured, Refused, Transient
 from headrace.model.ledger import Run
 from headrace.model.sample import concat_batches, microseconds
 
@@ -298,7 +298,7 @@ class Lane:
             try:
                 in_log = await self._bus.publish_frame(self._subject, body, headers)
                 break
-            except (Transient, Refused) as error:
+            except (Transient, Refused, Misconfigured) as error:
                 if not in_trouble:
                     self._on_trouble(error)
                     in_trouble = True

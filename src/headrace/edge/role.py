@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from headrace.bus.broker import BrokerAddress
+from headrace.bus.broker import BrokerAddress, with_client_files
 from headrace.bus.client import SAMPLES_BYTES_MAX, Bus, ensure_streams, open_bus
 from headrace.bus.leaf import joined
 from headrace.bus.subjects import Subjects
@@ -33,6 +33,7 @@ async def run(
         Transient: BUS-1025 when the broker does not answer at first.
     """
     clock = SystemClock()
+    address = with_client_files(folder, address)
     async with open_bus(address, f"edge-{edge}") as bus:
         own = joined(folder)
         await ensure_streams(bus, bytes_max=own.log_bytes_max if own else SAMPLES_BYTES_MAX)
@@ -44,6 +45,7 @@ async def run(
             certificates=folder.certificates,
             clock=clock,
             key=own_edge_key(folder.keys, edge),
+            folder=folder,
         )
         await Calls(agent, clock, edge).serve(bus, subjects)
         async with asyncio.TaskGroup() as tasks:

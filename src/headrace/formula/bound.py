@@ -32,6 +32,8 @@ class Bound:
         attributes: attribute of the plan -> its value on each asset.
         outputs: tag_id of the derived tag on each asset, shape (assets,); of an alarm zeros.
         version, state, start_us: see :class:`headrace.model.knowledge.FormulaConfig`.
+        moved_us: since when it is evaluated here, and was elsewhere before; 0: always.
+        end_us: results from then on are of another place; 0: there is none.
     """
 
     key: str
@@ -44,3 +46,5 @@ class Bound:
     version: int = 1
     state: FormulaState = "live"
     start_us: int = 0
+    moved_us: int = 0
+    end_us: int = 0

@@ -17,7 +17,15 @@ import numpy as np
 from headrace.formula.changed import Changed, both, put_rows
 from headrace.formula.memory import Derivative, Ewma, Held, Hold, Increments, Lag, NoData
 from headrace.formula.panes import Live, Panes, Recorder
-from headrace.formula.plan import Calendar, Context, Input, Node
+from headrace.formula.plan import (
+    Calendar,
+    Context,
+    Input,
+    Node,
+    Pointwise,
+    Recode,
+    SharedWords,
+)
 from headrace.formula.spans import CYCLE_MAX_US, PerCalendar, PerCycle, Sliding
 from headrace.formula.steps import BAD_FROM, Bools, Constant, Grid, Keys, Series, Steps
 from headrace.formula.track import ALWAYS, NEVER, Rows, Track
@@ -25,6 +33,18 @@ from headrace.formula.windows import Ranges
 from headrace.formula.words import Words
 
 _FOLDED: Final = (Sliding, PerCalendar, PerCycle)
+# What these give at a time does not hang on the time of their last row.
+_TELLS_WHAT_HOLDS: Final = (
+    Held,
+    Hold,
+    Input,
+    Lag,
+    NoData,
+    PerCycle,
+    Pointwise,
+    Recode,
+    SharedWords,
+)
 _WANTS_USABLE: Final = frozenset({"delta", "transitions"})
 
 
@@ -57,7 +77,7 @@ class Stage:
     Attributes:
         node: its operands are :class:`Input` by the names of ``sources`` and ``attributes``.
         floor_us: of each asset the time from which its rows can be made again.
-        needed_us: the same where it has a row, else what is asked of it.
+        needed_us: the same, as what is asked of the sources rests on it.
         due_us: of each asset when something happens by itself.
         starts_us, ends_us: of windows of the calendar, those that may matter.
         panes, runs: what saves looking back, where the node is of a kind that has it.
@@ -94,14 +114,15 @@ class Stage:
     def wanted_us(self) -> Keys:
         """Of each asset the time at which its sources must still be known: a sample more than is looked
         back to, since it decides what begins with the first one."""
-        wanted = self.needed_us - self.back_us - 1
+        always = self.floor_us == ALWAYS
+        wanted = np.where(always, self.needed_us, self.needed_us - self.back_us - 1)
         if not isinstance(self.node, PerCalendar) or not len(self.ends_us):
             return wanted
         # Not before the first window that ends at the floor or later.
         at = np.searchsorted(self.ends_us, self.needed_us, "left")
-        known = (at > 0) & (at < len(self.ends_us))
+        known = (at > 0) & (at < len(self.ends_us)) & ~always
         wanted[known] = np.maximum(wanted, self.starts_us[np.where(known, at, 0)])[known]
-        return wanted - 1
+        return np.where(always, wanted, wanted - 1)
 
     def looks_back(self, from_us: Keys, calendar: Calendar) -> Keys:
         """What its sources must be known from, so that what it gives from a time on is right."""
@@ -129,14 +150,29 @@ class Stage:
     def forget(self, needed_us: Keys) -> None:
         """Let go of all rows before the one that holds at a time."""
         assets, track = np.arange(len(needed_us)), self.track
-        held = np.maximum(track.locate(assets, needed_us + 1) - 1, track.begin)
-        some = held < track.end
-        at_us = np.where(self._nothing_before(needed_us), ALWAYS, needed_us)
-        at_us[some] = np.minimum(needed_us[some], track.at_us[held[some]])
+        held = track.locate(assets, needed_us + 1) - 1
+        some = held >= track.begin
+        at_us = self._floor_without(needed_us)
+        at_us[some] = track.at_us[held[some]]
         self.floor_us = np.maximum(self.floor_us, at_us)
-        self.needed_us = np.where(self.floor_us == ALWAYS, needed_us, self.floor_us)
+        self.needed_us = np.where(self.floor_us == ALWAYS, ALWAYS, self.floor_us)
         # A fading memory goes on from its row before.
-        track.forget(assets, self.needed_us - int(isinstance(self.node, Ewma)))
+        track.forget(
+            assets, np.maximum(self.needed_us, ALWAYS + 1) - int(isinstance(self.node, Ewma))
+        )
+
+    def _floor_without(self, needed_us: Keys) -> Keys:
+        """From when on rows can be made again where none is there yet that holds at a time.
+
+        From always: what its sources have is kept until there is one, so that the first row, however
+        late what makes it, is taken as it comes, and holds for those that read it. A cycle may not end
+        for long; there what is kept has a bound.
+        """
+        always = np.full(len(needed_us), ALWAYS)
+        if not isinstance(self.node, PerCycle):
+            return always
+        far = np.maximum(needed_us, ALWAYS + CYCLE_MAX_US) - CYCLE_MAX_US
+        return np.where(self._nothing_before(needed_us), always, far)
 
     def _nothing_before(self, at_us: Keys) -> Bools:
         """Where no source has anything by then: its first row, however late, is taken as it comes."""
@@ -157,15 +193,52 @@ class Stage:
         due = np.where(self.due_us[touched] < to_us, self.due_us[touched], NEVER)
         begin = np.minimum(_first_touched(self, touched, changed[touched], to_us, around), due)
         floor = self.floor_us[touched]
-        if (begin < floor).any():
-            self._forget_shortcuts(touched[begin < floor])
+        late = begin < floor
+        if late.any():
+            self._forget_shortcuts(touched[late])
             begin = np.maximum(begin, floor)
         active = begin < to_us
         who = touched[active]
         result = self._go_on(who, begin[active], to_us, around) if len(who) else None
+        if late.any() and isinstance(self.node, _TELLS_WHAT_HOLDS):
+            self._hold(touched[late], to_us, around)
         if not isinstance(self.node, Held):
             self.due_us[touched] = _next_due(self, touched, to_us)
         return result
+
+    def _hold(self, who: Keys, to_us: int, around: Surroundings) -> None:
+        """Have a row for what holds at the floor, where what came too late moved the one that was there
+        to before it. It stands a microsecond before the floor, for those that read it: no result."""
+        track, floor = self.track, self.floor_us[who]
+        lacks = track.locate(who, floor + 1) == track.begin[who]
+        who, floor = who[lacks], floor[lacks]
+        if not len(who):
+            return
+        found = {name: self._rows(each, who, floor) for name, each in self.sources.items()}
+        grid, inputs = self._inputs(who, floor, to_us, found, around.words)
+        context = Context(grid, inputs, int(floor.min()), to_us, around.calendar)
+        steps = context.steps(self.node)
+        if not len(steps.keys):
+            return
+        place = np.searchsorted(steps.keys, grid.keys(np.arange(len(who)), floor), "left") - 1
+        some = (place >= 0) & (grid.asset(steps.keys[place]) == np.arange(len(who)))
+        who, floor, place = who[some], floor[some], place[some]
+        value = steps.value[place]
+        if steps.words is not None:
+            value = around.words.kept(value, steps.words)
+        rows = track.take(track.begin[who], track.end[who])
+        before = np.cumsum(rows.counts) - rows.counts
+        track.cut(who, track.begin[who])
+        track.append(
+            who,
+            Rows(
+                rows.counts + 1,
+                np.insert(rows.at_us, before, floor - 1),
+                np.insert(rows.value, before, value),
+                np.insert(rows.status, before, steps.status[place]),
+            ),
+        )
+        track.changed_us[who] = np.minimum(track.changed_us[who], floor - 1)
 
     def _forget_shortcuts(self, who: Keys) -> None:
         """Something changed where it is not worked out again, but what was kept may rest on it."""

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 import polars as pl
@@ -35,7 +35,7 @@ from headrace.historian.scan import (
     without_retracted,
 )
 from headrace.historian.storage import Place, Storage, answering, open_storage, storage_of
-from headrace.historian.tail import FrozenTail, Report, Segment, Tail
+from headrace.historian.tail import Report, Segment, Tail
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.sample import TIMESTAMP, empty_batch
@@ -91,6 +91,19 @@ class Standing:
     tail_paused: bool
 
 
+class Follower(Protocol):
+    """What a reader needs of a tail; see :class:`headrace.historian.tail.Tail`."""
+
+    @property
+    def app(self) -> str: ...
+    @property
+    def generation(self) -> int: ...
+    @property
+    def paused(self) -> bool: ...
+    def segments(self, snapshot: Snapshot, /) -> list[Segment] | None: ...
+    async def catch_up(self, timeout_s: float, /) -> None: ...
+
+
 class Reader:
     """Reads one historian's samples.
 
@@ -109,7 +122,7 @@ class Reader:
     def __init__(
         self,
         table: Place,
-        tail: Tail | FrozenTail | None = None,
+        tail: Follower | None = None,
         index: TableIndex | None = None,
     ) -> None:
         self._table = storage_of(table)
@@ -258,9 +271,28 @@ class Reader:
             Misconfigured: HIST-1060 or HIST-1061 for an empty time or an unknown name.
         """
         check_name(aggregate)
-        used = configuration or AggregateConfiguration()
         edges = interval_edges(start_us, end_us, interval_us)
+        return self.aggregate_over(tag_ids, aggregate, edges, configuration)
+
+    def aggregate_over(
+        self,
+        tag_ids: Sequence[int],
+        aggregate: str,
+        edges: np.ndarray,
+        configuration: AggregateConfiguration | None = None,
+    ) -> pl.DataFrame:
+        """The same over intervals of any lengths, in their order for each tag.
+
+        Args:
+            edges: ascending UTC microseconds, shape (n+1,): interval i is ``[edges[i], edges[i+1])``.
+
+        Raises:
+            Misconfigured: HIST-1061 for an unknown name.
+        """
+        check_name(aggregate)
+        used = configuration or AggregateConfiguration()
         ids = sorted(set(map(int, tag_ids)))
+        start_us, end_us = int(edges[0]), int(edges[-1])
         rows = self._again(partial(self._with_bounds, ids, start_us, end_us, used))
         parts = [_aggregate_of(tag_id, rows, aggregate, edges, used) for tag_id in ids]
         return pl.concat(parts) if parts else pl.DataFrame(schema=AGGREGATE_SCHEMA)

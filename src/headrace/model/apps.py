@@ -56,6 +56,7 @@ class AppsState(msgspec.Struct, kw_only=True):
             that it gave, over the last thousand frames; 0 not known.
         repairs: spans of time that wait to be worked out again.
         error_code, error: the last trouble. error_us: when it was; kept after recovery.
+        edge: on which machine's edge it runs; empty on the platform.
     """
 
     state: AppsStateName
@@ -76,6 +77,7 @@ class AppsState(msgspec.Struct, kw_only=True):
     error: str = ""
     error_us: int = 0
     formulas: list[FormulaHealth] = []
+    edge: str = ""
 
 
 class FormulaChange(Event, kw_only=True):
@@ -112,6 +114,7 @@ class DerivedFacts(msgspec.Struct, kw_only=True):
         source_us, made_us: of the tag's newest result, and when it was given; 0 none yet.
         acknowledged_us: when the log last took a frame of the type. buffered: results on their way.
         trouble_code, trouble, trouble_remedy: why the log takes nothing now.
+        edge: on which machine's edge it is evaluated; empty on the platform.
     """
 
     at_us: int
@@ -130,3 +133,4 @@ class DerivedFacts(msgspec.Struct, kw_only=True):
     trouble_code: str = ""
     trouble: str = ""
     trouble_remedy: str = ""
+    edge: str = ""

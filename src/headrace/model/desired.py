@@ -7,9 +7,12 @@ A site file is checked, its tags get their permanent ids, and the result is cut 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+
+from headrace.model.knowledge import AppsConfig
+from headrace.model.zones import ZoneMap
 
 
 class TagConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +49,31 @@ class TagConfig(msgspec.Struct, frozen=True, kw_only=True):
     sample_interval_us: int = 0
 
 
+Rule = Literal["stays", "aggregated", "encrypted", "leaves"]
+WindowFunction = Literal["mean", "minimum", "maximum", "sum", "count"]
+
+
+class ProtectionRule(msgspec.Struct, frozen=True, kw_only=True):
+    """What of some tags of a connection may leave the edge; see docs/protection.md.
+
+    Attributes:
+        name: of the protection in the site file.
+        rule: ``stays``, ``aggregated`` or ``encrypted``; a tag without a rule leaves.
+        tag_ids: at least one.
+        function, window_ms: of ``aggregated``: what of each window leaves.
+        key: of ``encrypted``: name of the tenant's key on the edge.
+        keep_bytes: how much of what stays the edge keeps.
+    """
+
+    name: str
+    rule: Rule
+    tag_ids: tuple[int, ...]
+    function: WindowFunction = "mean"
+    window_ms: int = 0
+    key: str = ""
+    keep_bytes: int = 256 << 20
+
+
 class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One connection to one device or foreign broker.
 
@@ -57,6 +85,7 @@ class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True):
         options: the connector's own settings; its ``options`` struct checks them.
         tags: what to read and write there.
         enabled: false keeps the connection known but closed.
+        protection: what of its tags may leave the edge.
     """
 
     name: str
@@ -65,6 +94,7 @@ class ConnectionConfig(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
     tags: tuple[TagConfig, ...] = ()
     enabled: bool = True
+    protection: tuple[ProtectionRule, ...] = ()
 
     @property
     def session_key(self) -> tuple[str, str, bytes, bool]:
@@ -83,10 +113,12 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         secrets: what options refer to as ``secret:NAME``: name -> box sealed to this edge's key
             (:mod:`headrace.security.sealing`). Nothing that travels here can be read on the way.
+        apps: formulas that it evaluates itself, with what they need to be understood; None for none.
+        zones: what lies in which zone, and what may cross; it opens and writes nothing else.
 
     Example:
         >>> EdgeConfig(enterprise="acme", site="mill", edge="local").content_hash()[:8]
-        '1354eab1'
+        '29866a04'
     """
 
     enterprise: str
@@ -94,10 +126,15 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     edge: str
     connections: tuple[ConnectionConfig, ...] = ()
     secrets: dict[str, str] = {}
+    apps: AppsConfig | None = None
+    zones: ZoneMap = ZoneMap()
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""
-        return hashlib.sha256(msgspec.json.encode(self, order="sorted")).hexdigest()
+        told = msgspec.to_builtins(self, order="sorted")
+        if self.apps is None:  # as edges say it that know of no formulas
+            del told["apps"]
+        return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
 
 
 class TagGroupConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,10 +24,10 @@ class ConnectionState(msgspec.Struct, kw_only=True):
         last_success_us: when a read last gave samples; 0 means never.
         last_error_code, last_error, last_error_remedy, last_error_us: the newest error, kept after recovery.
         next_try_us: when the host tries again; 0 when it is connected.
-        expected, read, missed, bad, marked, filtered, published, buffered, dropped: counts of samples
-            since the edge started. The books close at all times: ``expected = read + missed``, and
-            ``read + marked = filtered + published + buffered + dropped``. ``missed``: polls that were
-            due and not made or not answered; ``marked``: samples of the edge itself that say that a
+        expected, read, missed, bad, marked, filtered, protected, published, buffered, dropped: counts of
+            samples since the edge started. The books close at all times: ``expected = read + missed``, and
+            ``read + marked = filtered + protected + published + buffered + dropped``. ``missed``: polls that
+            were due and not made or not answered; ``marked``: samples of the edge itself that say that a
             device is lost or a value is old; ``buffered``: not yet in the log.
         reconnects: sessions opened after the first.
         tags, tags_bad: how many tags, and how many of them last failed.
@@ -53,6 +53,7 @@ class ConnectionState(msgspec.Struct, kw_only=True):
     bad: int = 0
     marked: int = 0
     filtered: int = 0
+    protected: int = 0
     published: int = 0
     dropped: int = 0
     buffered: int = 0

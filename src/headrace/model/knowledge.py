@@ -16,6 +16,9 @@ import msgspec
 from headrace.model.calendar import PlantCalendar
 
 FormulaState = Literal["live", "shadow", "off"]
+Placement = Literal["edge", "platform"]
+LOCAL_EDGE = "local"
+"""The edge on the platform's own machine: what is placed on it, the platform's apps role evaluates."""
 
 
 class FormulaConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +34,8 @@ class FormulaConfig(msgspec.Struct, frozen=True, kw_only=True):
         start_us: source time from which this version gives the results; earlier ones are of the
             versions before it. 0: from the beginning.
         state: ``shadow`` is evaluated and kept apart, and nobody is told.
+        placement: ``edge`` is evaluated where its inputs are read; see ``edges`` of :class:`AssetConfig`.
+        moved_us: source time from which that holds, its results before are of where it was; 0: always.
     """
 
     asset_type: str
@@ -41,6 +46,8 @@ class FormulaConfig(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     start_us: int = 0
     state: FormulaState = "live"
+    placement: Placement = "platform"
+    moved_us: int = 0
 
 
 class AssetTypeConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +78,8 @@ class AssetConfig(msgspec.Struct, frozen=True, kw_only=True):
         attributes: in the units of its type.
         relations: relation -> path of another asset.
         outputs: formula -> tag_id of the derived tag ``<path>/<formula>``.
+        edges: formula -> edge on a machine of its own that evaluates it here; of others the platform does.
+        left: formula -> edge that evaluated it here before it moved to the platform.
     """
 
     path: str
@@ -81,6 +90,8 @@ class AssetConfig(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, float | str] = {}
     relations: dict[str, str] = {}
     outputs: dict[str, int] = {}
+    edges: dict[str, str] = {}
+    left: dict[str, str] = {}
 
 
 class AppsConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ historian counts into the same ones. All counts are totals of their cell, never 
 one twice is harmless. Of each cell this holds at every moment::
 
     expected      = read + missed_*
-    read + marked = filtered + published + buffered + dropped_*
+    read + marked = filtered + protected + published + buffered + dropped_*
     published     = stored + duplicate + rejected + lost + edge_log_full + skipped + in_log
 
 :func:`explain` lays both sides beside each other; what no name covers is ``unexplained``, and an
@@ -72,7 +72,7 @@ class EdgeCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
         read: what came, ``bad`` of it with a Bad status.
         missed_slow .. missed_edge_down: expected and not come, by cause; see :data:`CAUSES`.
         marked: samples of the edge's own.
-        filtered: kept back by a dead-band.
+        filtered: kept back by a dead-band. protected: by a protection of their tags.
         published: the log has them on disk. ``buffered``: it does not yet.
         dropped_stopped, dropped_in_doubt: read, and the log never said that it has them.
         last_sequence: of the log's message with the newest of them; 0 when there is none.
@@ -92,6 +92,7 @@ class EdgeCounts(msgspec.Struct, kw_only=True, omit_defaults=True):
     missed_edge_down: int = 0
     marked: int = 0
     filtered: int = 0
+    protected: int = 0
     published: int = 0
     buffered: int = 0
     dropped_stopped: int = 0
@@ -269,8 +270,9 @@ def explain(
 
     Returns:
         Columns of :data:`EXPLAINED_SCHEMA`, sorted by key. Of every row: ``expected + marked`` is the
-        sum of all ``missed_*``, ``filtered``, ``buffered``, ``dropped_*``, ``edge_log_full``, ``in_log``,
-        ``stored``, ``duplicate``, ``rejected``, ``lost``, ``skipped``, when ``open`` and ``unexplained`` are 0.
+        sum of all ``missed_*``, ``filtered``, ``protected``, ``buffered``, ``dropped_*``, ``edge_log_full``,
+        ``in_log``, ``stored``, ``duplicate``, ``rejected``, ``lost``, ``skipped``, when ``open`` and
+        ``unexplained`` are 0.
 
     Example:
         >>> key = CellKey("local", "plc_1", "1000ms", 0, 5)
@@ -326,7 +328,7 @@ def _beside(
 
 def _kept_back() -> pl.Expr:
     """Samples of a cell that the edge has and did not give to the log."""
-    return pl.sum_horizontal("filtered", "buffered", *DROPPED, "dropped_edge_killed")
+    return pl.sum_horizontal("filtered", "protected", "buffered", *DROPPED, "dropped_edge_killed")
 
 
 def _settles_us(grace_us: int) -> pl.Expr:
@@ -356,7 +358,7 @@ def _settle_killed(rows: pl.DataFrame) -> pl.DataFrame:
     """Cells that a killed edge left open: the log says what it published."""
     left = pl.col("killed") & ~pl.col("final")
     reached = pl.max_horizontal("seen", "published")
-    given = pl.col("read") + pl.col("marked") - pl.sum_horizontal("filtered", *DROPPED)
+    given = pl.col("read") + pl.col("marked") - pl.sum_horizontal("filtered", "protected", *DROPPED)
     rows = rows.with_columns(
         pl.when(left).then(reached).otherwise("published").alias("published"),
         pl.when(left).then(0).otherwise("buffered").alias("buffered"),

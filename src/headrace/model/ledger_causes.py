@@ -133,6 +133,15 @@ CAUSES: Final = (
         ),
     ),
     Cause(
+        "protected", "edge", "fine",
+        ("kept back by a protection", "因数据保护而保留"),
+        (
+            "The tag's protection says that its samples do not leave the edge as they are: they stay "
+            "there, leave as aggregates, or leave encrypted.",
+            "点位的数据保护规定其样本不以原样离开边缘：保留在边缘、仅以聚合值离开，或加密后离开。",
+        ),
+    ),
+    Cause(
         "buffered", "edge", "odd",
         ("waits at the edge", "在边缘等待"),
         ("Read, and not in the log yet.", "已读取，尚未进入日志。"),

@@ -80,7 +80,7 @@ def shares(row: dict[str, Any]) -> dict[str, int]:
     is explained and nothing is in motion."""
     return {
         "stored": row["stored"],
-        "filtered": row["filtered"],
+        "filtered": row["filtered"] + row["protected"],
         "duplicate": row["duplicate"] + row["skipped"],
         "waiting": row["buffered"] + row["in_log"] + row["open"],
         "missed": sum(n for name, n in row.items() if name.startswith("missed_")),

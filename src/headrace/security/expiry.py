@@ -42,7 +42,8 @@ def threshold(entry: Issued, now_us: int) -> int | None:
     """The nearest of 30, 7, 1 days that is reached; 0 when it has ended; None before.
 
     Example:
-        >>> entry = Issued(name="a", use="device", serial="1", not_before_us=0, not_after_us=8 * US_PER_DAY)
+        >>> entry = Issued(name="a", use="device", serial="1", sha256="", not_before_us=0,
+        ...                not_after_us=8 * US_PER_DAY)
         >>> threshold(entry, 0), threshold(entry, US_PER_DAY), threshold(entry, 9 * US_PER_DAY)
         (30, 7, 0)
     """

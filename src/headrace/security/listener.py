@@ -1,4 +1,4 @@
-"""What our listeners show off loopback, and the certificates that we give to devices; all of one small authority.
+"""What our listeners show off loopback, and certificates that we give to devices: one small authority.
 
 ::
 
@@ -7,8 +7,8 @@
     certificates/authority/issued/<name>.pem, .key  of clients: devices, and our own MQTT side (``gateway``)
     certificates/authority/register.json            all that was ever signed, and what is revoked
 
-A listener shows the user's own certificate instead where ``headrace.toml`` names one. A new certificate replaces
-the file; whoever is connected stays so, and the old one counts until its date or until it is revoked.
+A listener shows the user's own certificate instead where ``headrace.toml`` names one. A new certificate
+replaces the file; whoever is connected stays so, and the old one counts until its date or until it is revoked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Final, Literal
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.folder import DataFolder
@@ -48,13 +49,14 @@ class Issued(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: its common name. use: what for; ``given`` is the user's own.
-        serial: hex. not_before_us, not_after_us: validity, UTC microseconds.
+        serial: hex. sha256: of its DER bytes, hex. not_before_us, not_after_us: validity, UTC microseconds.
         revoked_us: when it was revoked; 0 when it was not.
     """
 
     name: str
     use: Use
     serial: str
+    sha256: str
     not_before_us: int
     not_after_us: int
     revoked_us: int = 0
@@ -221,11 +223,19 @@ class Listener:
             Corrupt: SEC-1612 when the register is damaged.
         """
         try:
-            shown = _entry(x509.load_pem_x509_certificate(pem.encode()), "device")
+            shown = x509.load_pem_x509_certificate(pem.encode())
         except ValueError:
             return None
+        return self.counts_sha256(shown.fingerprint(hashes.SHA256()).hex(), now_us)
+
+    def counts_sha256(self, sha256: str, now_us: int) -> str | None:
+        """The same, of a certificate whose SHA-256 the broker tells.
+
+        Raises:
+            Corrupt: SEC-1612 when the register is damaged.
+        """
         for each in self._register():
-            if each.serial == shown.serial and each.name == shown.name:
+            if each.sha256 == sha256:
                 live = not each.revoked_us and each.not_before_us <= now_us < each.not_after_us
                 return each.name if live else None
         return None
@@ -331,6 +341,7 @@ def _entry(certificate: x509.Certificate, use: Use) -> Issued:
         name=str(names[0].value) if names else "",
         use=use,
         serial=f"{certificate.serial_number:x}",
+        sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         not_before_us=to_us(certificate.not_valid_before_utc),
         not_after_us=to_us(certificate.not_valid_after_utc),
     )

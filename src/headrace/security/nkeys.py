@@ -1,4 +1,4 @@
-"""NATS keys and tokens: an Ed25519 key in base32 with a prefix and a checksum, and JSON web tokens signed by it.
+"""NATS keys and tokens: Ed25519 keys in base32 with prefix and checksum, JSON web tokens signed by them.
 
 Formats of the nats-server's libraries nkeys and jwt (version 2). An account's key signs who a client is:
 the auth callout (:mod:`headrace.bus.callout`) answers with such tokens. Keys come from the installation's own

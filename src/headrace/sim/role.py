@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace.bus.broker import BrokerAddress, write_private
+from headrace.bus.broker import BrokerAddress, with_client_files, write_private
 from headrace.bus.client import Bus, open_bus
 from headrace.bus.subjects import Subjects
 from headrace.model.errors import Corrupt, Misconfigured
@@ -175,6 +175,7 @@ async def run(
         Transient: BUS-1025 when there is no broker.
     """
     used = clock or SystemClock()
+    address = with_client_files(folder, address)
     ports = prepare_ports(folder, demo_devices(Plant(seed)))
     simulation = Simulation(folder, emulator_maker(ports, address), seed)
     simulation.catch_up(used.now_us())

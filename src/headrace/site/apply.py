@@ -15,9 +15,11 @@ from sqlalchemy import Table, bindparam, delete, insert, select, update
 from sqlalchemy.engine import Connection
 
 from headrace.model.errors import Misconfigured
+from headrace.model.knowledge import AppsConfig
 from headrace.site import schema
 from headrace.site.knowledge import FormulaVersion, apps_config, next_versions
 from headrace.site.model import DERIVED, SiteModel, Tag, nearest_asset
+from headrace.site.placement import with_moves
 from headrace.site.secret_words import without_secrets
 
 _TAG_COLUMNS = tuple(column.name for column in schema.TAG.columns)
@@ -382,9 +384,11 @@ def _write_knowledge(
             _insert(connection, table, [row])
         known[key] = version
     paths = (tag.path for tag in (*model.tags, *model.derived))
-    config = apps_config(model, dict(zip(paths, ids, strict=True)), known)
-    rows = [{"key": "apps", "config": msgspec.json.encode(config, order="sorted").decode()}]
     before = connection.execute(select(schema.KNOWLEDGE)).mappings().all()
+    last = msgspec.json.decode(before[0]["config"], type=AppsConfig) if before else None
+    config = apps_config(model, dict(zip(paths, ids, strict=True)), known)
+    config = with_moves(config, last, now_us)
+    rows = [{"key": "apps", "config": msgspec.json.encode(config, order="sorted").decode()}]
     names = tuple(sorted(f"{each.asset_type}.{each.name}" for each in changed))
     if [dict(row) for row in before] == rows:
         return names, False

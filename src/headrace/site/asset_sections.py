@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -14,7 +14,7 @@ from headrace.formula.problems import FormulaProblem
 from headrace.formula.tree import Place
 from headrace.model.calendar import PlantCalendar
 from headrace.model.ids import NAME, PATH_DEPTH_MAX
-from headrace.model.knowledge import FormulaState
+from headrace.model.knowledge import FormulaState, Placement
 from headrace.model.time import US_PER_S
 from headrace.site.calendar_section import moment
 from headrace.site.model import PLAIN_UNITS, Asset, AssetType, Formula
@@ -31,12 +31,13 @@ from headrace.site.toml_lines import Key
 
 _TYPE: Final = (
     *("title", "quantities", "attributes", "relations", "max_age"),
-    *("formulas", "titles", "shadow", "off", "start"),
+    *("formulas", "titles", "shadow", "off", "start", "placement"),
 )
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _WORD_REMEDY: Final = "Use A-Z a-z 0-9 and _, no digit first, and no word of the formula language."
 _HEAD: Final = re.compile(r"(alarm[ \t]+)?([^\W\d]\w*)[ \t]*[=:]")
 _AGE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-zµ]+)")
+_PLACEMENTS: Final[tuple[Placement, ...]] = get_args(Placement)
 AGE_MAX_US: Final = 400 * 86_400 * US_PER_S
 
 
@@ -199,12 +200,45 @@ def _with_states(
             start_us = moment(times, name, calendar)
             if start_us is not None:
                 starts[name] = start_us
+    placements = _placements(section, found)
     return {
         name: msgspec.structs.replace(
-            formula, state=states.get(name, "live"), start_us=starts.get(name)
+            formula,
+            state=states.get(name, "live"),
+            start_us=starts.get(name),
+            placement=placements.get(name, "platform"),
         )
         for name, formula in found.items()
     }
+
+
+def _placements(section: Section, found: Mapping[str, Formula]) -> dict[str, Placement]:
+    """Where formulas are evaluated: a word for all of the type, or a table of single ones."""
+    value = section.table.get("placement", {})
+    if not isinstance(value, dict):
+        word = _placement(section, ("placement",), value)
+        return {
+            name: word for name, each in found.items() if each.kind == "formula" and word == "edge"
+        }
+    placements: dict[str, Placement] = {}
+    for name, text in value.items():
+        place = ("placement", name)
+        if not _is_formula(section, place, name, found):
+            continue
+        placements[name] = _placement(section, place, text)
+        if found[name].kind == "alarm" and placements[name] == "edge":
+            what = f"the alarm {name} has the placement edge"
+            remedy = "Alarms run on the platform; place the formulas that it reads on the edge."
+            section.notes.at((*section.key, *place), "APPS-1401", what, remedy)
+    return placements
+
+
+def _placement(section: Section, place: tuple[str, ...], text: Any) -> Placement:
+    if text in _PLACEMENTS:
+        return text  # type: ignore[no-any-return] # one of the words
+    what = f"{'.'.join(place)} is {text!r}"
+    section.notes.at((*section.key, *place), "APPS-1402", what, 'Write "edge" or "platform".')
+    return "platform"
 
 
 def _is_formula(

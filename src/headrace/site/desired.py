@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from headrace.model.desired import (
     ConnectionConfig,
     EdgeConfig,
@@ -11,19 +13,26 @@ from headrace.model.desired import (
     TagConfig,
     TagGroupConfig,
 )
+from headrace.model.knowledge import AppsConfig
 from headrace.site.file import connection_config, tag_config
 from headrace.site.model import SiteModel
+from headrace.site.placement import edge_apps
+from headrace.site.protection_section import rules_of
 from headrace.site.registry import Registry
 
 
 def edge_configs(
-    model: SiteModel, ids: dict[str, int], known_edges: Iterable[str] = ()
+    model: SiteModel,
+    ids: dict[str, int],
+    known_edges: Iterable[str] = (),
+    apps: AppsConfig | None = None,
 ) -> dict[str, EdgeConfig]:
     """Edge -> all that it runs. Connections are sorted by name, tags by id: equal content, equal hash.
 
     Args:
         ids: path -> tag_id, from :meth:`Registry.ids` after the model was applied.
         known_edges: edges that exist besides; those without a connection are told to run nothing.
+        apps: what engineers wrote; each edge gets what it evaluates of it.
     """
     tags: dict[str, list[TagConfig]] = {}
     for tag in model.tags:
@@ -31,10 +40,17 @@ def edge_configs(
     connections: dict[str, list[ConnectionConfig]] = {edge: [] for edge in known_edges}
     for connection in sorted(model.connections, key=lambda each: each.name):
         own = tuple(sorted(tags.get(connection.name, ()), key=lambda tag: tag.tag_id))
-        connections.setdefault(connection.edge, []).append(connection_config(connection, own))
+        rules = rules_of(model.protections, {tag.path: tag.tag_id for tag in own})
+        config = msgspec.structs.replace(connection_config(connection, own), protection=rules)
+        connections.setdefault(connection.edge, []).append(config)
     return {
         edge: EdgeConfig(
-            enterprise=model.enterprise, site=model.name, edge=edge, connections=tuple(own)
+            enterprise=model.enterprise,
+            site=model.name,
+            edge=edge,
+            connections=tuple(own),
+            apps=edge_apps(apps, edge) if apps is not None else None,
+            zones=model.zones,
         )
         for edge, own in sorted(connections.items())
     }

@@ -1,6 +1,7 @@
 """Which MQTT topics a device has at the platform's own broker: those that the site file declares for it.
 
-A device's name is that of its connection, or of its Sparkplug edge node. What nobody declared, nobody may publish.
+A device's name is that of its connection, or of its Sparkplug edge node. What nobody declared, nobody may
+publish.
 """
 
 from __future__ import annotations

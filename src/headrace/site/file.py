@@ -37,9 +37,11 @@ from headrace.site.model import (
 )
 from headrace.site.notes import Notes, near
 from headrace.site.notify_section import known_names, read_notify
+from headrace.site.protection_section import read_protections
 from headrace.site.secret_words import secret_options
 from headrace.site.tag_table import read_tag_table
 from headrace.site.tags import TagChecks, TagColumns, from_table, from_toml
+from headrace.site.zone_section import check_crossings, read_zones
 
 _TOML_PLACE: Final = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
@@ -178,6 +180,8 @@ def _read(notes: Notes, data: dict[str, Any], files: SiteFiles) -> SiteModel:
     tags = tuple(tag for each in columns for tag in each.tags)
     _check_places(notes, declared, assets, tags)
     equipment = _equipment(declared, assets, tags)
+    zones = read_zones(notes, data, equipment, connections, groups)
+    check_crossings(notes, zones, connections, tags)
     known = known_names(types, [each.path for each in equipment], calendar)
     titles = site.get("title") or site["name"], site.get("title_zh", "")
     model = SiteModel(
@@ -190,8 +194,10 @@ def _read(notes: Notes, data: dict[str, Any], files: SiteFiles) -> SiteModel:
         tags=tags,
         calendar=calendar,
         notify=read_notify(notes, data, titles, known),
+        protections=read_protections(notes, data, tags, connections),
+        zones=zones,
     )
-    return msgspec.structs.replace(model, derived=check_formulas(notes, model, columns))
+    return check_formulas(notes, model, columns)
 
 
 def _tag_files(notes: Notes, names: tuple[str, ...], files: SiteFiles) -> list[TagColumns]:

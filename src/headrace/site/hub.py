@@ -22,7 +22,8 @@ from typing import Any, Final
 import msgspec
 
 from headrace.bus import leaf
-from headrace.bus.broker import BrokerAddress, reload_broker, write_config
+from headrace.bus.broker import BrokerAddress
+from headrace.bus.callout import Callout
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.desired import read_desired
 from headrace.bus.leaf import HubSettings, JoinedEdge, Leaf
@@ -41,6 +42,7 @@ from headrace.model.desired import EdgeConfig
 from headrace.model.errors import HeadraceError, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeLink, EdgeState, Event, HubState
+from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock, SystemClock
 from headrace.security import authority
 from headrace.site import edges
@@ -111,7 +113,14 @@ async def run(
     try:
         async with open_bus(address.as_role("hub"), "hub") as bus:
             await ensure_streams(bus)
-            await Hub(folder, address, subjects, settings, bus, clock).run(stop)
+            judge = leaf.EdgeJudge(folder)
+            answering = asyncio.create_task(
+                Callout(address, judge, clock, mine=lambda knock: knock.is_leaf).run(stop)
+            )
+            try:
+                await Hub(folder, address, subjects, settings, bus, clock).run(stop)
+            finally:
+                await end_tasks(answering)
     finally:
         await listener.stop()
 
@@ -194,9 +203,6 @@ class Hub:
         """Bring users and sources in line with the book."""
         wanted = await asyncio.to_thread(leaf.joined_edges, self._folder)
         if wanted != self._in_force:
-            options = leaf.broker_options(self._folder)
-            await asyncio.to_thread(write_config, self._folder, self._address, **options)
-            reload_broker(self._folder)
             self._edges = {edge.name: await self._known(edge) for edge in wanted}
             self._in_force = wanted
         sources = [known.source for known in self._edges.values()]

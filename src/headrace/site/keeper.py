@@ -31,6 +31,7 @@ from headrace.model.desired import EdgeConfig
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeState, Event
+from headrace.model.knowledge import AppsConfig
 from headrace.model.time import Clock, SystemClock
 from headrace.security.database import is_shared
 from headrace.security.files import make_folder
@@ -153,7 +154,7 @@ class Keeper:
         model = self._accepted_model
         if model is None or (stamp := self._sealer.stamp()) == self._seal_stamp:
             return False
-        self._desire_edges(model)
+        self._desire_edges(model, self.registry.apps())
         self._seal_stamp = stamp
         self._put_state()
         return True
@@ -189,11 +190,12 @@ class Keeper:
 
     def _desire(self, model: SiteModel, changes: Changes) -> None:
         self._seal_stamp = self._sealer.stamp()
-        self._desire_edges(model)
+        apps = self.registry.apps()
+        self._desire_edges(model, apps)
         self._accepted_model = model
         historian = historian_config(model, self.registry)
         self._put("historian", msgspec.json.encode(historian))
-        self._put("apps", msgspec.json.encode(self.registry.apps(), order="sorted"))
+        self._put("apps", msgspec.json.encode(apps, order="sorted"))
         self._put("notify", msgspec.json.encode(model.notify))
         record = self.registry.site()
         assert record is not None  # it was applied a moment ago
@@ -205,9 +207,9 @@ class Keeper:
             if self._accepted is not None:
                 self._accepted(self.state)
 
-    def _desire_edges(self, model: SiteModel) -> None:
+    def _desire_edges(self, model: SiteModel, apps: AppsConfig | None) -> None:
         now_us = self.clock.now_us()
-        configs = edge_configs(model, self.registry.ids(), self.registry.edges())
+        configs = edge_configs(model, self.registry.ids(), self.registry.edges(), apps)
         for edge, config in self._sealer.seal(configs).items():
             self._desire_edge(edge, config, now_us)
         told = tell_of(self._sealer, model)

@@ -8,13 +8,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from headrace.formula.binding import Binding, Checked, check_all, lay
 from headrace.formula.bound import Bound
 from headrace.formula.measure import conversion, measure_of
-from headrace.model.knowledge import AppsConfig, AssetConfig, AssetTypeConfig, FormulaConfig
+from headrace.model.knowledge import (
+    LOCAL_EDGE,
+    AppsConfig,
+    AssetConfig,
+    AssetTypeConfig,
+    FormulaConfig,
+)
 from headrace.site.asset_sections import note_formula
 from headrace.site.model import DERIVED, PLAIN_UNITS, AssetType, Formula, SiteModel, Tag, parent_of
 from headrace.site.notes import Notes
+from headrace.site.placement import edges_of
 from headrace.site.tags import TagColumns
 
 Key = tuple[str, str]
@@ -76,6 +85,7 @@ def _config(
                 attributes=asset.attributes,
                 relations=asset.relations,
                 outputs=_below(asset.path, _derived_names(kinds[asset.type]), ids),
+                edges=_edges(asset.path, _derived_names(kinds[asset.type]), model.on_edges),
             )
             for asset in model.assets
         ),
@@ -111,6 +121,7 @@ def _formula_config(
         version=version,
         start_us=start_us,
         state=formula.state,
+        placement=formula.placement,
     )
 
 
@@ -122,16 +133,19 @@ def _below(path: str, names: Iterable[str], ids: Mapping[str, int]) -> dict[str,
     return {name: ids[f"{path}/{name}"] for name in names if f"{path}/{name}" in ids}
 
 
-def check_formulas(
-    notes: Notes, model: SiteModel, columns: Sequence[TagColumns]
-) -> tuple[Tag, ...]:
-    """Note what is wrong with formulas on these assets and tags; the derived tags that they give.
+def _edges(path: str, names: Iterable[str], on_edges: Mapping[str, str]) -> dict[str, str]:
+    return {name: on_edges[f"{path}/{name}"] for name in names if f"{path}/{name}" in on_edges}
+
+
+def check_formulas(notes: Notes, model: SiteModel, columns: Sequence[TagColumns]) -> SiteModel:
+    """Note what is wrong with formulas on these assets and tags; the site with the derived tags that they
+    give, and with the edges that give some of them.
 
     Args:
         model: without its derived tags. columns: its tags with their lines.
     """
     if not any(kind.formulas for kind in model.asset_types):
-        return ()
+        return model
     tags = {tag.path: tag for tag in model.tags}
     config = _config(model, dict.fromkeys(tags, 1), {})
     checked, problems = check_all(config)
@@ -141,7 +155,12 @@ def check_formulas(
     _note_units(notes, config, checked, columns)
     derived = _derived_tags(model, binding)
     _note_clashes(notes, model, derived, tags)
-    return tuple(derived)
+    edges, misplaced = edges_of(model, config, checked, binding.bound)
+    for wrong in misplaced:
+        key = ("asset_type", wrong.asset_type, "placement", wrong.name)
+        notes.at(key, wrong.code, wrong.what, wrong.remedy)
+    apart = {path: edge for path, edge in edges.items() if edge != LOCAL_EDGE}
+    return msgspec.structs.replace(model, derived=tuple(derived), on_edges=apart)
 
 
 def _note_units(

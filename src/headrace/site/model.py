@@ -8,9 +8,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from headrace.model.calendar import PlantCalendar
+from headrace.model.desired import Rule, WindowFunction
 from headrace.model.errors import Misconfigured
-from headrace.model.knowledge import FormulaState
+from headrace.model.knowledge import FormulaState, Placement
 from headrace.model.notify import NotifyConfig
+from headrace.model.zones import ZoneMap
 
 DERIVED: Final = "formula"
 """What stands for the connection of a derived tag; no connection has this name."""
@@ -118,6 +120,7 @@ class Formula(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         line: of its first character in the type's text, from 1.
         start_us: from when its text gives results, when the file says so.
+        placement: where it is evaluated.
     """
 
     name: str
@@ -126,6 +129,7 @@ class Formula(msgspec.Struct, frozen=True, kw_only=True):
     line: int = 1
     state: FormulaState = "live"
     start_us: int | None = None
+    placement: Placement = "platform"
 
 
 class AssetType(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +182,24 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = {}
 
 
+class Protection(msgspec.Struct, frozen=True, kw_only=True):
+    """One protection as the site file declares it.
+
+    Attributes:
+        tags: patterns of tag paths. paths: the tags that they chose.
+        function, window_s: of ``aggregated``. key: of ``encrypted``. keep_mb: of what stays.
+    """
+
+    name: str
+    rule: Rule
+    tags: tuple[str, ...]
+    paths: tuple[str, ...] = ()
+    function: WindowFunction = "mean"
+    window_s: float = 60.0
+    key: str = ""
+    keep_mb: int = 256
+
+
 class Tag(msgspec.Struct, frozen=True):
     """A tag as declared. ``id`` 0: the registry gives it its permanent one. ``was``: earlier paths.
 
@@ -212,6 +234,7 @@ class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
         equipment: every area, work center, work unit and below, by path.
         tag_files: the tag lists that it came from, relative to the site file.
         derived: the tags that its formulas give; no connection reads them.
+        on_edges: of these the ones that an edge on its own machine evaluates: path -> edge.
     """
 
     enterprise: str
@@ -228,7 +251,10 @@ class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[Tag, ...] = ()
     calendar: PlantCalendar = PlantCalendar()
     derived: tuple[Tag, ...] = ()
+    on_edges: dict[str, str] = {}
     notify: NotifyConfig = NotifyConfig()
+    protections: tuple[Protection, ...] = ()
+    zones: ZoneMap = ZoneMap()
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""

@@ -6,6 +6,7 @@ import math
 import zoneinfo
 from typing import Any, Final
 
+from headrace.bus.subjects import APPS_EDGE
 from headrace.model.errors import Misconfigured
 from headrace.model.ids import NAME
 from headrace.model.units import check_unit
@@ -27,6 +28,9 @@ SECTIONS: Final = (
     "connection",
     "tag",
     "notify",
+    "protection",
+    "zone",
+    "conduit",
 )
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "a text": (str,),
@@ -228,6 +232,9 @@ def read_connections(notes: Notes, data: dict[str, Any]) -> list[Connection]:
         edge = section.take("edge", "a text", "local")
         if not NAME.match(edge):
             section.wrong("edge", f"edge has the name {edge!r}", NAME_REMEDY, "SITE-1006")
+        if edge.partition("-")[0] == APPS_EDGE:
+            what = f"the edge {edge!r} has the name of one that gives results of formulas"
+            section.wrong("edge", what, "Choose another name.", "APPS-1403")
         found.append(
             Connection(
                 name=name,

@@ -1,4 +1,4 @@
-"""The security role: says the broker who may connect, ends connections that may not go on, watches certificates.
+"""The security role: who may connect to the broker, whose connection ends, which certificate ends soon.
 
 ::
 
@@ -44,6 +44,7 @@ from headrace.site.keeper import STATE_KEY, SiteState
 STEP_S: Final = 0.5
 CARE_S: Final = 60.0
 TOPICS_S: Final = 1.0
+STOP_S: Final = 2.0
 STATIC_USERS: Final = frozenset({"platform", "device", *ROLES})
 _log = logging.getLogger(__name__)
 
@@ -66,20 +67,20 @@ async def run(
         async with open_bus(address.as_role("security"), "security", wait_s=3_600) as bus:
             door = Door(folder, address, bus, identity, clock)
             told = Outbox(bus, subjects.event("security"), "security", clock)
-            watch = ExpiryWatch(told.report)
-            tasks = [
-                asyncio.create_task(told.run()),
+            sending = asyncio.create_task(told.run())
+            work = [
                 asyncio.create_task(Callout(address, door, clock, door.note).run(stop)),
                 asyncio.create_task(door.keep_topics(stop)),
                 asyncio.create_task(door.keep_connections(stop)),
-                asyncio.create_task(_care(folder, address, watch, clock, stop)),
+                asyncio.create_task(_care(folder, address, ExpiryWatch(told.report), clock, stop)),
             ]
             try:
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     task.result()
+                await asyncio.wait(work, timeout=STOP_S)
             finally:
-                await end_tasks(*tasks)
+                await end_tasks(sending, *work)
     finally:
         identity.close()
 
@@ -106,11 +107,13 @@ class Door:
         self._identity = identity
         self._clock = clock
         self._listener = Listener(folder)
+        self._edges_of = leaf.EdgeJudge(folder)
         self._topics: dict[str, DeviceTopics] = {}
-        self._by_certificate: dict[str, str] = {}
 
     async def admit(self, knock: Knock) -> Admitted | None:
         """Who that is, by secret or certificate, and what the site file gives it."""
+        if knock.is_leaf:
+            return await self._edges_of.admit(knock)
         actor = await asyncio.to_thread(self._recognize, knock)
         if actor is None:
             return None
@@ -127,16 +130,17 @@ class Door:
         return Admitted(actor, rights)
 
     def _recognize(self, knock: Knock) -> Actor | None:
+        name = None
+        if knock.certificate:
+            name = self._listener.counts(knock.certificate, self._clock.now_us())
+            if name is None or knock.name not in ("", name):
+                return None
         if knock.secret:
             return self._identity.actors.of_credentials(knock.name, knock.secret)
-        if not knock.certificate:
-            return None
-        name = self._listener.counts(knock.certificate, self._clock.now_us())
-        if name is None or knock.name not in ("", name):
+        if name is None:
             return None
         for entry in self._identity.actors.list("device"):
             if entry.name == name and entry.state == "open":
-                self._by_certificate[name] = knock.certificate
                 return Actor(
                     name,
                     "viewer",
@@ -190,11 +194,9 @@ class Door:
 
     async def _cut(self, system: System) -> None:
         for connection in await system.connections():
-            if self._is_asked_for(connection):
-                name = connection.user
-                if not await asyncio.to_thread(self._may_go_on, name):
-                    _log.warning("the connection of %s ends: it may not go on", name)
-                    await system.kick(connection.server_id, connection.client_id)
+            if self._is_asked_for(connection) and not await self._may_go_on(connection):
+                _log.warning("the connection of %s ends: it may not go on", connection.user)
+                await system.kick(connection.server_id, connection.client_id)
 
     def _is_asked_for(self, connection: Connection) -> bool:
         """Whether the callout admitted it: it is no user of the configuration."""
@@ -202,11 +204,14 @@ class Door:
             return connection.user not in STATIC_USERS
         return connection.account.startswith(tenant_account(""))
 
-    def _may_go_on(self, name: str) -> bool:
-        shown = self._by_certificate.get(name)
-        if shown and self._listener.counts(shown, self._clock.now_us()) is None:
-            return False
-        return self._identity.actors.is_open(name)
+    async def _may_go_on(self, connection: Connection) -> bool:
+        def look() -> bool:
+            shown = connection.certificate_sha256
+            if shown and self._listener.counts_sha256(shown, self._clock.now_us()) is None:
+                return False
+            return self._identity.actors.is_open(connection.user)
+
+        return await asyncio.to_thread(look)
 
 
 def reload(folder: DataFolder, address: BrokerAddress) -> None:

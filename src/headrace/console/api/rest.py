@@ -28,7 +28,9 @@ from headrace.console.services import Services
 from headrace.console.site_view import SiteView, TagView
 from headrace.console.sources import Sources
 from headrace.console.writes import write_value
+from headrace.historian.by_calendar import is_window, windows_of
 from headrace.model import status as status_codes
+from headrace.model.calendar import PlantCalendar
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.sample import TIMESTAMP
 from headrace.site.edges import edge_row
@@ -126,11 +128,21 @@ def _add_history(router: APIRouter, services: Services) -> None:
         end: str = "now",
         format: Format = "json",
     ) -> Response:
-        """An aggregate of OPC UA Part 13 (Average, Minimum, TimeAverage...) for each interval."""
+        """An aggregate of OPC UA Part 13 (Average, Minimum, TimeAverage...) for each interval: ``10s``,
+        ``1h``, or each ``shift``, ``hour``, ``day``, ``week``, ``month`` of the plant calendar that begins in
+        the time, with its true length ``duration_h`` and its ``shift``, ``team`` and ``day``."""
         actor = services.require(request, "read", "samples")
         site = services.site(actor)
         views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
+        ids = [view.tag_id for view in views]
+        if is_window(every):
+            most = INTERVALS_MAX // len(views)
+            windows = windows_of(_calendar(site), every, start_us, end_us, most)
+            batch = await sources.history.by_calendar(ids, windows, aggregate)
+            answer = frame_answer(batch, format, aggregate, site)
+            about = (services, actor, "rest/aggregate", ids)
+            return await told(*about, answer, batch.height, (start_us, end_us))
         every_us = parse_span(every)
         count = len(views) * (end_us - start_us) // every_us
         if count > INTERVALS_MAX:
@@ -139,11 +151,14 @@ def _add_history(router: APIRouter, services: Services) -> None:
                 f"{count:,} intervals were asked for",
                 f"Ask for at most {INTERVALS_MAX:,}: a longer every, a shorter time, fewer tags.",
             )
-        ids = [view.tag_id for view in views]
         batch = await sources.history.aggregate(ids, start_us, end_us, every_us, aggregate)
         answer = frame_answer(batch, format, aggregate, site)
         about = (services, actor, "rest/aggregate", ids)
         return await told(*about, answer, batch.height, (start_us, end_us))
+
+
+def _calendar(site: SiteView) -> PlantCalendar:
+    return site.apps.calendar if site.apps is not None else PlantCalendar()
 
 
 def _add_overviews(router: APIRouter, services: Services) -> None:

@@ -30,7 +30,7 @@ from headrace.model import status as codes
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.time import Clock, SystemClock, to_datetime
 from headrace.sim.emulators import Point, Value, WriteHandler
-from headrace.sim.emulators.mqtt_link import BrokerLink
+from headrace.sim.emulators.mqtt_link import BrokerLink, tls_settings
 
 OUTBOX_MAX: Final = 10_000
 _DEFAULT_TIMESTAMP: Final = "/ts@us"
@@ -51,6 +51,7 @@ class MqttJsonEmulator:
         retain: the broker keeps each topic's last message for whoever subscribes later.
         client_id: unique at the broker; "" makes one from its first topic.
         connection_endpoint: what :attr:`endpoint` says, when it is not the URL (``broker``).
+        tls_files: PEM files for ``mqtts://``: authority, and certificate and key where it asks for them.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class MqttJsonEmulator:
         retain: bool = False,
         client_id: str = "",
         connection_endpoint: str = "",
+        tls_files: tuple[str, ...] = (),
         clock: Clock | None = None,
     ) -> None:
         self.endpoint = connection_endpoint or endpoint
@@ -77,6 +79,7 @@ class MqttJsonEmulator:
         self._clock = clock or SystemClock()
         self._on_write = on_write
         self._username, self._password = username, password
+        self._tls = tls_settings(tls_files)
         self._qos = qos
         self._retain = retain
         self._time = parse_time_field(timestamp, "emulator")
@@ -106,6 +109,7 @@ class MqttJsonEmulator:
             client_id=self._client_id,
             username=self._username,
             password=self._password,
+            **self._tls,
         )
 
     async def start(self) -> None:

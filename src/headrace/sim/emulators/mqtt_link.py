@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from headrace.edge.connectors.mqtt.session import Message, MqttSession, MqttSettings
 from headrace.model.errors import Refused, Transient
@@ -13,6 +13,12 @@ from headrace.model.time import Clock
 
 _RETRY_S: Final = 0.1
 _TURN_S: Final = 0.5
+
+
+def tls_settings(files: tuple[str, ...]) -> dict[str, Any]:
+    """Fields of :class:`MqttSettings` for PEM files: authority, certificate and key."""
+    names = ("tls_ca_file", "tls_certificate_file", "tls_key_file")
+    return dict(zip(names, files, strict=False))
 
 
 class BrokerLink:

@@ -43,7 +43,7 @@ from headrace.model import status as codes
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.time import Clock, SystemClock
 from headrace.sim.emulators import Point, Value, WriteHandler
-from headrace.sim.emulators.mqtt_link import BrokerLink
+from headrace.sim.emulators.mqtt_link import BrokerLink, tls_settings
 
 HELD_SAMPLES_MAX: Final = 1_000_000
 _DOUBT_GRACE_S: Final = 120.0
@@ -113,6 +113,7 @@ class SparkplugEmulator:
             born with its first update, and each device with its own first one, so that nothing is
             ever published that no update set.
         connection_endpoint: what :attr:`endpoint` says, when it is not the URL (``broker``).
+        tls_files: PEM files for ``mqtts://``: authority, and certificate and key where it asks for them.
 
     Raises:
         Misconfigured: SIM-4002 when the points are not of one edge node.
@@ -130,6 +131,7 @@ class SparkplugEmulator:
         history_s: float = 0.0,
         birth: Literal["start", "first_update"] = "start",
         connection_endpoint: str = "",
+        tls_files: tuple[str, ...] = (),
         clock: Clock | None = None,
     ) -> None:
         self.endpoint = connection_endpoint or endpoint
@@ -140,6 +142,7 @@ class SparkplugEmulator:
         self._clock = clock or SystemClock()
         self._on_write = on_write
         self._username, self._password = username, password
+        self._tls = tls_settings(tls_files)
         self._primary_host_id = primary_host_id
         self._history_s = history_s
         self._lazy = birth == "first_update"
@@ -184,6 +187,7 @@ class SparkplugEmulator:
             client_id=safe_client_id(f"{self.group_id}-{self.edge_node_id}"),
             username=self._username,
             password=self._password,
+            **self._tls,
             will=Will(self._topic("NDEATH"), self._ndeath(), qos=1, retain=False),
         )
 

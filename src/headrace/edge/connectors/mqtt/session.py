@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
@@ -102,6 +103,7 @@ def session_settings(
             )
         if not username:
             username, password = context.mqtt_user, context.mqtt_password
+        options = _with_files(options, context.mqtt_tls_files)
     if options.password:
         password = context.secret(options.password)
     return MqttSettings(
@@ -118,6 +120,17 @@ def session_settings(
         tls_certificate_file=options.tls_certificate_file,
         tls_key_file=options.tls_key_file,
         will=will,
+    )
+
+
+def _with_files(options: MqttSessionOptions, files: tuple[str, ...]) -> MqttSessionOptions:
+    """The platform's own files where the connection names none."""
+    authority, certificate, key = (*files, "", "", "")[:3]
+    return msgspec.structs.replace(
+        options,
+        tls_ca_file=options.tls_ca_file or authority,
+        tls_certificate_file=options.tls_certificate_file or certificate,
+        tls_key_file=options.tls_key_file or key,
     )
 
 
