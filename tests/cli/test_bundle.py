@@ -48,7 +48,9 @@ LOG = f"""\
 """
 
 
-@pytest.mark.parametrize("endpoint", ["mqtt://10.0.0.1:1883", f"mqtt://{CANARY}:{CANARY}@10.0.0.1:1883"])
+@pytest.mark.parametrize(
+    "endpoint", ["mqtt://10.0.0.1:1883", f"mqtt://{CANARY}:{CANARY}@10.0.0.1:1883"]
+)
 def test_no_canary_leaves(tmp_path: Path, endpoint: str) -> None:
     folder = DataFolder(tmp_path / "data")
     folder.run.mkdir(parents=True)

@@ -36,6 +36,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "audit",
     "backup",
     "bundle",
+    "release",
     "share",
     "run",
     "cluster",
