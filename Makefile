@@ -9,7 +9,7 @@ SEED ?= 1
 SEEDS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format soak sim bench lock wheel clean system-packages
+.PHONY: help demo test check format soak sim bench lock wheel sbom release clean system-packages
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/' | expand -t 22
@@ -43,6 +43,7 @@ check: $(VENV)/.test  ## Lint, types and the quick tests (under 2 minutes)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/python scripts/dependency_audit.py
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not soak and not foreign and not browser and not kill"
 
 format: $(VENV)/.test  ## Format and mend what can be mended
@@ -69,6 +70,15 @@ lock: $(VENV)/.test  ## Renew the locks from pyproject.toml
 
 wheel: $(VENV)/.test  ## One wheel in dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+sbom: $(VENV)/.test  ## Bill of materials of what is installed: dist/headrace.cdx.json (CycloneDX 1.6)
+	@mkdir -p dist
+	@$(BIN)/python scripts/sbom.py dist/headrace.cdx.json
+	@echo "==> dist/headrace.cdx.json"
+
+release: wheel sbom  ## Wheel, SBOM and signed sums: make release KEY=private.pem
+	@test -n "$(KEY)" || { echo "!!  Name the private Ed25519 key: make release KEY=private.pem"; exit 1; }
+	@$(BIN)/headrace release sign dist --key-file $(KEY)
 
 clean:  ## Remove the environment and caches; data stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -55,6 +55,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "joserfc": ("security/",),
     "pyotp": ("security/",),
     "segno": ("security/",),
+    "pyrage": ("security/",),
     "cedarpy": ("security/",),
     "cryptography": ("security/", "edge/connectors/opcua/", "sim/emulators/opcua"),
     "matplotlib": ("cli/", "console/", "historian/"),

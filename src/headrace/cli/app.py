@@ -36,6 +36,10 @@ GROUPS: Final[tuple[str, ...]] = (
     "zone",
     "audit",
     "policy",
+    "backup",
+    "bundle",
+    "release",
+    "share",
     "run",
     "cluster",
 )

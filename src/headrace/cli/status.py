@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         """Show edges, connections and the historian as they say they are now."""
         folder = DataFolder(data.resolve())
         require_broker(folder)
-        edges, historian, apps = asyncio.run(_listen(folder, wait_s))
+        edges, historian, apps = asyncio.run(listen(folder, wait_s))
         out = Console()
         table = Table(title="Connections")
         for column in (
@@ -116,9 +116,10 @@ def require_broker(folder: DataFolder) -> None:
         ) from error
 
 
-async def _listen(
+async def listen(
     folder: DataFolder, wait_s: float
 ) -> tuple[dict[str, EdgeState], HistorianState | None, AppsState | None]:
+    """What the roles say of themselves within a time."""
     watch = HealthWatch(SystemClock())
     async with open_bus(load_address(folder).as_role("cli"), "status", wait_s=wait_s) as bus:
         await watch.start(bus, site_subjects(folder))

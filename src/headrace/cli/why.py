@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Say why a tag's value is as old as it is. Ends with 0 when it is proven fresh, else with 3."""
         folder = DataFolder(data.resolve())
-        diagnosis = asyncio.run(_ask(folder, _find(folder, tag)))
+        diagnosis = asyncio.run(ask(folder, find(folder, tag)))
         zone = cast(tzinfo, to_datetime(diagnosis.at_us).astimezone().tzinfo)
         if format is Format.json:
             sys.stdout.write(json.dumps(as_plain(diagnosis, zone), ensure_ascii=False) + "\n")
@@ -71,7 +71,12 @@ def register(app: typer.Typer) -> None:
             raise typer.Exit(NOT_FRESH)
 
 
-def _find(folder: DataFolder, name: str) -> WhyTag:
+def find(folder: DataFolder, name: str) -> WhyTag:
+    """The tag of a path, an earlier path or an id.
+
+    Raises:
+        Misconfigured: SITE-1801 when there is none, or several.
+    """
     registry = Registry.of(folder)
     try:
         return find_tag(registry, name)
@@ -79,7 +84,8 @@ def _find(folder: DataFolder, name: str) -> WhyTag:
         registry.close()
 
 
-async def _ask(folder: DataFolder, tag: WhyTag) -> Diagnosis:
+async def ask(folder: DataFolder, tag: WhyTag) -> Diagnosis:
+    """Why a tag's value is as old as it is; also when the broker does not run."""
     clock, subjects = SystemClock(), site_subjects(folder)
     async with AsyncExitStack() as stack:
         try:
@@ -96,8 +102,8 @@ async def _ask(folder: DataFolder, tag: WhyTag) -> Diagnosis:
         async def table(tag_id: int, live: bool) -> TableFacts:
             return await table_facts(reader, tag_id, live=live)
 
-        async def find(tag_id: int) -> WhyTag | None:
-            return await asyncio.to_thread(_find, folder, str(tag_id))
+        async def found(tag_id: int) -> WhyTag | None:
+            return await asyncio.to_thread(find, folder, str(tag_id))
 
         async def screen(tag_id: int, live: bool) -> ScreenFacts | None:
             return await ask_console(bus, subjects, tag_id) if live else None
@@ -112,7 +118,7 @@ async def _ask(folder: DataFolder, tag: WhyTag) -> Diagnosis:
             screen=screen,
             edge_seen_us=heard[1] if heard else 0,
             historian=watch.historian,
-            find=find,
+            find=found,
         )
         return diagnose(await collect(tag, sources, clock))
 

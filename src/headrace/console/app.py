@@ -29,6 +29,7 @@ from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import notifications as notifications_api
 from headrace.console.api import policy as policy_api
+from headrace.console.api import shared as shared_api
 from headrace.console.api.guard import Guard, SecurityHeaders
 from headrace.console.hardening import harden
 from headrace.console.pages import (
@@ -77,6 +78,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/faults", faults.show, "simulate"),
     ("/policy", policy.show, "administer"),
     ("/audit", show_audit, "administer"),
+    ("/audit", show_audit, "audit"),
     ("/users", users.show_users, "administer"),
     ("/actors", actors.show, "administer"),
     ("/profile", profile.show_profile, "change_own"),
@@ -98,6 +100,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     why.make_router,
     audit.make_router,
     policy_api.make_router,
+    shared_api.make_router,
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from fastapi import Response
@@ -18,11 +19,21 @@ from headrace.security.receipts import FLUSH_S, Receipts
 
 FILES: Final = ("text/csv", "vnd.apache", "spreadsheet")
 """In the media type of what leaves as a file: it is an export."""
+TAGS_MAX: Final = 200
+RULES_MAX: Final = 4
+RULE_CHARS_MAX: Final = 300
 
 
-def rule_of(actor: Actor, resource: str = "samples") -> str:
-    """By which rule of the policy an actor may read."""
-    return decide(actor, "read", resource).reason
+def rule_of(services: Services, actor: Actor, tag_ids: Iterable[int]) -> str:
+    """By which rules of the policy an actor may read some tags; of many equipments the first ones."""
+    by_id = services.sources.site.by_id
+    paths = {by_id[tag_id].unit_path for tag_id in islice(tag_ids, TAGS_MAX) if tag_id in by_id}
+    rules = {
+        f"{', '.join(decision.policies)}: {decision.reason}"
+        for path in sorted(paths)[:RULES_MAX]
+        for decision in (decide(actor, "read", f"equipment/{path}", {"equipment": path}),)
+    }
+    return "; ".join(sorted(rules))[:RULE_CHARS_MAX]
 
 
 def tell_read(
@@ -42,8 +53,14 @@ def tell_read(
     Raises:
         Transient: SEC-1701 when it cannot be told.
     """
+    tag_ids = list(tag_ids)
     services.identity.receipts.note(
-        actor.name, door, TagSet.of(tag_ids), rule=rule_of(actor), samples=samples, span=span
+        actor.name,
+        door,
+        TagSet.of(tag_ids),
+        rule=rule_of(services, actor, tag_ids),
+        samples=samples,
+        span=span,
     )
 
 
@@ -75,7 +92,7 @@ async def told(
     Raises:
         Transient: SEC-1701 or SEC-1202 when it cannot be told.
     """
-    media = answer.media_type or ""
+    media, tag_ids = answer.media_type or "", list(tag_ids)
     if not any(name in media for name in FILES):
         tell_read(services, actor, door, tag_ids, rows, span)
         return answer
@@ -84,7 +101,7 @@ async def told(
         actor.name,
         door,
         TagSet.of(tag_ids),
-        rule=rule_of(actor),
+        rule=rule_of(services, actor, tag_ids),
         rows=rows,
         span=span,
         content=bytes(answer.body),

@@ -192,14 +192,7 @@ class AuditKeys:
         Raises:
             Misconfigured: SEC-1302 when it is no public key of a chain.
         """
-        key = _public(pem)
-        if key is None:
-            raise Misconfigured(
-                "SEC-1302",
-                "that is no Ed25519 public key",
-                "Give what the other machine prints: headrace audit key",
-            )
-        name = _name_of(key)
+        name = name_of_pem(pem)
         write_whole(self._trusted_folder / f"{name[:16]}.pem", pem, mode=0o644)
         return name
 
@@ -534,6 +527,34 @@ def _public(pem: bytes) -> Ed25519PublicKey | None:
     except (ValueError, UnsupportedAlgorithm):
         return None
     return key if isinstance(key, Ed25519PublicKey) else None
+
+
+def name_of_pem(pem: bytes) -> str:
+    """Name of a public key as ``headrace audit key`` prints it.
+
+    Raises:
+        Misconfigured: SEC-1302 when it is none.
+    """
+    key = _public(pem)
+    if key is None:
+        raise Misconfigured(
+            "SEC-1302",
+            "that is no Ed25519 public key",
+            "Give what the other machine prints: headrace audit key",
+        )
+    return _name_of(key)
+
+
+def is_signed_by(pem: bytes, name: str, digest: str, signature: str) -> bool:
+    """Whether the key of that name, whose public half is given, signed a digest."""
+    key = _public(pem)
+    if key is None or _name_of(key) != name:
+        return False
+    try:
+        key.verify(base64.b64decode(signature, validate=True), bytes.fromhex(digest))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def _private_pem(key: Ed25519PrivateKey) -> bytes:

@@ -34,6 +34,7 @@ from headrace.security.settings import load_settings
 from headrace.security.sign_in import Origin, SignIns
 from headrace.security.receipts import Receipts
 from headrace.security.rights import ROLES, Actor, Role, lesser_role
+from headrace.security.sharing.book import SharingBook
 from headrace.security.signatures import Releases
 from headrace.security.tables import LINK, TOKEN, USER
 from headrace.security.tokens import (
@@ -137,6 +138,7 @@ class Identity:
         lanes: where hashing passwords is done, bounded.
         settings: of ``headrace.toml``.
         receipts: who read which data, in that chain.
+        receipts: who read which data, in that chain. sharing: contracts with partners.
         grants: roles that count for parts of the site. releases: signatures and approvals.
 
     Raises:
@@ -149,6 +151,7 @@ class Identity:
         self.audit = AuditChain(self._engine, folder.audit, self._clock)
         self.actors = Actors(self._engine, self.audit, self._clock)
         self.receipts = Receipts(self.audit, self._clock)
+        self.sharing = SharingBook(self.audit, self._clock)
         self.grants = Grants(self._engine, self.audit, self._clock)
         self.releases = Releases(self._engine, self.audit, self._clock)
         self.settings = load_settings(folder).identity

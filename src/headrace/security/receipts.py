@@ -36,6 +36,7 @@ from headrace.security.receipt_rows import (
 )
 
 FLUSH_S: Final = 15.0
+SHARED: Final = "share.read"
 PENDING_MAX: Final = 5_000
 MINUTE_US: Final = 60 * US_PER_S
 _Key = tuple[int, str, str, str, str]
@@ -46,7 +47,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         at_us: the minute of a read, the moment of an export.
-        kind: ``read``, or ``export``.
+        kind: ``read``, ``export``, or ``share`` by a sharing contract.
         actor, door, rule: see :class:`Receipt`.
         reads, samples: how many.
         start_us, end_us: of the source times.
@@ -214,9 +215,13 @@ class Receipts:
                 for receipt in receipts_between(connection, first_us, end_us)
                 if receipt.tag_set in held
             ]
-        exports = self._audit.entries(
-            action=EXPORT, start_us=start_us, end_us=end_us, limit=10 * limit
-        )
+        exports = [
+            entry
+            for action in (EXPORT, SHARED)
+            for entry in self._audit.entries(
+                action=action, start_us=start_us, end_us=end_us, limit=10 * limit
+            )
+        ]
         found += [each for entry in exports if (each := _exported(entry, held)) is not None]
         return sorted(_merged(found), key=lambda each: each.at_us)[-limit:]
 
@@ -257,10 +262,10 @@ def _exported(entry: AuditEntry, held: set[str]) -> Reading | None:
         return None
     return Reading(
         at_us=entry.at_us,
-        kind=EXPORT,
+        kind=EXPORT if entry.action == EXPORT else "share",
         actor=entry.actor,
         door=entry.resource,
-        rule=detail.get("rule", ""),
+        rule=detail.get("rule", entry.resource),
         reads=1,
         samples=detail.get("rows", 0),
         start_us=detail.get("start_us", 0),

@@ -31,7 +31,7 @@ def make_router(services: Services) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
     ) -> Response:
         """The newest entries that match, newest first."""
-        services.require(request, "administer", "audit")
+        services.require(request, "audit", "audit")
         now_us = services.sources.clock.now_us()
         found = await asyncio.to_thread(
             audit.entries,
@@ -53,7 +53,7 @@ def make_router(services: Services) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 1_000,
     ) -> Response:
         """Who read or took any of some tags in [start, end), by which door, under which rule."""
-        services.require(request, "administer", "audit")
+        services.require(request, "audit", "audit")
         now_us = services.sources.clock.now_us()
         views = tag_list(services.sources.site, tags)
         receipts = services.identity.receipts
@@ -70,14 +70,14 @@ def make_router(services: Services) -> APIRouter:
     @router.get("/verify")
     async def verify(request: Request) -> Response:
         """Look at the whole chain; ``flaws`` is empty when it is whole."""
-        services.require(request, "administer", "audit")
+        services.require(request, "audit", "audit")
         verdict = await asyncio.to_thread(audit.verify)
         return json_answer(msgspec.to_builtins(verdict))
 
     @router.get("/checkpoint")
     async def checkpoint(request: Request) -> Response:
         """The newest entry's number and digest, signed: keep it elsewhere."""
-        services.require(request, "administer", "audit")
+        services.require(request, "audit", "audit")
         return json_answer(msgspec.to_builtins(await asyncio.to_thread(audit.checkpoint)))
 
     return router

@@ -74,7 +74,7 @@ class _Session:
     def __init__(self, services: Services, socket: WebSocket, actor: Actor) -> None:
         self._services = services
         self._actor = actor
-        self._rule = rule_of(actor, "live")
+        self._rule = ""
         self._tags = TagSet.of(())
         self._asked: list[int] = []
         self._site: SiteView | None = None
@@ -121,6 +121,7 @@ class _Session:
         # An id of no tag keeps its place but gets no slot of its own: nobody can fill our memory.
         self._slots = self._live.slots([t if t in known else -1 for t in self._asked])
         self._tags = TagSet.of(t for t in self._asked if t in known)
+        self._rule = rule_of(self._services, self._actor, self._tags.tag_ids().tolist())
         self._round, self._version = round_, 0
 
     async def _receive(self, changed: asyncio.Event) -> None:

@@ -32,7 +32,7 @@ async def show(visit: Visit) -> None:
         page.verdict = html("").style("margin: 12px 0")
         page.body = ui.element("div")
     try:
-        visit.require("administer", "audit")  # told once a visit, not at each letter of a filter
+        visit.require("audit", "audit")  # told once a visit, not at each letter of a filter
     except HeadraceError as error:
         show_error(visit, error)
         return
@@ -83,7 +83,7 @@ class _Audit:
         end_us = self._visit.services.sources.clock.now_us() + 1
         start_us = end_us - _SPANS_S[str(self.span.value)] * US_PER_S
         try:
-            require(self._visit.services.actor(self._visit.request), "administer", "audit")
+            require(self._visit.services.actor(self._visit.request), "audit", "audit")
             if of_reads:
                 content = await self._reads(start_us, end_us)
             else:
@@ -156,9 +156,7 @@ class _Audit:
                 "tr",
                 tag("td", moment(each.at_us), style="white-space:nowrap"),
                 tag("td", tag("b", each.actor)),
-                tag(
-                    "td", pill("warn" if each.kind == "export" else "", texts(f"audit.{each.kind}"))
-                ),
+                tag("td", pill("" if each.kind == "read" else "warn", texts(f"audit.{each.kind}"))),
                 tag("td", each.door),
                 tag("td.num", f"{each.reads:,}"),
                 tag("td.num", f"{each.samples:,}"),
@@ -177,7 +175,7 @@ class _Audit:
         self.verdict.set_content(self._progress())
         timer = ui.timer(0.2, lambda: self.verdict.set_content(self._progress()))
         try:
-            self._visit.require("administer", "audit")
+            self._visit.require("audit", "audit")
             verdict = await asyncio.to_thread(self._audit.verify, (), self._note)
         except HeadraceError as error:
             self.verdict.set_content("")
@@ -199,7 +197,7 @@ class _Audit:
     async def checkpoint(self) -> None:
         """Give the chain's state as a file."""
         try:
-            self._visit.require("administer", "audit")
+            self._visit.require("audit", "audit")
             place = await asyncio.to_thread(self._audit.checkpoint)
         except HeadraceError as error:
             show_error(self._visit, error)

@@ -37,7 +37,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("ledger", "/ledger", "ledger", "read"),
     ("events", "/events", "events", "read"),
     ("faults", "/faults", "fault", "simulate"),
-    ("audit", "/audit", "shield", "administer"),
+    ("audit", "/audit", "shield", "audit"),
     ("users", "/users", "users", "administer"),
     ("actors", "/actors", "key", "administer"),
     ("policy", "/policy", "shield", "administer"),
