@@ -102,6 +102,7 @@ def _register_sessions(group: typer.Typer) -> None:
         with opened(data) as identity:
             identity.end_sessions(name, by=person())
 
+
 def _register_grants(group: typer.Typer) -> None:
     @group.command("grant")
     def grant(

@@ -66,6 +66,8 @@ class DataFolder:
     @property
     def identity(self) -> Path:
         return self.root / "identity"
+
+    @property
     def policies(self) -> Path:
         return self.root / "policies"
 

@@ -27,14 +27,12 @@ from headrace.security.factors import Factors, FactorState
 from headrace.security.grants import Grants
 from headrace.security.lanes import SignInLanes
 from headrace.security.passwords import Passwords, check_password
-from headrace.security.policy import ROLES, Actor, Grant, Role, lesser_role
 from headrace.security.receipts import Receipts
+from headrace.security.rights import ROLES, Actor, Grant, Role, lesser_role
 from headrace.security.sessions import ID_LENGTH, Sessions, Stage
 from headrace.security.settings import load_settings
-from headrace.security.sign_in import Origin, SignIns
-from headrace.security.receipts import Receipts
-from headrace.security.rights import ROLES, Actor, Role, lesser_role
 from headrace.security.sharing.book import SharingBook
+from headrace.security.sign_in import Origin, SignIns
 from headrace.security.signatures import Releases
 from headrace.security.tables import LINK, TOKEN, USER
 from headrace.security.tokens import (
@@ -137,7 +135,6 @@ class Identity:
         sessions, factors, ways: sessions, second factors, and the ways in.
         lanes: where hashing passwords is done, bounded.
         settings: of ``headrace.toml``.
-        receipts: who read which data, in that chain.
         receipts: who read which data, in that chain. sharing: contracts with partners.
         grants: roles that count for parts of the site. releases: signatures and approvals.
 

@@ -10,9 +10,8 @@ from nicegui import ui
 
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, frame, html, pill, show_error
-from headrace.console.widgets.markup import tag
 from headrace.console.pages.signing import allowed
-from headrace.console.widgets.markup import join, tag
+from headrace.console.widgets.markup import tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
 from headrace.security.identity import User
