@@ -44,10 +44,11 @@ def services() -> tuple[Any, list[tuple[str, str]]]:
         asked.append((action, resource))
         raise Refused("SEC-1004", "asked")
 
-    fake.require = require
+    fake.require = fake.decide = require
     fake.actor = lambda _connection: Actor("x", "admin")
     fake.site = lambda _actor: _VIEW
     fake.sources = MagicMock()
+    fake.sources.backfills.view = None
     fake.sources.alarms.watchers = fake.sources.live.watchers = 0
     fake.identity = MagicMock()
     return fake, asked
