@@ -77,6 +77,7 @@ def _subjects() -> tuple[str, ...]:
         site.hub_health(),
         site.historian_health(),
         site.apps_health(),
+        site.apps_health("north"),
         site.edge_call("local", "write"),
         site.edge_call("north", "write"),
         site.historian_call("why"),

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the tests need from the system: a browser, a foreign MQTT broker, a C compiler with libmodbus,
-# FUSE and node. Installs what is missing where it can; else says what to do. Tests without them skip.
+# FUSE, node and an OpenID provider. Installs what is missing where it can; else says what to do. Tests without them skip.
 set -u
 
 declare -A package=(
@@ -11,6 +11,7 @@ declare -A package=(
   [npm]=npm
   [pkg-config]=pkg-config
   [fusermount3]=fuse3
+  [glewlwyd]=glewlwyd
 )
 missing=()
 for command in "${!package[@]}"; do
@@ -27,7 +28,7 @@ ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/n
 if command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
   echo "==> Installing system packages for the tests: ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  # The tests start their own mosquitto; no service may come up by itself.
+  # The tests start their own servers; no service may come up by itself.
   printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d
   trap 'rm -f /usr/sbin/policy-rc.d' EXIT
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/tmp/headrace-apt.log 2>&1 ||

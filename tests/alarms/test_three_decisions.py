@@ -21,6 +21,7 @@ from headrace.formula.stream import Stream
 from headrace.historian.backtest import Question, backtest
 from headrace.historian.reader import Reader
 from headrace.model.alarm import Transition
+from headrace.model.calendar import PlantCalendar, Stop
 from headrace.model.folder import DataFolder
 from headrace.model.knowledge import (
     AppsConfig,
@@ -41,6 +42,12 @@ ALARMS = (
     "alarm hot: mean(t, 12 s) > 80 degC for 4 s, off below 78 degC, priority urgent",
     "alarm hot: t > 80 degC and load > 50 %, off when load < 20 %",
     "alarm hot: t > limit, suppressed when load < 10 %",
+    "alarm hot: t > 80 degC and not planned_stop()",
+    "alarm hot: t > 78 degC for 3 s, suppressed when planned_stop()",
+)
+STOPS = tuple(
+    Stop(start_us=START_US + a * SECOND_US, end_us=START_US + b * SECOND_US)
+    for a, b in ((30, 55), (120, 190))
 )
 Row = tuple[int, float, int]
 """Seconds since the one before, value, and how it is: 0 Bad, 1 Uncertain, else Good."""
@@ -61,7 +68,14 @@ def config_of(text: str, state: FormulaState) -> AppsConfig:
         for n in (1, 2)
     )  # fmt: skip
     hot = FormulaConfig(asset_type="pump", name="hot", kind="alarm", text=text, state=state)
-    return AppsConfig(enterprise="acme", site="mill", types=(pump,), assets=assets, formulas=(hot,))
+    return AppsConfig(
+        enterprise="acme",
+        site="mill",
+        calendar=PlantCalendar(stops=STOPS),
+        types=(pump,),
+        assets=assets,
+        formulas=(hot,),
+    )
 
 
 def batch_of(tag: int, series: list[Row], scale: float, offset: float) -> pl.DataFrame:
@@ -97,7 +111,8 @@ def live(
 ) -> set[tuple[str, int, int | None]]:
     """Samples as they come, in as many steps as there are cuts."""
     bound = bind(config).bound
-    stream, engine = Stream(bound, config.calendar), AlarmEngine()
+    stream, engine = Stream(bound, config.calendar, start_us=START_US), AlarmEngine()
+    stream.advance(START_US)
     told = engine.bind(bound, definitions_of(config.formulas), START_US, START_US)
     at = samples["source_timestamp"].to_physical()
     before = START_US

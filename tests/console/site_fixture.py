@@ -272,7 +272,7 @@ def _process(role: str, folder: DataFolder, more: list[str]) -> Iterator[None]:
 
 
 def _wait_answer(url: str) -> None:
-    deadline_s = time.monotonic() + 40
+    deadline_s = time.monotonic() + 120
     while True:
         try:
             if httpx.get(f"{url}/sign-in", timeout=2).status_code == 200:

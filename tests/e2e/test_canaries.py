@@ -12,9 +12,8 @@ import base64
 import json
 import os
 import socketserver
-import subprocess
-import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -22,9 +21,11 @@ from urllib.parse import quote
 import httpx
 import pytest
 from installation import Installation
+from typer.testing import CliRunner
 
 from headrace.bus.broker import load_address
 from headrace.bus.client import open_bus
+from headrace.cli.app import build
 from headrace.model.folder import DataFolder
 from headrace.security.identity import Identity
 from headrace.security.secrets import Vault
@@ -178,14 +179,10 @@ def test_the_search_finds_each_form() -> None:
 
 
 def command(root: Path, *words: str) -> bytes:
-    done = subprocess.run(
-        [sys.executable, "-m", "headrace", *words, "--data", str(root)],
-        capture_output=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "NO_COLOR": "1"},
-    )
-    return done.stdout + done.stderr
+    """What a command prints, with its error as a traceback would show it."""
+    result = CliRunner().invoke(build((words[0],)), [*words, "--data", str(root)])
+    error = "".join(traceback.format_exception(result.exception)) if result.exception else ""
+    return (result.output + error).encode()
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +231,7 @@ def test_rest_answers_and_pages_hold_no_secret(browser: httpx.Client) -> None:
             if filled == path:
                 break
     assert asked > 20
-    for page in ("/", "/connections", "/events", "/users", "/notifications", "/connections/add"):
+    for page in ("/", "/connections", "/events", "/users", "/alarms/notifications", "/zones"):
         answer = browser.get(page)
         assert found_in(answer.content) == [], page
 

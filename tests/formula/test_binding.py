@@ -307,3 +307,15 @@ def test_values_grow_old_as_time_goes_on(times: set[int], cuts: set[int], text: 
     whole = _aged(text, at_s, 100)
     assert [(at // US_PER_S, status) for at, _, status in found] == [(r[0], r[2]) for r in whole]
     assert [row[1] for row in found] == pytest.approx([row[1] for row in whole], nan_ok=True)
+
+
+@pytest.mark.parametrize(("reader", "refused"), [("live", True), ("shadow", False), ("off", False)])
+def test_what_is_in_operation_does_not_read_what_is_tried(reader: str, refused: bool) -> None:
+    config = _config("pump: load = power / rated_power -> %", "pump: double = load * 2")
+    states = {"load": "shadow", "double": reader}
+    formulas = tuple(
+        msgspec.structs.replace(each, state=states[each.name]) for each in config.formulas
+    )
+    checked, problems = check_all(msgspec.structs.replace(config, formulas=formulas))
+    assert [each.formula.name for each in checked] == (["load"] if refused else ["load", "double"])
+    assert [found.problem.code for found in problems] == (["FORM-1112"] if refused else [])

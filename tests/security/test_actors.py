@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import inspect, text
@@ -15,6 +17,7 @@ from headrace.cli.app import build
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.time import US_PER_S, ManualClock
+from headrace.security import passwords
 from headrace.security.actors import MACHINES, grants_of, grants_text
 from headrace.security.database import open_engine
 from headrace.security.identity import Identity
@@ -23,6 +26,13 @@ from headrace.security.tables import SESSION, TABLES
 
 GOOD = "a long enough phrase"
 DAY_US = 86_400 * US_PER_S
+
+
+@pytest.fixture(autouse=True)
+def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what is tried here, and each takes 64 MiB."""
+    cheap = partial(PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr(passwords, "PasswordHasher", cheap)
 
 
 @pytest.fixture

@@ -76,7 +76,9 @@ def test_sessions_expire_and_end(identity: Identity, clock: ManualClock) -> None
     second = identity.sign_in("mia", GOOD, "here")
     identity.sign_out(first)
     assert identity.actor_of_session(first) is None
-    assert identity.actor_of_session(second) == Actor("mia", "viewer")
+    assert identity.actor_of_session(second) == Actor(
+        "mia", "viewer", factors=frozenset({"password"})
+    )
     clock.advance_us(13 * 3600 * US_PER_S)
     assert identity.actor_of_session(second) is None
     assert identity.actor_of_session("") is None
@@ -86,12 +88,12 @@ def test_change_of_password_ends_all_sessions(identity: Identity) -> None:
     identity.add_user("mia", "viewer", GOOD)
     session = identity.sign_in("mia", GOOD, "here")
     with pytest.raises(Refused, match="SEC-1001"):
-        identity.change_password("mia", "not this one", "another phrase")
+        identity.change_password("mia", "not this one", "another long phrase")
     for bad in ("short", GOOD, "mia and her dog"):
         with pytest.raises(Misconfigured, match="SEC-1005"):
             identity.change_password("mia", GOOD, bad)
     assert identity.actor_of_session(session) is not None
-    identity.change_password("mia", GOOD, "another phrase")
+    identity.change_password("mia", GOOD, "another long phrase")
     assert identity.actor_of_session(session) is None
 
 

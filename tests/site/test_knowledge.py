@@ -128,7 +128,7 @@ def test_a_formula_gives_each_asset_that_has_its_inputs_a_tag(
     _apply(registry, folder, 1_000)
     derived = {record.path: record for record in registry.find("**") if record.derived}
     assert set(derived) == {
-        "hall/p1/load", "hall/p1/energy", "hall/p2/energy", "hall/p1/share", "hall/t1/volume",
+        "hall/p1/load", "hall/p1/energy", "hall/p2/energy", "hall/p1/share_shadow", "hall/t1/volume",
     }  # fmt: skip
     load = derived["hall/p1/load"]
     assert (load.unit, load.address, load.asset, load.edge) == ("%", "pump.load", "hall/p1", "")
@@ -147,6 +147,7 @@ def test_the_apps_role_gets_all_that_it_runs(registry: Registry, folder: DataFol
     p1, p2, _ = config.assets
     assert p1.tags == {"flow": ids["hall/p1/flow"], "power": ids["hall/p1/power"]}
     assert p1.attributes == {"rated_power": 5.0, "maker": "north"}
+    assert p1.outputs["share"] == ids["hall/p1/share_shadow"], "kept apart"
     assert p1.outputs["load"] == ids["hall/p1/load"] and set(p2.outputs) == {"energy"}
     states = {each.name: (each.state, each.version, each.start_us) for each in config.formulas}
     assert states == {
@@ -305,5 +306,5 @@ def test_a_formula_that_is_not_there_cannot_be_removed(folder: DataFolder) -> No
 
 def test_a_derived_tag_is_no_devices_fault(registry: Registry, folder: DataFolder) -> None:
     _apply(registry, folder, 1_000)
-    tag = find_tag(registry, "hall/p1/share")
+    tag = find_tag(registry, "hall/p1/share_shadow")
     assert (tag.derived, tag.edge, tag.connection) == (True, "apps", "pump")

@@ -7,8 +7,8 @@
                     └── signed token: account, subjects ──┘   or a refusal
 
 Only who is no user of the broker's own configuration is asked for, so roles of ours never wait for this. While
-nobody answers, the server refuses after two seconds, and devices try again. Token formats: NATS
-ADR-26, JWT version 2.
+nobody answers, the server refuses after two seconds, and devices try again. Token
+formats: NATS ADR-26, JWT version 2.
 """
 
 from __future__ import annotations

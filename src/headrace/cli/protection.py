@@ -103,7 +103,7 @@ def read(name: str = KEY, tag_id: int = TAG, data: Path = DATA) -> None:
 
 async def _sealed(folder: DataFolder, key: FrameKey) -> tuple[list[pl.DataFrame], int]:
     found, foreign = [], 0
-    async with open_bus(load_address(folder), "protection", wait_s=5) as bus:
+    async with open_bus(load_address(folder).as_role("cli"), "protection", wait_s=5) as bus:
         info = await log_info(bus, SEALED_STREAM)
         reader = LogReader(bus, info.first_sequence - 1, SEALED_STREAM)
         last = info.first_sequence - 1 if info.messages else info.last_sequence

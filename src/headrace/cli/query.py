@@ -105,8 +105,15 @@ def register(app: typer.Typer) -> None:
             Console(stderr=True).print(f"wrote {picture}")
             return
         rows = asyncio.run(_read(folder, request, limit))
-        _tell(folder, list(request.tags), rows.height, (request.start_us, request.end_us))
+        _tell(folder, list(request.tags), rows.height, _span_of(request))
         _write(rows, request, csv=csv, as_json=as_json, parquet=parquet)
+
+
+def _span_of(request: Request) -> tuple[int, int]:
+    """The time that is read: windows of the calendar are whole, also beyond what was asked for."""
+    if request.windows:
+        return request.windows[0].start_us, request.windows[-1].end_us
+    return request.start_us, request.end_us
 
 
 def _tell(folder: DataFolder, tag_ids: list[int], rows: int, span: tuple[int, int]) -> None:

@@ -69,8 +69,37 @@ def register(app: typer.Typer) -> None:
         with opened(data) as identity:
             identity.set_disabled(name, False, by=person())
 
+    _register_sessions(group)
     _register_tokens(group)
     app.add_typer(group, name="user")
+
+
+def _register_sessions(group: typer.Typer) -> None:
+    @group.command("reset-factor")
+    def reset_factor(name: str = NAME, data: Path = DATA) -> None:
+        """Forget a user's second factor, for a lost phone; all sessions of the user end."""
+        with opened(data) as identity:
+            identity.remove_second_factor(name, by=person())
+
+    @group.command("sessions")
+    def sessions(
+        name: str = typer.Argument("", help="Only this user's."), data: Path = DATA
+    ) -> None:
+        """Show open sessions: whose, from where, since when, last seen."""
+        with opened(data) as identity:
+            columns = ("id", "user", "address", "since", "last seen (UTC)", "by")
+            table = Table(*columns, box=None, header_style="bold")
+            for entry in identity.sessions.list(name or None):
+                by = ", ".join(sorted(entry.factors))
+                times = (_minute(entry.created_us), _minute(entry.seen_us))
+                table.add_row(entry.id, entry.user, entry.address, *times, by)
+            Console().print(table)
+
+    @group.command("end-sessions")
+    def end_sessions(name: str = NAME, data: Path = DATA) -> None:
+        """End all sessions of a user, also on pages that are open."""
+        with opened(data) as identity:
+            identity.end_sessions(name, by=person())
 
 
 def _register_tokens(group: typer.Typer) -> None:
@@ -123,3 +152,7 @@ def show_secret(title: str, secret: str) -> None:
 
 def _day(at_us: int) -> str:
     return to_datetime(at_us).strftime("%Y-%m-%d")
+
+
+def _minute(at_us: int) -> str:
+    return to_datetime(at_us).strftime("%Y-%m-%d %H:%M")

@@ -12,7 +12,19 @@ from nicegui import ui
 
 from headrace.console.api import alarms as alarms_api
 from headrace.console.api import apps as apps_api
-from headrace.console.api import audit, errors, gate, ledger, live, rest, screen, site_file, why
+from headrace.console.api import (
+    audit,
+    errors,
+    gate,
+    ledger,
+    live,
+    rest,
+    screen,
+    single_sign_on,
+    site_file,
+    why,
+)
+from headrace.console.api import backfill as backfill_api
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import notifications as notifications_api
@@ -20,6 +32,7 @@ from headrace.console.api import shared as shared_api
 from headrace.console.api.guard import Guard, SecurityHeaders
 from headrace.console.hardening import harden
 from headrace.console.pages import (
+    actors,
     add_connection,
     alarm_journal,
     alarm_metrics,
@@ -32,8 +45,10 @@ from headrace.console.pages import (
     formula,
     notifications,
     overview,
+    profile,
     trend,
     users,
+    zones,
 )
 from headrace.console.pages.audit import show as show_audit
 from headrace.console.pages.ledger import show as show_ledger
@@ -55,19 +70,23 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/formulas/backtest", backtest.show, "read"),
     ("/connections", connections.show, "read"),
     ("/connections/add", add_connection.show, "edit"),
+    ("/zones", zones.show, "edit"),
     ("/events", events.show, "read"),
     ("/ledger", show_ledger, "read"),
     ("/faults", faults.show, "simulate"),
     ("/audit", show_audit, "audit"),
     ("/users", users.show_users, "administer"),
-    ("/profile", users.show_profile, "change_own"),
+    ("/actors", actors.show, "administer"),
+    ("/profile", profile.show_profile, "change_own"),
 )
 _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     gate.make_router,
+    single_sign_on.make_router,
     live.make_router,
     screen.make_router,
     rest.make_router,
     formula_api.make_router,
+    backfill_api.make_router,
     backtest_api.make_router,
     apps_api.make_router,
     alarms_api.make_router,

@@ -59,6 +59,11 @@ class History:
         async with self._turns:
             return await asyncio.to_thread(self._reader.last, tag_ids)
 
+    @property
+    def reader(self) -> Reader:
+        """For long work that has a pace of its own, which takes no turn of those who wait."""
+        return self._reader
+
     async def facts(self, tag_id: int, *, live: bool) -> TableFacts:
         """Whether the history of a tag can be read now, and how far it has come."""
         return await table_facts(self._reader, tag_id, live=live)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from starlette.requests import HTTPConnection
 
 from headrace.console.alarms import AlarmBoard
 from headrace.console.scope import ScopedBoard, Scopes, is_whole
+from headrace.console.session_watch import SessionWatch
 from headrace.console.site_view import SiteView
 from headrace.console.sources import Sources
 from headrace.console.texts import Texts
@@ -19,6 +21,7 @@ from headrace.model.errors import Refused
 from headrace.model.time import Clock, SystemClock
 from headrace.security.audit import Outcome
 from headrace.security.identity import Identity
+from headrace.security.oidc import SingleSignOn
 from headrace.security.policy import (
     Action,
     Actor,
@@ -68,14 +71,31 @@ class Services:
     denials: Denials = field(default_factory=lambda: Denials(SystemClock()))
     scopes: Scopes = field(default_factory=Scopes)
 
+    @cached_property
+    def watch(self) -> SessionWatch:
+        """Tells who holds a line open that its session is over."""
+        return SessionWatch(self.identity)
+
+    @cached_property
+    def sso(self) -> SingleSignOn | None:
+        """The OpenID provider of the settings; None when they name none.
+
+        Raises:
+            Misconfigured: SEC-1031 when the settings cannot be.
+        """
+        settings = self.identity.settings.oidc
+        return SingleSignOn(settings, self.sources.clock) if settings.issuer else None
+
     def actor(self, connection: HTTPConnection) -> Actor | None:
         """Who asks: the holder of the session cookie, or of the bearer token; with its grants."""
-        kind, _, secret = connection.headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and secret:
-            found = self.identity.actor_of_token(secret.strip())
-            return self._granted(found, is_token=True)
-        cookie = connection.cookies.get(session_cookie(connection), "")
-        return self._granted(self.identity.actor_of_session(cookie), is_token=False)
+        kind, secret = _secret(connection)
+        if kind == "bearer":
+            return self._granted(self.identity.actor_of_token(secret), is_token=True)
+        return self._granted(self.identity.actor_of_session(secret), is_token=False)
+
+    def secret(self, connection: HTTPConnection) -> str:
+        """What the actor showed: for :attr:`watch`."""
+        return _secret(connection)[1]
 
     def _granted(self, actor: Actor | None, *, is_token: bool) -> Actor | None:
         """A person with the grants it has now; those of a token go no further than its role."""
@@ -178,6 +198,13 @@ class Services:
         chosen = connection.cookies.get(LANGUAGE_COOKIE, "")
         accepted = connection.headers.get("accept-language", "")
         return Texts(chosen or ("zh" if accepted.lower().startswith("zh") else "en"))
+
+
+def _secret(connection: HTTPConnection) -> tuple[str, str]:
+    kind, _, secret = connection.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and secret:
+        return "bearer", secret.strip()
+    return "session", connection.cookies.get(session_cookie(connection), "")
 
 
 def session_cookie(connection: HTTPConnection) -> str:

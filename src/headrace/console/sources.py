@@ -22,6 +22,7 @@ from headrace.bus.client import Bus
 from headrace.bus.desired import read_desired
 from headrace.bus.recent import recent_events
 from headrace.console.alarms import AlarmBoard
+from headrace.console.backfills import BackfillBoard
 from headrace.console.history import History
 from headrace.console.live import LiveValues
 from headrace.console.notifications import NotifyBoard
@@ -219,6 +220,7 @@ class Sources:
         self.site_problems: list[Problem] = []
         self._site_source = site_source
         self.notifications = NotifyBoard(folder, partial(read_desired, bus), clock)
+        self.backfills = BackfillBoard(folder, bus, history.reader, lambda: self.site.apps, clock)
         self.alarms = AlarmBoard(alarm_store, self._ask_apps, self._apps_config, clock)
 
     async def follow(self, stop: asyncio.Event) -> None:
@@ -233,6 +235,7 @@ class Sources:
             await self._load_past()
             while not stop.is_set():
                 await self.refresh_site()
+                await self.backfills.resume()
                 await self._refresh_problems()
                 await self._follow_edges(live)
                 with contextlib.suppress(TimeoutError):
@@ -240,6 +243,7 @@ class Sources:
         finally:
             for end in [*unsubscribe, *live.values()]:
                 await end()
+            await self.backfills.close()
 
     async def find_tag(self, name: str) -> WhyTag:
         """The tag of a path, an earlier path or an id, also one that left the site file.

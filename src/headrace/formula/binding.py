@@ -191,6 +191,7 @@ class _Check:
         for key in self._ordered():
             each = Checked(self.formulas[key])
             try:
+                self._no_shadow(key)
                 each.plans.update(self._plans(key))
             except FormulaProblem as problem:
                 self._wrong(key, problem)
@@ -232,6 +233,18 @@ class _Check:
             if target is not None:
                 found.setdefault(target, name)
         return found
+
+    def _no_shadow(self, key: Key) -> None:
+        """What is in operation must not rest on what is only tried."""
+        if self.formulas[key].state != "live":
+            return
+        for target, name in self._needs(key).items():
+            if self.formulas[target].state == "shadow":
+                statement = self.statements[key]
+                raise FormulaProblem(
+                    "FORM-1112", statement.source, name.place, statement.line,
+                    name=key[1], read=".".join(target),
+                )  # fmt: skip
 
     def _ordered(self) -> Iterator[Key]:
         """Formulas with what they read before them; what reads one with a problem is left out."""

@@ -30,7 +30,7 @@ from headrace.formula.stages import Source, Stage, Surroundings
 from headrace.formula.staging import stages_of
 from headrace.formula.steps import Keys
 from headrace.formula.tags import Tags
-from headrace.formula.track import NEVER
+from headrace.formula.track import ALWAYS, NEVER
 from headrace.model.calendar import PlantCalendar
 from headrace.model.calendar_words import TEXT_WORDS
 from headrace.model.time import US_PER_S
@@ -121,7 +121,7 @@ class _Runner:
         rows = track.take(place, track.end[who])
         tags.replace(self.feeds[who], from_us, rows)
 
-    def behind(self, tags: Tags) -> list[Behind]:
+    def behind(self, tags: Tags, to_us: int) -> list[Behind]:
         """What was touched before the time from which the results are known here."""
         first = np.full(len(self.bound.assets), NEVER)
         for source in self.inputs.values():
@@ -132,10 +132,25 @@ class _Runner:
         who = np.flatnonzero(first < floor)
         fed = who[self.feeds[who] >= 0]
         tags.late_us[self.feeds[fed]] = np.minimum(tags.late_us[self.feeds[fed]], first[fed])
+        end = np.maximum(floor[who], np.minimum(self._said_anew(who, floor[who]), to_us))
         return [
-            Behind(self.bound, at, int(first[at]), int(floor[at]), self._lacks(at, tags))
-            for at in who.tolist()
+            Behind(self.bound, at, int(first[at]), end_us, self._lacks(at, tags))
+            for at, end_us in zip(who.tolist(), end.tolist(), strict=True)
         ]
+
+    def _said_anew(self, who: Keys, floor_us: Keys) -> Keys:
+        """When all that results rest on has a row after a time: what held at that time itself may be
+        other than is known here. History evaluates until then; it may evaluate more than it must."""
+        tracks = [Source(stage.track) for stage in self.stages]
+        found = np.full(len(who), ALWAYS)
+        for source in (*self.inputs.values(), *tracks):
+            members, track = source.of(who), source.track
+            place = track.locate(members, floor_us + 1)
+            some = place < track.end[members]
+            next_us = np.full(len(who), NEVER)
+            next_us[some] = track.at_us[place[some]]
+            np.maximum(found, next_us, out=found)
+        return found
 
     def _lacks(self, asset: int, tags: Tags) -> dict[int, Need]:
         members = np.array(
@@ -248,7 +263,7 @@ class Stream:
         results, behind = [], []
         for runner in self._runners:
             if not first:
-                behind += runner.behind(self._tags)
+                behind += runner.behind(self._tags, to_us)
             changed = runner.advance(to_us, self._around, self._tags)
             if changed is not None and len(frame := self._frame(runner, changed)):
                 results.append((runner.bound, frame))

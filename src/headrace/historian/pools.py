@@ -80,7 +80,7 @@ class RayPool:
             raise Misconfigured(
                 "HIST-2103",
                 "Ray is not installed",
-                "Run: pip install ray. Without --ray, all cores of this machine are used.",
+                "Run: pip install headrace[ray]. Without --ray, all cores of this machine are used.",
             ) from error
         self._ray.init(address=address, runtime_env={"env_vars": {THREADS_VARIABLE: "1"}})
         self.size = int(self._ray.cluster_resources().get("CPU", 1))

@@ -18,6 +18,7 @@ class DataFolder:
         ledger.db          the loss ledger (SQLite), written by the historian
         table/             the historian's Delta table of samples
         broker/            the broker's configuration and JetStream store
+        identity/          key under which the seeds of one-time codes lie in metadata.db
         audit/             keys and newest entry of the audit chain, whose entries are in metadata.db
         keys/              master key of the vault, and keys of edges that run here (private)
         certificates/      own certificates, and trusted/ and rejected/ of others
@@ -60,6 +61,10 @@ class DataFolder:
     @property
     def audit(self) -> Path:
         return self.root / "audit"
+
+    @property
+    def identity(self) -> Path:
+        return self.root / "identity"
 
     @property
     def keys(self) -> Path:

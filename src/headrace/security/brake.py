@@ -55,6 +55,7 @@ class SignInBrake:
         clock: its wall clock, which several consoles have in common; a failure that lies in its
             future was counted before it was set back, and is forgotten.
         failures: shared with other consoles; None counts in memory.
+        free_tries: so many failures cost nothing.
 
     Example:
         >>> from headrace.model.time import ManualClock
@@ -62,7 +63,10 @@ class SignInBrake:
         >>> brake.check("admin", "10.0.0.7")
     """
 
-    def __init__(self, clock: Clock, failures: Failures | None = None) -> None:
+    def __init__(
+        self, clock: Clock, failures: Failures | None = None, *, free_tries: int = FREE_TRIES
+    ) -> None:
+        self._free_tries = free_tries
         self._clock = clock
         self._failures = failures or _InMemory()
 
@@ -73,9 +77,9 @@ class SignInBrake:
             Transient: SEC-1002 with ``retry_after_s`` while this pair must wait.
         """
         count, passed_s = self._known(name, address)
-        if count < FREE_TRIES:
+        if count < self._free_tries:
             return
-        wait_s = min(WAIT_MAX_S, 2.0 ** (count - FREE_TRIES)) - passed_s
+        wait_s = min(WAIT_MAX_S, 2.0 ** (count - self._free_tries)) - passed_s
         if wait_s > 0:
             raise Transient(
                 "SEC-1002",

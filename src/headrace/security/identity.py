@@ -7,21 +7,12 @@ replace it at the first sign-in.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import (
-    ColumnElement,
-    Executable,
-    delete,
-    event,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Executable, delete, event, func, insert, select, update
 from sqlalchemy.engine import Engine, ExceptionContext, Row
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 
@@ -29,16 +20,21 @@ from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name
 from headrace.model.time import US_PER_S, Clock, SystemClock
-from headrace.security.actors import Actors
+from headrace.security.actors import Actors, grants_of, grants_text
 from headrace.security.audit import AuditChain
-from headrace.security.brake import FORGET_S, PAIRS_MAX, SignInBrake
 from headrace.security.database import TABLES, metadata_url, open_engine
+from headrace.security.factors import Factors, FactorState
 from headrace.security.grants import Grants
-from headrace.security.policy import ROLES, Actor, Role, lesser_role
+from headrace.security.lanes import SignInLanes
+from headrace.security.passwords import Passwords, check_password
+from headrace.security.policy import ROLES, Actor, Grant, Role, lesser_role
 from headrace.security.receipts import Receipts
+from headrace.security.sessions import ID_LENGTH, Sessions, Stage
+from headrace.security.settings import load_settings
 from headrace.security.sharing.book import SharingBook
+from headrace.security.sign_in import Origin, SignIns
 from headrace.security.signatures import Releases
-from headrace.security.tables import FAILURE, SESSION, TOKEN, USER
+from headrace.security.tables import LINK, TOKEN, USER
 from headrace.security.tokens import (
     ACTOR_PREFIX,
     TOKEN_PREFIX,
@@ -48,10 +44,7 @@ from headrace.security.tokens import (
 )
 
 PATIENCE_S: Final = 5.0
-SESSION_S: Final = 12 * 3600
-PASSWORD_LENGTH_MIN: Final = 10
-PASSWORD_LENGTH_MAX: Final = 256
-SESSIONS_PER_USER_MAX: Final = 50
+NAMES_MAX: Final = 100
 LANGUAGES: Final = ("en", "zh")
 SYSTEM: Final = "system"
 THEMES: Final = ("auto", "light", "dark")
@@ -78,6 +71,22 @@ class Token:
     role: Role
     created_us: int
     expires_us: int
+
+
+@dataclass(frozen=True)
+class LinkedPerson:
+    """Who an OpenID provider vouches for, with role and grants of the groups.
+
+    Attributes:
+        issuer, subject: the provider and its own, never reused name for the person.
+        name: what the user is called here when it is still free.
+    """
+
+    issuer: str
+    subject: str
+    name: str
+    role: Role
+    grants: tuple[Grant, ...] = ()
 
 
 def _open(folder: DataFolder) -> Engine:
@@ -123,6 +132,9 @@ class Identity:
     Attributes:
         audit: the audit chain, in which each change of a user stands with who asked for it (``by``).
         actors: those that are no persons, and the list of all.
+        sessions, factors, ways: sessions, second factors, and the ways in.
+        lanes: where hashing passwords is done, bounded.
+        settings: of ``headrace.toml``.
         receipts: who read which data, in that chain. sharing: contracts with partners.
         grants: roles that count for parts of the site. releases: signatures and approvals.
 
@@ -139,13 +151,19 @@ class Identity:
         self.sharing = SharingBook(self.audit, self._clock)
         self.grants = Grants(self._engine, self.audit, self._clock)
         self.releases = Releases(self._engine, self.audit, self._clock)
-        self._hasher = PasswordHasher()
-        # Verified for unknown names, so that the answer's time does not tell which names exist.
-        self._nobody_hash = self._hasher.hash(new_token())
-        self._brake = SignInBrake(self._clock, _Failures(self._engine))
+        self.settings = load_settings(folder).identity
+        self.lanes = SignInLanes()
+        self.factors = Factors(self._engine, self._clock, folder.identity)
+        self.sessions = Sessions(self._engine, self._clock, self.settings)
+        self._passwords = Passwords()
+        shared = (self._engine, self.audit, self._clock, self._passwords)
+        self.ways = SignIns(*shared, self.sessions, self.factors)
+        for role in self.settings.second_factor_roles:
+            _check_role(role)
 
     def close(self) -> None:
-        """Close the database."""
+        """Close the database; sign-ins that wait are given up."""
+        self.lanes.close()
         self._engine.dispose()
 
     # users
@@ -156,17 +174,18 @@ class Identity:
         """Add a user; gives the password, a one-time one when none was given.
 
         Raises:
-            Misconfigured: SEC-1005 password too short, SEC-1006 the name is taken, SEC-1008 no such
-                role, MODEL-1002 not a name.
+            Misconfigured: SEC-1005 or SEC-1034 a password that is not taken, SEC-1006 the name is
+                taken, SEC-1008 no such role, MODEL-1002 not a name.
         """
         check_name(name, "user")
         _check_role(role)
+        if password is not None:
+            check_password(password, name)
         secret = password or one_time_password()
-        _check_password(secret, name)
         row = {
             "name": name,
             "role": role,
-            "password_hash": self._hasher.hash(secret),
+            "password_hash": self._passwords.hash(secret),
             "must_change": password is None,
             "created_us": self._clock.now_us(),
         }
@@ -229,7 +248,7 @@ class Identity:
     def reset_password(self, name: str, *, by: str = SYSTEM) -> str:
         """A new one-time password for a user, whose sessions end."""
         secret = one_time_password()
-        values = {"password_hash": self._hasher.hash(secret), "must_change": True}
+        values = {"password_hash": self._passwords.hash(secret), "must_change": True}
         self._change(name, by, "user.reset_password", values)
         self.end_sessions(name)
         return secret
@@ -238,16 +257,15 @@ class Identity:
         """Replace one's own password; all sessions of the user end.
 
         Raises:
-            Refused: SEC-1001 when ``old`` is wrong.
-            Misconfigured: SEC-1005 when ``new`` is too short, holds the name, or is the old one.
+            Refused: SEC-1001 when ``old`` is wrong. Transient: SEC-1002 after too many tries.
+            Misconfigured: SEC-1005 when ``new`` is too short, holds the name, or is the old one,
+                SEC-1034 when attackers try it first.
         """
-        row = self._row(name)
-        if row is None or not self._verify(row.password_hash, old):
-            raise Refused("SEC-1001", "the present password is wrong", "Type it again.")
-        _check_password(new, name)
+        row = self.ways.check_password(name, old, Origin(f"change/{name}"))
+        check_password(new, name, has_factor=self.factors.state(row.id).has_second)
         if new == old:
             raise Misconfigured("SEC-1005", "the new password is the old one", "Choose another.")
-        values = {"password_hash": self._hasher.hash(new), "must_change": False}
+        values = {"password_hash": self._passwords.hash(new), "must_change": False}
         self._change(name, name, "user.change_password", values)
         self.end_sessions(name)
 
@@ -265,29 +283,27 @@ class Identity:
 
     # sessions
 
-    def sign_in(self, name: str, password: str, address: str) -> str:
+    def sign_in(
+        self, name: str, password: str, address: str, *, agent: str = "", device: str = ""
+    ) -> str:
         """Check name and password and open a session; gives its secret for the cookie.
+
+        Where a second factor is to come, the session is nobody's yet: see :meth:`stage_of`.
 
         Args:
             address: where the request came from, for the brake.
+            agent: what the browser calls itself. device: its device secret, if it has one.
 
         Raises:
-            Transient: SEC-1002 after too many failures of this name from this address.
+            Transient: SEC-1002 after too many failures of this name from this place.
             Refused: SEC-1001 for a wrong name or password, or a closed account.
         """
-        name = name.strip()[:64]
-        self._brake.check(name, address)
-        row = self._row(name)
-        known = row.password_hash if row is not None else self._nobody_hash
-        if not self._verify(known, password) or row is None or row.disabled:
-            count = self._brake.failed(name, address)
-            if count.bit_count() == 1:  # the 1st, 2nd, 4th...: guessing does not flood the chain
-                self.audit.record(
-                    name, "sign_in", f"user/{name}", "denied", address=address, tries=count
-                )
-            raise Refused("SEC-1001", "the name or the password is wrong", "Type both again.")
-        self._brake.succeeded(name, address)
-        return self._open_session(row.id, name, address)
+        return self.ways.by_password(name, password, Origin(address, agent, device))[0]
+
+    def stage_of(self, secret: str) -> Stage | None:
+        """What a session still needs: "" nothing, ``code``, ``enrol``; None when it is none."""
+        stages: tuple[Stage, ...] = ("", "code", "enrol")
+        return next((s for s in stages if self.sessions.row(secret, s) is not None), None)
 
     def confirm(self, name: str, password: str, address: str) -> None:
         """Check the password of somebody who is signed in, again, for a signature.
@@ -296,42 +312,147 @@ class Identity:
             Transient: SEC-1002 after too many failures of this name from this address.
             Refused: SEC-1001 for a wrong password, or a closed account.
         """
-        self._brake.check(name, address)
-        row = self._row(name)
-        if row is None or row.disabled or not self._verify(row.password_hash, password):
-            self._brake.failed(name, address)
+        try:
+            self.ways.check_password(name, password, Origin(address))
+        except Refused:
             self.audit.record(name, "sign", f"user/{name}", "denied", address=address)
-            raise Refused("SEC-1001", "the password is wrong", "Type it again.")
-        self._brake.succeeded(name, address)
+            raise
 
     def actor_of_session(self, secret: str) -> Actor | None:
-        """Who holds this session; None when it is unknown, over or revoked."""
-        if not secret:
+        """Who holds this session; None when it is unknown, over, revoked, or still at a stage."""
+        row = self.sessions.row(secret)
+        if row is None:
             return None
-        query = (
-            select(USER)
-            .join(SESSION, SESSION.c.user_id == USER.c.id)
-            .where(SESSION.c.token_hash == token_hash(secret))
-            .where(SESSION.c.expires_us > self._clock.now_us())
-            .where(USER.c.disabled.is_(False))
-        )
-        with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-        return None if row is None else _actor(row)
+        factors = frozenset(row.factors.split(","))
+        return replace(_actor(row), grants=grants_of(row.grants), factors=factors)
+
+    def is_open(self, name: str) -> bool:
+        """Whether a person may still do something: known and not closed."""
+        row = self._row(name)
+        return row is not None and not row.disabled
 
     def sign_out(self, secret: str) -> None:
         """End one session."""
         actor = self.actor_of_session(secret)
-        ended = delete(SESSION).where(SESSION.c.token_hash == token_hash(secret))
         if actor is not None:
-            told = {"session": token_hash(secret)[:12]}
-            self._tell(ended, actor.name, "sign_out", actor.name, **told)
+            self.end_session(actor.name, token_hash(secret), by=actor.name, action="sign_out")
 
-    def end_sessions(self, name: str) -> None:
-        """End all sessions of a user."""
-        owner = select(USER.c.id).where(USER.c.name == name).scalar_subquery()
-        with self._engine.begin() as connection:
-            connection.execute(delete(SESSION).where(SESSION.c.user_id == owner))
+    def end_session(
+        self, name: str, id: str, *, by: str = SYSTEM, action: str = "session.revoke"
+    ) -> None:
+        """End one session of a user, by its id of a list."""
+        with self.audit.writing() as connection:
+            if self.sessions.end(connection, name, id=id):
+                told = {"session": id[:ID_LENGTH]}
+                self.audit.append(connection, by, action, f"user/{name}", "done", **told)
+
+    def end_sessions(self, name: str, *, by: str = SYSTEM, but: str = "") -> None:
+        """End all sessions of a user, all but that of the secret ``but``."""
+        with self.audit.writing() as connection:
+            ended = self.sessions.end(connection, name, but=but)
+            if ended:
+                about = (by, "session.revoke", f"user/{name}")
+                self.audit.append(connection, *about, "done", sessions=ended)
+
+    def alive(self, secrets: Collection[str]) -> set[str]:
+        """Which of these secrets, of sessions or tokens, still count; for whoever holds a line open."""
+        hashes = {
+            token_hash(s): s for s in secrets if not s.startswith((TOKEN_PREFIX, ACTOR_PREFIX))
+        }
+        found = {hashes[h] for h in self.sessions.alive(hashes)} if hashes else set()
+        tokens = set(secrets) - set(hashes.values())
+        return found | {s for s in tokens if self.actor_of_token(s) is not None}
+
+    # second factors
+
+    def factors_of(self, name: str) -> FactorState:
+        """Which second factors a user has."""
+        return self.factors.state(self._known(name).id)
+
+    def remove_second_factor(self, name: str, *, by: str = SYSTEM, but: str = "") -> None:
+        """Forget a user's second factors and recovery codes; other sessions than ``but`` end.
+
+        Raises:
+            Misconfigured: SEC-1006 no such user.
+        """
+        row = self._known(name)
+        with self.audit.writing() as connection:
+            self.factors.remove(connection, row.id)
+            self.sessions.end(connection, name, but=but)
+            self.audit.append(connection, by, "factor.remove", f"user/{name}", "done")
+
+    def check_again(self, name: str, password: str, code: str = "", address: str = "") -> None:
+        """Let who is signed in show again who it is: before a signature, or a change of factors.
+
+        Args:
+            code: of the second factor; needed where the user has one.
+
+        Raises:
+            Refused: SEC-1001 wrong password, SEC-1024 wrong code, SEC-1025 a code used before.
+            Transient: SEC-1002 after too many failures.
+        """
+        origin = Origin(address)
+        row = self.ways.check_password(name, password, origin)
+        if self.factors.state(row.id).has_second:
+            self.ways.check_code(row, code, origin)
+
+    # single sign-on
+
+    def sign_in_linked(self, person: LinkedPerson, origin: Origin) -> str:
+        """Open a session for who a provider vouches for; the user is made at the first time.
+
+        The link is the provider's own subject, never the name: nobody becomes a local user by being
+        called like one. Role and grants are those of the groups, as of now.
+
+        Raises:
+            Refused: SEC-1001 when the account is closed here.
+        """
+        row = self._linked(person)
+        if row is None:
+            row = self._make_linked(person)
+        if row.disabled:
+            raise Refused("SEC-1001", f"the account of {row.name} is closed", "Ask an admin.")
+        if row.role != person.role:
+            self._change(
+                row.name, person.issuer, "user.role", {"role": person.role}, role=person.role
+            )
+        grants = grants_text(person.grants)
+        told = {"issuer": person.issuer}
+        return self.ways.open(row.id, row.name, origin, "oidc", grants=grants, **told)
+
+    def _linked(self, person: LinkedPerson) -> Row[Any] | None:
+        query = (
+            select(USER)
+            .join(LINK, LINK.c.user_id == USER.c.id)
+            .where(LINK.c.issuer == person.issuer, LINK.c.subject == person.subject)
+        )
+        with self._engine.connect() as connection:
+            return connection.execute(query).first()
+
+    def _make_linked(self, person: LinkedPerson) -> Row[Any]:
+        name = self._free_name(person.name)
+        with self.audit.writing() as connection:
+            values = {
+                "name": name,
+                "role": person.role,
+                "password_hash": "!",  # no password: the provider is asked
+                "created_us": self._clock.now_us(),
+            }
+            key = connection.execute(insert(USER).values(values)).inserted_primary_key
+            assert key is not None, "an insert of one row"
+            link = {"issuer": person.issuer, "subject": person.subject, "user_id": key[0]}
+            connection.execute(insert(LINK).values(link))
+            about = (person.issuer, "user.add", f"user/{name}")
+            self.audit.append(connection, *about, "done", role=person.role, subject=person.subject)
+        return self._known(name)
+
+    def _free_name(self, wanted: str) -> str:
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", wanted.partition("@")[0]).strip("_")[:50] or "user"
+        names = [plain, *(f"{plain}-{number}" for number in range(2, NAMES_MAX))]
+        for name in names:
+            if self._row(name) is None and not self.actors.is_known(name):
+                return name
+        raise Refused("SEC-1006", f"there are {NAMES_MAX} users like {plain!r}", "Rename some.")
 
     # tokens
 
@@ -390,8 +511,8 @@ class Identity:
     def actor_of_token(self, secret: str) -> Actor | None:
         """Who holds this bearer token, with the smaller of the user's and the token's role.
 
-        A machine's secret is one too, when the machine has grants: without any it has rights only at
-        the broker.
+        A machine's secret is one too when the machine has grants: without, it has rights at the
+        broker only.
         """
         if secret.startswith(ACTOR_PREFIX):
             found = self.actors.of_secret(secret)
@@ -441,80 +562,6 @@ class Identity:
         if admins == [name]:
             raise Refused("SEC-1009", f"{name} is the only admin", "Make another admin first.")
 
-    def _verify(self, known: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(known, password[:PASSWORD_LENGTH_MAX])
-        except (VerificationError, InvalidHashError):
-            return False
-
-    def _open_session(self, user_id: int, name: str, address: str) -> str:
-        secret = new_token()
-        now_us = self._clock.now_us()
-        newest = (
-            select(SESSION.c.token_hash)
-            .where(SESSION.c.user_id == user_id)
-            .order_by(SESSION.c.created_us.desc())
-            .limit(SESSIONS_PER_USER_MAX - 1)
-        )
-        old = delete(SESSION).where(
-            (SESSION.c.expires_us <= now_us)
-            | ((SESSION.c.user_id == user_id) & SESSION.c.token_hash.not_in(newest))
-        )
-        row: dict[str, Any] = {
-            "token_hash": token_hash(secret),
-            "user_id": user_id,
-            "created_us": now_us,
-            "expires_us": now_us + SESSION_S * US_PER_S,
-            "seen_us": now_us,
-            "address": address[:64],
-        }
-        with self.audit.writing() as connection:
-            connection.execute(old)
-            connection.execute(insert(SESSION).values(row))
-            told = {"address": address, "session": row["token_hash"][:12]}
-            self.audit.append(connection, name, "sign_in", f"user/{name}", "done", **told)
-        return secret
-
-
-class _Failures:
-    """Failed sign-ins of all consoles of an installation, so that none gives free tries of its own."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def get(self, pair: tuple[str, str]) -> tuple[int, int]:
-        query = select(FAILURE.c.count, FAILURE.c.last_us).where(*_is_pair(pair))
-        with self._engine.connect() as connection:
-            row = connection.execute(query).first()
-        return (0, 0) if row is None else (row[0], row[1])
-
-    def put(self, pair: tuple[str, str], count: int, last_us: int) -> None:
-        oldest = (
-            select(FAILURE.c.last_us)
-            .order_by(FAILURE.c.last_us.desc())
-            .offset(PAIRS_MAX - 1)
-            .limit(1)
-            .scalar_subquery()
-        )
-        forgotten = last_us - int(FORGET_S * US_PER_S)
-        with self._engine.execution_options(immediate=True).begin() as connection:
-            connection.execute(delete(FAILURE).where(*_is_pair(pair)))
-            connection.execute(
-                delete(FAILURE).where(
-                    (FAILURE.c.last_us < forgotten) | (FAILURE.c.last_us <= oldest)
-                )
-            )
-            row = {"name": pair[0], "address": pair[1][:64], "count": count, "last_us": last_us}
-            connection.execute(insert(FAILURE).values(row))
-
-    def drop(self, pair: tuple[str, str]) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(delete(FAILURE).where(*_is_pair(pair)))
-
-
-def _is_pair(pair: tuple[str, str]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return (FAILURE.c.name == pair[0], FAILURE.c.address == pair[1][:64])
-
 
 def _actor(row: Row[Any]) -> Actor:
     return Actor(row.name, row.role, row.must_change, row.language, row.theme)
@@ -523,17 +570,6 @@ def _actor(row: Row[Any]) -> Actor:
 def _check_role(role: str) -> None:
     if role not in ROLES:
         raise Misconfigured("SEC-1008", f"there is no role {role!r}", f"Use: {', '.join(ROLES)}.")
-
-
-def _check_password(password: str, name: str) -> None:
-    if not PASSWORD_LENGTH_MIN <= len(password) <= PASSWORD_LENGTH_MAX:
-        raise Misconfigured(
-            "SEC-1005",
-            f"the new password has {len(password)} characters",
-            f"Use {PASSWORD_LENGTH_MIN} to {PASSWORD_LENGTH_MAX}; a short sentence is good.",
-        )
-    if name.lower() in password.lower():
-        raise Misconfigured("SEC-1005", "the new password holds the name", "Choose another.")
 
 
 def ensure_first_admin(folder: DataFolder) -> str | None:

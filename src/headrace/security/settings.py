@@ -11,6 +11,17 @@ All of it is optional; without the file everything lies in the data folder. ``he
     address = "/etc/headrace/client.json"              # of a cluster; default: a broker of its own
     [metadata]
     url = "postgresql+psycopg://headrace@db/headrace"  # default: metadata.db; password: PGPASSFILE
+    [identity]                                         # docs/identity.md
+    idle_min = 240                                     # a session nobody uses ends; 0: never
+    session_h = 12                                     # every session ends; sign in again
+    second_factor_roles = ["admin", "security_officer"]
+    [identity.oidc]
+    issuer = "https://login.plant.example"
+    client_id = "headrace"
+    client_secret_file = "/etc/headrace/oidc.secret"
+    group_claim = "groups"
+    [identity.oidc.groups]                             # group = "role" or "role:equipment/path"
+    plant-engineers = "engineer"
     [secrets]
     keyring = "headrace mill"                          # default: the master key in a file of its own
     [tls]                                              # off loopback; default: certificates of our own
@@ -35,6 +46,8 @@ from headrace.model.folder import DataFolder
 
 SETTINGS_FILE: Final = "headrace.toml"
 WRITERS_MAX: Final = 16
+HOURS_MAX: Final = 30 * 24
+MINUTES_MAX: Final = HOURS_MAX * 60
 
 
 class HistorianSettings(msgspec.Struct, forbid_unknown_fields=True):
@@ -56,6 +69,42 @@ class BusSettings(msgspec.Struct, forbid_unknown_fields=True):
     """``address``: file that tells how to reach a cluster, "" for a broker in the data folder."""
 
     address: str = ""
+
+
+class OidcSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """Single sign-on by OpenID Connect; "" as ``issuer`` is none. See docs/identity.md.
+
+    Attributes:
+        issuer: URL of the provider, exactly as it names itself.
+        client_id, client_secret_file: of this console at the provider; no file for a public client.
+        title: what the button on the sign-in page names.
+        scopes: asked for; ``openid`` must be among them.
+        name_claim: becomes the user's name. group_claim: holds the groups.
+        groups: group -> ``role`` or ``role:equipment/path``; who has none of them stays out.
+        public_url: address of this console as browsers see it; "" takes it from the request.
+        ca_file: certificates that the provider's is checked by; "" those of the system.
+    """
+
+    issuer: str = ""
+    client_id: str = ""
+    client_secret_file: str = ""
+    title: str = "Single sign-on"
+    scopes: list[str] = msgspec.field(default_factory=lambda: ["openid", "profile"])
+    name_claim: str = "preferred_username"
+    group_claim: str = "groups"
+    groups: dict[str, str] = {}
+    public_url: str = ""
+    ca_file: str = ""
+
+
+class IdentitySettings(msgspec.Struct, forbid_unknown_fields=True):
+    """``idle_min``, ``session_h``: when a session ends, 0 as ``idle_min`` is never. ``second_factor_roles``:
+    whose people must have a second factor. ``oidc``: single sign-on."""
+
+    idle_min: int = 240
+    session_h: int = 12
+    second_factor_roles: list[str] = []
+    oidc: OidcSettings = msgspec.field(default_factory=OidcSettings)
 
 
 class SecretsSettings(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,6 +129,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     historian: HistorianSettings = msgspec.field(default_factory=HistorianSettings)
     bus: BusSettings = msgspec.field(default_factory=BusSettings)
     metadata: MetadataSettings = msgspec.field(default_factory=MetadataSettings)
+    identity: IdentitySettings = msgspec.field(default_factory=IdentitySettings)
     secrets: SecretsSettings = msgspec.field(default_factory=SecretsSettings)
     tls: TlsSettings = msgspec.field(default_factory=TlsSettings)
 
@@ -104,7 +154,7 @@ def load_settings(folder: DataFolder) -> Settings:
         raise Misconfigured(
             "SEC-1201",
             f"{path} cannot be used: {error}",
-            "Correct it; docs/scale.md shows every setting.",
+            "Correct it; docs/scale.md and docs/identity.md show every setting.",
         ) from error
     settings.historian.table = os.environ.get("HEADRACE_TABLE", settings.historian.table)
     settings.bus.address = os.environ.get("HEADRACE_BUS", settings.bus.address)
@@ -114,5 +164,12 @@ def load_settings(folder: DataFolder) -> Settings:
             "SEC-1201",
             f"{path} asks for {settings.historian.writers} writers",
             f"Give 1 to {WRITERS_MAX}.",
+        )
+    identity = settings.identity
+    if not 0 <= identity.idle_min <= MINUTES_MAX or not 1 <= identity.session_h <= HOURS_MAX:
+        raise Misconfigured(
+            "SEC-1201",
+            f"{path} asks for sessions of {identity.idle_min} min idle, {identity.session_h} h",
+            f"Give idle_min 0 to {MINUTES_MAX} and session_h 1 to {HOURS_MAX}.",
         )
     return settings

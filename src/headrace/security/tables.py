@@ -73,3 +73,32 @@ ACTOR: Final = Table(
     Column("expires_us", BigInteger, nullable=False),
     Column("seen_us", BigInteger, nullable=False),
 )
+TOTP: Final = Table(
+    "totp",
+    TABLES,
+    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), primary_key=True),
+    Column("sealed", words(200), nullable=False),
+    Column("confirmed", Boolean, nullable=False),
+    Column("last_step", BigInteger, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+RECOVERY: Final = Table(
+    "recovery_code",
+    TABLES,
+    Column("code_hash", words(64), primary_key=True),
+    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+DEVICE: Final = Table(
+    "known_device",
+    TABLES,
+    Column("token_hash", words(64), primary_key=True),
+    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("created_us", BigInteger, nullable=False),
+)
+LINK: Final = Table(
+    "single_sign_on",
+    TABLES,
+    Column("issuer", words(300), primary_key=True),
+    Column("subject", words(255), primary_key=True),
+    Column("user_id", ForeignKey("user.id", ondelete="CASCADE"), nullable=False, index=True),
+)

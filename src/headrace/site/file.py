@@ -129,6 +129,10 @@ def check_site(files: SiteFiles) -> tuple[SiteModel | None, list[Problem]]:
     except tomllib.TOMLDecodeError as error:
         _note_syntax(notes, name, str(error))
         return None, notes.problems
+    except (RecursionError, ValueError):  # brackets without end; numbers of thousands of digits
+        what = "the file is nested too deeply, or has a number that is too long"
+        notes.add(name, 1, "file", "SITE-1002", what, "Write plain tables and lists.")
+        return None, notes.problems
     for word in data:
         if word not in sections.SECTIONS:
             remedy = near(word, sections.SECTIONS)

@@ -26,7 +26,7 @@ import msgspec
 from headrace.bus.broker import write_private
 from headrace.bus.client import Bus
 from headrace.bus.lease import Lease
-from headrace.bus.subjects import ALL_HEALTH, DESIRED_BUCKET, Subjects
+from headrace.bus.subjects import ALL_HEALTH, DESIRED_BUCKET, SITE_STATE_KEY, Subjects
 from headrace.model.desired import EdgeConfig
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
@@ -48,7 +48,7 @@ POLL_S: Final = 1.0
 FOLLOW_S: Final = 10.0
 LEASE_KEY: Final = "keeper"
 ERRORS_KEY: Final = "site_errors"
-STATE_KEY: Final = "site_state"
+STATE_KEY: Final = SITE_STATE_KEY
 _log = logging.getLogger(__name__)
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -23,9 +23,10 @@ from headrace.model.knowledge import (
 from headrace.site.asset_sections import note_formula
 from headrace.site.model import DERIVED, PLAIN_UNITS, AssetType, Formula, SiteModel, Tag, parent_of
 from headrace.site.notes import Notes
-from headrace.site.placement import edges_of
+from headrace.site.placement import edges_of, result_name
 from headrace.site.tags import TagColumns
 
+T = TypeVar("T")
 Key = tuple[str, str]
 """(asset type, formula)."""
 
@@ -84,8 +85,8 @@ def _config(
                 tags=_below(asset.path, kinds[asset.type].quantities, ids),
                 attributes=asset.attributes,
                 relations=asset.relations,
-                outputs=_below(asset.path, _derived_names(kinds[asset.type]), ids),
-                edges=_edges(asset.path, _derived_names(kinds[asset.type]), model.on_edges),
+                outputs=_by_formula(asset.path, kinds[asset.type], ids),
+                edges=_by_formula(asset.path, kinds[asset.type], model.on_edges),
             )
             for asset in model.assets
         ),
@@ -125,16 +126,15 @@ def _formula_config(
     )
 
 
-def _derived_names(kind: AssetType) -> list[str]:
-    return [formula.name for formula in kind.formulas if formula.kind == "formula"]
+def _by_formula(path: str, kind: AssetType, of_tags: Mapping[str, T]) -> dict[str, T]:
+    """Formula -> what is said of its derived tag on an asset."""
+    names = {each.name: each.state for each in kind.formulas if each.kind == "formula"}
+    tags = {name: f"{path}/{result_name(name, state)}" for name, state in names.items()}
+    return {name: of_tags[tag] for name, tag in tags.items() if tag in of_tags}
 
 
 def _below(path: str, names: Iterable[str], ids: Mapping[str, int]) -> dict[str, int]:
     return {name: ids[f"{path}/{name}"] for name in names if f"{path}/{name}" in ids}
-
-
-def _edges(path: str, names: Iterable[str], on_edges: Mapping[str, str]) -> dict[str, str]:
-    return {name: on_edges[f"{path}/{name}"] for name in names if f"{path}/{name}" in on_edges}
 
 
 def check_formulas(notes: Notes, model: SiteModel, columns: Sequence[TagColumns]) -> SiteModel:
@@ -202,7 +202,7 @@ def _is_same(unit: str, other: str) -> bool:
 
 
 def _derived_tags(model: SiteModel, binding: Binding) -> list[Tag]:
-    """One for each asset of each formula, named ``<asset path>/<formula>``."""
+    """One for each asset of each formula; see :func:`result_name`."""
     former = _former_places(model)
     titles = {
         f"{kind.name}.{name}": title
@@ -221,15 +221,17 @@ def _derived_tags(model: SiteModel, binding: Binding) -> list[Tag]:
 def _derived(
     bound: Bound, path: str, former: Mapping[str, tuple[str, ...]], title: tuple[str, str]
 ) -> Tag:
-    name = bound.key.partition(".")[2]
+    formula = bound.key.partition(".")[2]
+    name = result_name(formula, bound.state)
+    tried, tried_zh = (" (shadow)", "（影子）") if bound.state == "shadow" else ("", "")
     unit = bound.plan.unit if bound.plan.kind == "number" else ""
     return Tag(
         path=f"{path}/{name}",
         connection=DERIVED,
         address=bound.key,
         unit="" if unit == "1" else unit,
-        title=title[0] or name[:1].upper() + name[1:].replace("_", " "),
-        title_zh=title[1],
+        title=(title[0] or formula[:1].upper() + formula[1:].replace("_", " ")) + tried,
+        title_zh=title[1] and title[1] + tried_zh,
         scan_interval_ms=0,
         was=tuple(f"{place}/{name}" for place in former.get(path, ())),
     )

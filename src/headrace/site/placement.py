@@ -21,6 +21,7 @@ from headrace.model.knowledge import (
     AppsConfig,
     AssetConfig,
     AssetTypeConfig,
+    FormulaState,
 )
 from headrace.site.model import SiteModel
 
@@ -73,6 +74,17 @@ def edges_of(
     return finding.edges, wrong
 
 
+def result_name(name: str, state: FormulaState) -> str:
+    """The last part of the path of a formula's derived tag. In shadow it is one of its own, so that nothing
+    that reads the formula's results finds those that are only tried.
+
+    Example:
+        >>> result_name("load", "live"), result_name("load", "shadow")
+        ('load', 'load_shadow')
+    """
+    return f"{name}_shadow" if state == "shadow" else name
+
+
 class _Finding:
     def __init__(self, model: SiteModel, config: AppsConfig) -> None:
         places = {each.name: each.edge for each in model.connections}
@@ -98,11 +110,14 @@ class _Finding:
             shown = " and ".join(f"{read} of edge {edge}" for edge, read in sorted(edges.items()))
             what = f"{key} is placed on the edge, and on {path} it reads {shown}"
             return Misplaced(*each.key, "APPS-1405", what, _STAY)
-        (edge,) = edges  # a formula reads something that changes
+        if not edges:  # the plant calendar alone
+            what = f"{key} is placed on the edge, and reads nothing of one"
+            return Misplaced(*each.key, "APPS-1404", what, _STAY)
+        (edge,) = edges
         if edge != LOCAL_EDGE and not NAME.match(apps_edge(edge)):
             what = f"the edge {edge} has a name too long to give results of {key}"
             return Misplaced(*each.key, "APPS-1406", what, "Use at most 59 characters.")
-        self.edges[f"{path}/{name}"] = edge
+        self.edges[f"{path}/{result_name(name, each.formula.state)}"] = edge
         return None
 
     def _read(self, path: str, name: str) -> _Read | None:
@@ -117,7 +132,9 @@ class _Finding:
         if (asset.type, rest) in self.wrong:
             return _Read(name, _UNKNOWN)
         where = f"{asset.path}/{rest}"
-        found = self._tags.get(where) if rest in kind.quantities else self.edges.get(where)
+        if rest in kind.quantities:
+            return _Read(name, self._tags.get(where) or _PLATFORM)
+        found = self.edges.get(where) or self.edges.get(result_name(where, "shadow"))
         return _Read(name, found or _PLATFORM)
 
 

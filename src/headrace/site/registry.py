@@ -410,11 +410,16 @@ def _node(
     )
 
 
+PATTERN_MAX: Final = 500
+WILDCARDS_MAX: Final = 8
+
+
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """The expression that a glob over paths means.
 
     Raises:
-        Misconfigured: SITE-1105 when it is empty or no glob.
+        Misconfigured: SITE-1105 when it is empty or no glob, or has more than eight wildcards: each may end
+            anywhere, and trying all ends of many takes longer than anybody waits.
 
     Example:
         >>> bool(compile_pattern("utilities/**/flow").match("utilities/pumping/pump_1/flow"))
@@ -422,7 +427,15 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         >>> bool(compile_pattern("utilities/*").match("utilities/pumping/pump_1/flow"))
         False
     """
-    parts = re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]*\]|[^*?\[]+|\[", pattern)
+    found = re.findall(
+        r"(?:\*\*/)+|\*{2,}|\*|\?|\[[^\]]*\]|[^*?\[]+|\[", pattern[: PATTERN_MAX + 1]
+    )
+    # Wildcards in a row mean one; as an expression they would be tried in every combination.
+    parts = [
+        "**/" if part.startswith("**/") else part[:2] if part[:2] == "**" else part
+        for part in found
+    ]
+    wildcards = sum(part in ("*", "**", "**/") for part in parts)
     out = "" if "/" in pattern else r"(?:.*/)?"
     for part in parts:
         if part == "**/":
@@ -438,12 +451,12 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
         else:
             out += re.escape(part)
     try:
-        if pattern:
+        if pattern and len(pattern) <= PATTERN_MAX and wildcards <= WILDCARDS_MAX:
             return re.compile(out + r"\Z")
     except re.error:
         pass
     raise Misconfigured(
         "SITE-1105",
-        f"{pattern!r} is no pattern of tag paths",
+        f"{pattern[:80]!r} is no pattern of tag paths",
         "Write for example utilities/**/flow, or * for all.",
     )

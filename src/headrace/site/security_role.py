@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +26,7 @@ from headrace.bus.configuration import tenant_account
 from headrace.bus.desired import read_desired
 from headrace.bus.outbox import Outbox
 from headrace.bus.rights import ROLES, SITE_ACCOUNT, actor_rights
-from headrace.bus.subjects import Subjects
+from headrace.bus.subjects import SITE_STATE_KEY, Subjects
 from headrace.bus.system import Connection, System, open_system
 from headrace.bus.tenants import set_tenants, tenants
 from headrace.model.desired import EdgeConfig
@@ -39,7 +39,6 @@ from headrace.security.identity import Identity
 from headrace.security.listener import Listener
 from headrace.security.policy import Actor
 from headrace.site.device_topics import DeviceTopics, device_topics
-from headrace.site.keeper import STATE_KEY, SiteState
 
 STEP_S: Final = 0.5
 CARE_S: Final = 60.0
@@ -83,6 +82,12 @@ async def run(
                 await end_tasks(sending, *work)
     finally:
         identity.close()
+
+
+class _Edges(msgspec.Struct):
+    """What is needed here of the keeper's SiteState, without all that the keeper needs."""
+
+    edges: dict[str, Any] = {}
 
 
 class Door:
@@ -171,8 +176,8 @@ class Door:
             await _pause(stop, TOPICS_S)
 
     async def _edges(self) -> list[EdgeConfig]:
-        raw = await read_desired(self._bus, STATE_KEY)
-        state = msgspec.json.decode(raw, type=SiteState) if raw else SiteState()
+        raw = await read_desired(self._bus, SITE_STATE_KEY)
+        state = msgspec.json.decode(raw, type=_Edges) if raw else _Edges()
         found = []
         for edge in state.edges:
             raw = await read_desired(self._bus, f"edge.{edge}")

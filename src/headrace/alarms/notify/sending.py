@@ -7,11 +7,13 @@ What is recorded holds no secret: they are blotted out of every text.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from headrace.alarms.notify.mail import mail_of, send_mail
 from headrace.alarms.notify.robots import Outcome, Request, judge, request_of
@@ -24,6 +26,11 @@ from headrace.security.secrets import find_secret
 ANSWER_BYTES_MAX: Final = 65_536
 SECRET_BYTES_MAX: Final = 8_192
 _SHORT: Final = 6
+_OWN_PLACES: Final = frozenset(
+    (name,)
+    for name in ("run", "broker", "audit", "certificates", "hub", "edge", "metadata.db", "logs")
+)
+"""First parts of the paths in a data folder that hold the platform's own keys and data."""
 
 
 class Sender:
@@ -79,6 +86,8 @@ async def post(
     # Here, for a site without channels never needs it.
     import httpx
 
+    if _is_beside_the_network(request.url):
+        return Outcome("refused", "url", "the address is link-local, multicast or none at all")
     try:
         async with (
             asyncio.timeout(channel.timeout_s),
@@ -108,6 +117,17 @@ async def post(
         if isinstance(_root_cause(error), ssl.SSLCertVerificationError):
             return Outcome("refused", "tls", str(error)[:200])
         return Outcome("retry", "network", f"{type(error).__name__}: {error}"[:200])
+
+
+def _is_beside_the_network(url: str) -> bool:
+    """Whether a URL names an address at which no receiver of alarms is: 169.254.169.254, for example, where
+    clouds tell a machine its own credentials."""
+    try:
+        address = ipaddress.ip_address((urlsplit(url).hostname or "").partition("%")[0])
+    except ValueError:
+        return False  # a name
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return bool(mapped.is_link_local or mapped.is_multicast or mapped.is_unspecified)
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -181,7 +201,15 @@ def _no_secret(name: str, why: str) -> Misconfigured:
 
 def _inside(root: Path, name: str) -> Path:
     path = (root / name).resolve()
-    if not path.is_relative_to(root.resolve()):
+    is_inside = path.is_relative_to(root.resolve())
+    if is_inside and path.relative_to(root.resolve()).parts[:1] in _OWN_PLACES:
+        # Else whoever writes the site file could have our own keys sent to his server as a password.
+        raise Misconfigured(
+            "ALARM-2004",
+            f"the file {name} is the platform's own",
+            "Name a file under secrets/.",
+        )
+    if not is_inside:
         raise Misconfigured(
             "ALARM-2004",
             f"the file {name} lies outside the data folder",

@@ -293,16 +293,31 @@ def _add_stream(router: APIRouter, services: Services) -> None:
         if board.watchers >= WATCHERS_MAX:
             await socket.close(1013, "too many live connections; try again later")
             return
-        gone = asyncio.create_task(_until_gone(socket))
-        try:
-            with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-                await _send_transitions(services, socket, last, gone)
-        finally:
-            gone.cancel()
-            await asyncio.gather(gone, return_exceptions=True)
+        with services.watch.watching(services.secret(socket)) as over:
+            gone = asyncio.create_task(_until_gone(socket, over))
+            try:
+                with contextlib.suppress(WebSocketDisconnect, RuntimeError):
+                    await _send_transitions(services, socket, last, gone)
+                    if over.is_set():
+                        await socket.close(4401)
+            finally:
+                gone.cancel()
+                await asyncio.gather(gone, return_exceptions=True)
 
 
-async def _until_gone(socket: WebSocket) -> None:
+async def _until_gone(socket: WebSocket, over: asyncio.Event) -> None:
+    """Until the client goes, or its session is over."""
+    reading = asyncio.create_task(_read_all(socket))
+    ending = asyncio.create_task(over.wait())
+    try:
+        await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        reading.cancel()
+        ending.cancel()
+        await asyncio.gather(reading, ending, return_exceptions=True)
+
+
+async def _read_all(socket: WebSocket) -> None:
     with contextlib.suppress(WebSocketDisconnect, RuntimeError):
         while True:
             await socket.receive_text()
@@ -326,13 +341,14 @@ async def _send_transitions(
             )
             woken.cancel()
             changed.clear()
+            if gone.done():
+                return
             if loop.time() > check_at_s:
                 check_at_s = loop.time() + CHECK_SESSION_S
                 actor = services.actor(socket)
                 if actor is None:
-                    await socket.close(4401)
                     return
-                board = services.alarms(actor)
+                board = services.alarms(actor)  # it may have other rights by now
             while lines := await board.after(last, STREAM_MAX):
                 last = lines[-1].number
                 body = {"transitions": [_entry(line) for line in lines]}

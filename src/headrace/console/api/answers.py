@@ -122,8 +122,8 @@ def parse_span(text: str) -> int:
     """
     found = _SPAN.match(text.strip())
     wanted_us = float(found[1]) * _SECONDS[found[2]] * US_PER_S if found else 0.0
-    span_us = int(min(wanted_us, SPAN_MAX_US + 1.0))
-    if not 0 < span_us <= SPAN_MAX_US:
+    span_us = int(wanted_us) if wanted_us <= SPAN_MAX_US else 0
+    if span_us <= 0:
         raise Misconfigured("CONS-1004", f"{text!r} is no span of time", "Use 10s, 5min or 1h.")
     return span_us
 

@@ -11,11 +11,12 @@ import secrets
 from collections.abc import MutableMapping
 from typing import Any, Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from headrace.console.api.errors import status_of
 from headrace.console.services import Services, check_origin
 from headrace.model.errors import HeadraceError, Refused, Transient
 
@@ -25,7 +26,17 @@ BODY_S: Final = 30.0
 SOCKET: Final = "/_nicegui_ws"
 NONCE: Final = "headrace.nonce"
 """Key of the scope under which this answer's nonce stands."""
-_FORMS: Final = frozenset({"/sign-in", "/sign-out", "/change-password", "/preferences"})
+_FORMS: Final = frozenset(
+    {
+        "/sign-in",
+        "/sign-in/code",
+        "/second-factor",
+        "/second-factor/remove",
+        "/sign-out",
+        "/change-password",
+        "/preferences",
+    }
+)
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -54,6 +65,10 @@ class Guard:
 
     def _check(self, scope: Scope) -> None:
         connection = HTTPConnection(scope)
+        said = connection.headers.get("content-length", "0")
+        size = int(said) if said.isascii() and said.isdigit() and len(said) < 19 else 0
+        if size > _body_bytes_max(scope):
+            raise _too_large(size, _body_bytes_max(scope))
         pages = scope["path"].startswith(SOCKET)
         changes = scope["type"] == "http" and scope["method"] not in _SAFE
         if pages or (changes and "authorization" not in connection.headers):
@@ -67,18 +82,14 @@ class _Body:
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
-        self._most = FORM_BYTES_MAX if scope["path"] in _FORMS else BODY_BYTES_MAX
+        self._most = _body_bytes_max(scope)
         self._size = 0
         self._whole = False
         self._until_s = asyncio.get_running_loop().time() + BODY_S
-        said = Headers(scope=scope).get("content-length", "0")
-        self._said = int(said) if said.isascii() and said.isdigit() and len(said) < 19 else 0
 
     async def receive(self) -> Message:
         if self._whole:
             return await self._receive()
-        if self._said > self._most:
-            raise self._too_large(self._said)
         try:
             async with asyncio.timeout_at(self._until_s):
                 message = await self._receive()
@@ -89,15 +100,20 @@ class _Body:
         self._size += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         if self._size > self._most:
-            raise self._too_large(self._size)
+            raise _too_large(self._size, self._most)
         return message
 
-    def _too_large(self, size: int) -> Refused:
-        return Refused(
-            "CONS-1005",
-            f"the body has {size:,} bytes or more; at most {self._most:,} are taken here",
-            "Send less at once; keep tags in tag files.",
-        )
+
+def _body_bytes_max(scope: Scope) -> int:
+    return FORM_BYTES_MAX if scope["path"] in _FORMS else BODY_BYTES_MAX
+
+
+def _too_large(size: int, most: int) -> Refused:
+    return Refused(
+        "CONS-1005",
+        f"the body has {size:,} bytes or more; at most {most:,} are taken here",
+        "Send less at once; keep tags in tag files.",
+    )
 
 
 async def _refuse(error: HeadraceError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,8 +121,9 @@ async def _refuse(error: HeadraceError, scope: Scope, receive: Receive, send: Se
         await receive()
         await send({"type": "websocket.close", "code": 4401, "reason": error.code})
         return
-    status = 401 if error.code == "SEC-1003" else 403
-    await JSONResponse(error.as_dict(), status)(scope, receive, send)
+    # What is still on its way is not read: the connection ends with the answer.
+    headers = {"Connection": "close"}
+    await JSONResponse(error.as_dict(), status_of(error), headers)(scope, receive, send)
 
 
 class SecurityHeaders:

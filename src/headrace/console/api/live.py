@@ -33,6 +33,7 @@ from headrace.security.receipt_rows import TagSet
 INTERVAL_S: Final = 0.1
 FOLLOWED_MAX: Final = 5_000
 CHECK_SESSION_S: Final = 30.0
+"""How soon other rights count; a session that is over ends the line at once (``services.watch``)."""
 
 
 class Follow(msgspec.Struct):
@@ -60,8 +61,11 @@ def make_router(services: Services) -> APIRouter:
             await socket.close(1013, "too many live connections; try again later")
             return
         session = _Session(services, socket, actor)
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            await session.run()
+        with (
+            services.watch.watching(services.secret(socket)) as over,
+            contextlib.suppress(WebSocketDisconnect, RuntimeError),
+        ):
+            await session.run(over)
 
     return router
 
@@ -80,18 +84,22 @@ class _Session:
         self._round = 0
         self._version = 0
 
-    async def run(self) -> None:
-        """Until the client goes, or its session ends."""
+    async def run(self, over: asyncio.Event) -> None:
+        """Until the client goes, or its session ends: ``over``."""
         with self._live.watch() as changed:
             await self._follow_query(changed)
             receiving = asyncio.create_task(self._receive(changed))
             sending = asyncio.create_task(self._send(changed))
+            ending = asyncio.create_task(over.wait())
+            tasks: set[asyncio.Task[Any]] = {receiving, sending, ending}
             try:
-                await asyncio.wait({receiving, sending}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (receiving, sending):
+                for task in tasks:
                     task.cancel()
-                await asyncio.gather(receiving, sending, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
+            if over.is_set():
+                await self._socket.close(4401)
 
     async def _follow_query(self, changed: asyncio.Event) -> None:
         asked = self._socket.query_params.get("tags", "")
@@ -139,7 +147,6 @@ class _Session:
                 check_at_s = loop.time() + CHECK_SESSION_S
                 actor = self._services.actor(self._socket)
                 if actor is None:
-                    await self._socket.close(4401)
                     return
                 self._actor = actor
             if self._services.site(self._actor) is not self._site:  # other tags, or other rights

@@ -136,13 +136,15 @@ def _add_history(router: APIRouter, services: Services) -> None:
         views = tag_list(site, tags)
         start_us, end_us = _span(start, end, sources)
         ids = [view.tag_id for view in views]
+        about = (services, actor, "rest/aggregate", ids)
         if is_window(every):
-            most = INTERVALS_MAX // len(views)
-            windows = windows_of(_calendar(site), every, start_us, end_us, most)
+            windows = windows_of(
+                _calendar(site), every, start_us, end_us, INTERVALS_MAX // len(views)
+            )
             batch = await sources.history.by_calendar(ids, windows, aggregate)
             answer = frame_answer(batch, format, aggregate, site)
-            about = (services, actor, "rest/aggregate", ids)
-            return await told(*about, answer, batch.height, (start_us, end_us))
+            read = (windows[0].start_us, windows[-1].end_us) if windows else (start_us, end_us)
+            return await told(*about, answer, batch.height, read)
         every_us = parse_span(every)
         count = len(views) * (end_us - start_us) // every_us
         if count > INTERVALS_MAX:
@@ -153,7 +155,6 @@ def _add_history(router: APIRouter, services: Services) -> None:
             )
         batch = await sources.history.aggregate(ids, start_us, end_us, every_us, aggregate)
         answer = frame_answer(batch, format, aggregate, site)
-        about = (services, actor, "rest/aggregate", ids)
         return await told(*about, answer, batch.height, (start_us, end_us))
 
 

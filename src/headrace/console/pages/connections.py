@@ -29,6 +29,7 @@ def show(visit: Visit) -> None:
             if visit.may("edit"):
                 draw_undo(visit)
                 add = join(icon("plus", 16), texts("connections.add"))
+                html(tag("a.hr-btn", texts("zones.title"), href="/zones"))
                 html(tag("a.hr-btn.primary", add, href="/connections/add"))
         problems = html("")
         refused = Certificates(visit)

@@ -8,8 +8,11 @@ from typing import Any, Final
 
 from nicegui import ui
 
+from headrace.console.backfills import BackfillView
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_done, show_error
+from headrace.console.scope import is_whole
+from headrace.console.texts import Texts
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.units import shown_unit
 from headrace.formula.grammar import name_place, parse_statement
@@ -39,6 +42,7 @@ class SavedFormulas:
         self._open = open_
         self._lines: dict[str, FormulaLine] = {}
         self._drawn: object = None
+        self._past_drawn: object = None
 
     def draw(self) -> None:
         """Draw the row for engineers, and the list, which follows the site."""
@@ -52,6 +56,12 @@ class SavedFormulas:
                     self._types(), value=self._types()[0], label=texts("formula.type")
                 ).props("outlined dense").style("min-width:180px")  # fmt: skip
                 button(texts("formula.save"), self._save, icon_name="check")
+        self._past = html("").style("margin-top:16px").props("role=status")
+        self._past.on(
+            "click",
+            self._cancel,
+            js_handler="(e) => { if (e.target.closest('[data-act=cancel]')) emit(); }",
+        )
         self._body = html("").style("margin-top:16px;overflow-x:auto")
         self._body.on(
             "click",
@@ -73,6 +83,7 @@ class SavedFormulas:
             self.name.set_value(name or self.name.value)
 
     def _refresh(self) -> None:
+        self._show_past()
         apps = self._visit.site.apps
         if apps is self._drawn:
             return
@@ -80,6 +91,32 @@ class SavedFormulas:
         lines = formula_lines(apps)
         self._lines = {f"{line.asset_type}.{line.name}": line for line in lines}
         self._body.set_content(self._table() if lines else "")
+
+    def _show_past(self) -> None:
+        whole = is_whole(self._visit.actor)
+        view = self._visit.services.sources.backfills.view if whole else None
+        if view is not self._past_drawn:
+            self._past_drawn = view
+            may = self._visit.may("edit")
+            shown = past_progress(view, self._visit.texts, may) if view is not None else ""
+            self._past.set_content(shown)
+
+    async def _cancel(self) -> None:
+        board = self._visit.services.sources.backfills
+        try:
+            self._visit.require("edit", f"formula/{board.view.key if board.view else '*'}")
+        except HeadraceError as error:
+            show_error(self._visit, error)
+            return
+        await board.cancel()
+
+    async def _work_out(self, key: str) -> None:
+        visit = self._visit
+        try:
+            actor = visit.require("edit", f"formula/{key}")
+            await visit.services.sources.backfills.start(key, actor.name)
+        except HeadraceError as error:
+            show_error(visit, error)
 
     def _table(self) -> Markup:
         texts, may = self._visit.texts, self._visit.may("edit")
@@ -109,6 +146,8 @@ class SavedFormulas:
             expression = line.text[name_place(statement).end :].lstrip().removeprefix("=").strip()
             self._open(expression, line.asset_type)
             self.suggest(line.asset_type, line.name)
+        elif act == "past":
+            await self._work_out(key)
         else:
             self._confirm(key, line)
 
@@ -174,6 +213,8 @@ def _buttons(key: str, line: FormulaLine, texts: Any, may: bool) -> Markup:
     made = []
     if line.kind == "formula":
         made.append(_button("open", key, texts("formula.open")))
+    if may and line.kind == "formula" and line.state != "off":
+        made.append(_button("past", key, texts("formula.past")))
     if may:
         made.append(_button("remove", key, texts("formula.remove")))
     return tag("span.hr-row", made)
@@ -184,3 +225,29 @@ def _button(act: str, key: str, text: str) -> Markup:
         "button.hr-btn.small", text, type="button", data_act=act, data_key=key,
         aria_label=f"{text} {key}",
     )  # fmt: skip
+
+
+def past_progress(view: BackfillView, texts: Texts, may: bool) -> Markup:
+    """How far the back-fill is: a bar with its formula, rate and time left, or how it ended."""
+    said = texts(f"formula.past_{view.state}", name=view.key)
+    if view.state == "running":
+        done = {"value": view.parts_done, "max": view.parts} if view.parts else {}
+        rate = texts("formula.past_rate", n=f"{view.samples_per_s / 1e6:.2f}")
+        left = "" if view.left_s is None else texts("formula.past_left", n=f"{view.left_s:,.0f}")
+        parts = [
+            tag("b", said),
+            tag("progress", aria_label=said, style="width:240px", **done),
+            tag("span.hr-dim", f"{view.parts_done}/{view.parts}" if view.parts else ""),
+            tag("span.hr-dim", " · ".join(filter(None, (rate, left)))),
+        ]
+        if may:
+            parts.append(_button("cancel", view.key, texts("shell.cancel")))
+        return tag(".hr-row", parts, data_past=view.state)
+    if view.state == "done":
+        told = texts(
+            "formula.past_counts", n=f"{view.results:,}", changed=f"{view.changed:,}",
+            gone=f"{view.retracted:,}",
+        )  # fmt: skip
+    else:
+        told = " ".join(filter(None, (view.code, view.what, view.remedy)))
+    return tag(".hr-row", tag("b", said), tag("span.hr-dim", told), data_past=view.state)

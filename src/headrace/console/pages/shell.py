@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -38,9 +39,13 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("faults", "/faults", "fault", "simulate"),
     ("audit", "/audit", "shield", "audit"),
     ("users", "/users", "users", "administer"),
+    ("actors", "/actors", "key", "administer"),
 )
 _TAB_COUNT: Final = 4
 BADGE_S: Final = 1.0
+LEAVE_S: Final = 0.3
+"""A page whose session is over has so long to leave by itself."""
+SESSION_CHECK_S: Final = 10.0
 _JS_TEXTS: Final = {
     "seconds": "time.seconds",
     "minutes": "time.minutes",
@@ -148,12 +153,25 @@ def add_page(services: Services, path: str, body: PageBody, *, action: Action = 
             with frame(visit, visit.texts("shell.denied")):
                 empty_state("shield", visit.texts("shell.denied"), "")
             return None
+        _end_with_session(visit)
         result = body(visit)
         if inspect.isawaitable(result):
             await result
         return None
 
     ui.page(path, title="Headrace", response_timeout=15)(open_page)
+
+
+def _end_with_session(visit: Visit) -> None:
+    """A page whose session is revoked shows the sign-in, and gets nothing more."""
+    client = ui.context.client
+
+    def over() -> None:
+        client.run_javascript("location.href = '/sign-in'")
+        # Its elements and timers go; NiceGUI itself forgets the empty client once the socket is closed.
+        asyncio.get_running_loop().call_later(LEAVE_S, client.remove_all_elements)
+
+    client.on_delete(visit.services.watch.add(visit.services.secret(visit.request), over))
 
 
 def _head(visit: Visit) -> None:
@@ -195,6 +213,7 @@ def frame(
                 yield
     html(_tabs(visit, nav), tag_name="nav").classes("hr-tabs")
     _keep_badge(visit)
+    _leave_with_session(visit)
 
 
 def html(content: str, tag_name: str = "div") -> ui.html:
@@ -273,6 +292,16 @@ def _keep_badge(visit: Visit) -> None:
         )
 
     ui.timer(BADGE_S, refresh)
+
+
+def _leave_with_session(visit: Visit) -> None:
+    """A page that stays open shows nothing any more once its session has ended."""
+
+    def check() -> None:
+        if visit.services.actor(visit.request) is None:
+            ui.navigate.to("/sign-in")
+
+    ui.timer(SESSION_CHECK_S, check)
 
 
 def _top(visit: Visit, title: str, help_text: str, crumbs: list[tuple[str, str]]) -> Markup:

@@ -1,4 +1,4 @@
-"""Users, for admins; and each user's own profile."""
+"""Users, for admins."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from nicegui import ui
 
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, frame, html, pill, show_error
-from headrace.console.widgets.markup import join, tag
+from headrace.console.widgets.markup import tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
-from headrace.security.identity import Token, User
-from headrace.security.policy import ROLES, Role, lesser_role
+from headrace.security.identity import User
+from headrace.security.policy import ROLES, Role
 
 
 def show_users(visit: Visit) -> None:
@@ -132,113 +132,3 @@ def show_secret(visit: Visit, title: str, secret: str, what: str) -> None:
         with ui.element("div").classes("hr-row").style("justify-content:flex-end"):
             button(visit.texts("shell.close"), dialog.close, "primary")
     dialog.open()
-
-
-def show_profile(visit: Visit) -> None:
-    """Draw the user's own settings."""
-    texts = visit.texts
-    shell = frame(visit, texts("nav.profile"), nav="profile", help_text=texts("profile.help"))
-    with shell, ui.element("div").classes("hr-stack").style("max-width:680px"):
-        with ui.element("section").classes("hr-card hr-pad hr-stack"):
-            _preferences(visit)
-        with ui.element("section").classes("hr-card hr-pad hr-stack"):
-            html(texts("profile.tokens"), tag_name="b")
-            html(texts("profile.tokens_what")).classes("hr-dim")
-            _Tokens(visit).draw_all()
-
-
-def _preferences(visit: Visit) -> None:
-    texts, actor = visit.texts, visit.actor
-    html(
-        tag(
-            ".hr-row.hr-between",
-            tag("div", tag("b", actor.name), tag("span.hr-sub", texts(f"role.{actor.role}"))),
-            tag(
-                ".hr-row",
-                tag("a.hr-btn", texts("profile.change"), href="/change-password"),
-                tag(
-                    "form",
-                    tag("button.hr-btn", texts("shell.sign_out"), type="submit"),
-                    method="post",
-                    action="/sign-out",
-                    style="margin:0",
-                ),
-            ),
-        )
-    )
-
-    def prefer(reload: bool, **fields: str) -> None:
-        visit.services.identity.set_preferences(actor.name, **fields)
-        if reload:
-            ui.navigate.reload()
-
-    with ui.element("div").classes("hr-form"):
-        language = ui.select(
-            {"en": "English", "zh": "中文"}, value=texts.language, label=texts("profile.language")
-        ).props("outlined dense options-dense")
-        language.on_value_change(lambda event: prefer(True, language=event.value))
-        theme = ui.select(
-            {name: texts(f"profile.{name}") for name in ("auto", "light", "dark")},
-            value=actor.theme,
-            label=texts("profile.theme"),
-        ).props("outlined dense options-dense")
-        theme.on_value_change(lambda event: prefer(True, theme=event.value))
-
-
-class _Tokens:
-    def __init__(self, visit: Visit) -> None:
-        self._visit = visit
-        self._identity = visit.services.identity
-
-    def draw_all(self) -> None:
-        texts = self._visit.texts
-        self._list = ui.element("div")
-        self._draw()
-        with ui.element("div").classes("hr-row hr-wrap"):
-            title = ui.input(texts("profile.token_title")).props("outlined dense")
-            own = self._visit.actor.role
-            roles = [role for role in ROLES if lesser_role(role, own) == role]
-            role = ui.select({r: texts(f"role.{r}") for r in roles}, value="viewer")
-            role.props("outlined dense options-dense").style("min-width:120px")
-
-            def add() -> None:
-                try:
-                    actor = self._visit.require("change_own", "token")
-                    secret = self._identity.add_token(
-                        actor.name, title.value, role=role.value, by=actor.name
-                    )
-                except HeadraceError as error:
-                    show_error(self._visit, error)
-                    return
-                once = texts("profile.token_once")
-                show_secret(self._visit, texts("profile.token_secret"), secret, once)
-                self._draw()
-
-            button(texts("profile.token_add"), add, icon_name="key")
-
-    def _draw(self) -> None:
-        texts = self._visit.texts
-        self._list.clear()
-        with self._list:
-            tokens = self._identity.tokens(self._visit.actor.name)
-            if not tokens:
-                html(texts("profile.token_none")).classes("hr-dim")
-            for token in tokens:
-                self._draw_token(token)
-
-    def _draw_token(self, token: Token) -> None:
-        texts = self._visit.texts
-        until = texts("profile.token_until", time=moment(token.expires_us)[:10])
-        about = f"{texts(f'role.{token.role}')} · {until}"
-        with ui.element("div").classes("hr-row hr-between").style("padding:6px 0"):
-            html(join(tag("b", token.title), tag("span.hr-sub", about)))
-            button(texts("profile.revoke"), lambda: self._revoke(token.id), "danger", small=True)
-
-    def _revoke(self, token_id: int) -> None:
-        try:
-            actor = self._visit.require("change_own", "token")
-        except HeadraceError as error:
-            show_error(self._visit, error)
-            return
-        self._identity.revoke_token(token_id, actor.name, by=actor.name)
-        self._draw()

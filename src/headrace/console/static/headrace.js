@@ -274,8 +274,15 @@ window.hr = (() => {
       if (event.target.matches("[data-filter]")) filterRows(event.target.value);
     });
     setInterval(paintAges, 1000);
+    setInterval(leaveWithSession, 5000);
     scan();
     if (!socket) open();
+  }
+  // The pages' socket is refused once the session has ended: what stands here is old then, and not ours to see.
+  async function leaveWithSession() {
+    if (!window.socket || window.socket.connected) return;
+    const answer = await fetch("/api/v1/tags?limit=1").catch(() => null);
+    if (answer && answer.status === 401) location.href = "/sign-in";
   }
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start); else start();
   return { latest, listeners, follow, format, ageText, copy, now, texts, prefer };
