@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
@@ -136,7 +136,16 @@ def _register_looking(group: typer.Typer) -> None:
             for head in heads:
                 sys.stdout.write(msgspec.json.encode(head).decode() + "\n")
             return
-        table = Table("id", "at (UTC)", "site", "files", "size", "new", "signed by", box=None)
+        table = Table(
+            Column("id", no_wrap=True, min_width=20),
+            "at (UTC)",
+            "site",
+            "files",
+            "size",
+            "new",
+            "signed by",
+            box=None,
+        )
         for head in heads:
             at = to_datetime(head.at_us).strftime("%Y-%m-%d %H:%M:%S")
             table.add_row(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
@@ -134,7 +134,16 @@ def _register_keeping(group: typer.Typer) -> None:
         """Show the contracts that were accepted here."""
         with _identity(data) as identity:
             found = identity.sharing.contracts()
-        table = Table("id", "partner", "state", "tags", "rows", "until (UTC)", "purpose", box=None)
+        table = Table(
+            Column("id", no_wrap=True, min_width=16),
+            "partner",
+            "state",
+            "tags",
+            "rows",
+            "until (UTC)",
+            "purpose",
+            box=None,
+        )
         for contract, standing, state in found:
             terms = contract.terms
             table.add_row(
