@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -122,6 +122,26 @@ async def _create(folder: DataFolder, repository: Repository, out: Console) -> B
             return await create_backup(folder, repository, clock, site, bus=None, progress=progress)
 
 
+def _table(heads: Sequence[BackupHead]) -> Table:
+    table = Table(
+        Column("id", no_wrap=True, min_width=20),
+        "at (UTC)",
+        "site",
+        "files",
+        "size",
+        "new",
+        "signed by",
+        box=None,
+    )
+    for head in heads:
+        at = to_datetime(head.at_us).strftime("%Y-%m-%d %H:%M:%S")
+        table.add_row(
+            *(head.id, at, f"{head.enterprise}/{head.site}", f"{head.files:,}"),
+            *(_size(head.bytes), _size(head.new_bytes), head.key[:16]),
+        )
+    return table
+
+
 def _register_looking(group: typer.Typer) -> None:
     @group.command("list")
     def list_backups(
@@ -136,23 +156,7 @@ def _register_looking(group: typer.Typer) -> None:
             for head in heads:
                 sys.stdout.write(msgspec.json.encode(head).decode() + "\n")
             return
-        table = Table(
-            Column("id", no_wrap=True, min_width=20),
-            "at (UTC)",
-            "site",
-            "files",
-            "size",
-            "new",
-            "signed by",
-            box=None,
-        )
-        for head in heads:
-            at = to_datetime(head.at_us).strftime("%Y-%m-%d %H:%M:%S")
-            table.add_row(
-                *(head.id, at, f"{head.enterprise}/{head.site}", f"{head.files:,}"),
-                *(_size(head.bytes), _size(head.new_bytes), head.key[:16]),
-            )
-        Console().print(table)
+        Console().print(_table(heads))
 
     @group.command("verify")
     def verify(
