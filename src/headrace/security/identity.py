@@ -231,7 +231,7 @@ class Identity:
             self._keep_one_admin(name)
         self._change(name, by, "user.close" if disabled else "user.reopen", {"disabled": disabled})
         if disabled:
-            self.end_sessions(name)
+            self.end_sessions(name, by=by)
 
     def set_actor_disabled(self, name: str, disabled: bool, *, by: str = SYSTEM) -> None:
         """Stop any actor at once, or let it go on: a person with all sessions, or a machine.
@@ -250,7 +250,7 @@ class Identity:
         secret = one_time_password()
         values = {"password_hash": self._passwords.hash(secret), "must_change": True}
         self._change(name, by, "user.reset_password", values)
-        self.end_sessions(name)
+        self.end_sessions(name, by=by)
         return secret
 
     def change_password(self, name: str, old: str, new: str) -> None:
@@ -267,7 +267,7 @@ class Identity:
             raise Misconfigured("SEC-1005", "the new password is the old one", "Choose another.")
         values = {"password_hash": self._passwords.hash(new), "must_change": False}
         self._change(name, name, "user.change_password", values)
-        self.end_sessions(name)
+        self.end_sessions(name, by=name)
 
     def set_preferences(self, name: str, *, language: str = "", theme: str = "") -> None:
         """Keep a user's language (en, zh) and theme (auto, light, dark); others are left out."""

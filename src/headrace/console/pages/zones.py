@@ -24,7 +24,7 @@ async def show(visit: Visit) -> None:
             show_error(visit, error)
             return
         if not model.zones.zones:
-            empty_state("connections", texts("zones.empty"), texts("zones.empty_what"))
+            empty_state("plug", texts("zones.empty"), texts("zones.empty_what"))
             return
         with ui.element("div").classes("hr-card hr-pad").style("overflow-x:auto"):
             html(zone_picture(model.zones, texts))
