@@ -298,8 +298,7 @@ def _add_stream(router: APIRouter, services: Services) -> None:
             try:
                 with contextlib.suppress(WebSocketDisconnect, RuntimeError):
                     await _send_transitions(services, socket, last, gone)
-                    if over.is_set():
-                        await socket.close(4401)
+                    await socket.close(4401)  # whoever asked may ask no more, unless gone already
             finally:
                 gone.cancel()
                 await asyncio.gather(gone, return_exceptions=True)
