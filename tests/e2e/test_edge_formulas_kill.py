@@ -85,6 +85,7 @@ async def kills(rig: EdgeRig, seed: int, count: int) -> None:
     assert sums["unexplained"] == sums["lost"] == sums["foreign"] == 0, told(rig.hub.folder)
 
 
+@pytest.mark.soak
 async def test_a_kill_beside_the_edge_changes_nothing(rig: EdgeRig) -> None:
     await kills(rig, 1, 1)
 
