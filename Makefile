@@ -37,14 +37,14 @@ test: $(VENV)/.test system-packages  ## Run all tests (under 15 minutes on 2 cor
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m "not soak" --durations=15
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak" --durations=15
 
 check: $(VENV)/.test  ## Lint, types and the quick tests (under 2 minutes)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python scripts/dependency_audit.py
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not soak and not foreign and not browser and not kill"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak and not foreign and not browser and not kill"
 
 format: $(VENV)/.test  ## Format and mend what can be mended
 	@$(BIN)/ruff check --fix .

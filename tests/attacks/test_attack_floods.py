@@ -14,7 +14,6 @@ from attack_target import FLOW, Target
 from headrace.console.listener import HEAD_BYTES_MAX, WAITING_MAX
 from waiting import until_sync
 
-pytestmark = pytest.mark.xdist_group("attacks")
 SHORT, LONG = 1_000, 10_000
 ON_TIME_S = 30.0
 

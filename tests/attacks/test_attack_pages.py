@@ -13,7 +13,6 @@ from playwright.sync_api import Page, expect
 
 from headrace.console.app import _PAGES
 
-pytestmark = pytest.mark.xdist_group("attacks")
 OPEN = ("/sign-in", "/api/v1/health", "/static/headrace.js", "/api/openapi.json", "/nothing")
 
 

@@ -17,7 +17,6 @@ from headrace.model.time import ManualClock
 from headrace.security.brake import FREE_TRIES
 from headrace.security.identity import Identity
 
-pytestmark = pytest.mark.xdist_group("attacks")
 EVIL = {"Origin": "https://evil.example"}
 
 

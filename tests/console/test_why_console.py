@@ -195,7 +195,9 @@ def test_every_reason_of_the_diagnosis_has_its_sentence():
     rules = Path(derived.__file__).read_text(encoding="utf-8")
     named = set(re.findall(r"_(?:proven|waiting|broken|unknown)\(\s*\"(\w+)\"", text)) - {"hidden"}
     named |= {"device_clock_ahead", "device_clock_behind", "input_old"}
-    named |= set(re.findall(r"\"(?:proven|waiting|broken|unknown)\",\s*\"(\w+)\",\s*(?:{|runs)", rules))
+    named |= set(
+        re.findall(r"\"(?:proven|waiting|broken|unknown)\",\s*\"(\w+)\",\s*(?:{|runs)", rules)
+    )
     named -= {"hidden"}
     told = {key.partition(".")[2] for key in table() if key.startswith("why_reason.")}
     assert named == told

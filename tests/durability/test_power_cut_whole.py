@@ -23,7 +23,6 @@ pytestmark = [
     pytest.mark.kill,
     pytest.mark.foreign,
     pytest.mark.timeout(400),
-    pytest.mark.xdist_group("kills"),
 ]
 
 SPEED = 40

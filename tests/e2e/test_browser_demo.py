@@ -17,7 +17,7 @@ from headrace.sim.emulators import Point
 from headrace.sim.emulators.modbus import ModbusEmulator
 from waiting import until_sync
 
-pytestmark = [pytest.mark.browser, pytest.mark.kill, pytest.mark.xdist_group("demo-browser")]
+pytestmark = [pytest.mark.browser, pytest.mark.kill]
 
 PASSWORD = "one long phrase more"
 PUMP = "utilities/pumping/pump_1"

@@ -31,8 +31,6 @@ from headrace.security.identity import Identity
 from headrace.security.secrets import Vault
 from waiting import until_sync
 
-pytestmark = [pytest.mark.xdist_group("canaries")]
-
 VAULTED = "canary-vaulted/8f31&c2"
 PLAIN = "canary-plain-in-file-77a1"
 FROM_FILE = "canary-from-a-file-19d4"

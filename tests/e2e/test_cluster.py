@@ -31,7 +31,7 @@ from headrace.model.sample import make_batch
 from headrace.model.tasks import end_tasks
 from waiting import until
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("kills")]
+pytestmark = [pytest.mark.kill]
 
 SUBJECTS = Subjects("acme", "mill")
 START_US = 1_700_000_000_000_000

@@ -21,7 +21,7 @@ from headrace.model.time import SystemClock
 from headrace.site.registry import Registry
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(600), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
 
 
 def tag_ids(folder: DataFolder) -> dict[str, int]:

@@ -30,7 +30,7 @@ from headrace.site.edit import SiteEdit
 from headrace.site.model import Tag
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("demo-faults")]
+pytestmark = [pytest.mark.kill]
 
 PUMPING = "utilities/pumping"
 LOOP = "utilities/cooling/loop_1"

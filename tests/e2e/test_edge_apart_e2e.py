@@ -31,7 +31,7 @@ from headrace.bus.subjects import Subjects
 from headrace.model.health import EdgeState
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(300), pytest.mark.xdist_group("kills")]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(300)]
 
 ROWS = 400
 SPEED = 40

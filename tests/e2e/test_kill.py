@@ -22,7 +22,7 @@ from test_recordings import long
 from data import data_folder
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(600), pytest.mark.xdist_group("kills")]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
 
 KILLS = 10
 ROWS = 1_145

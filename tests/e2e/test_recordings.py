@@ -21,7 +21,7 @@ from replaying import Replay, start_all, stored
 from data import data_folder
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(600), pytest.mark.xdist_group("recordings")]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
 
 # Parts keep `make test` short: `make soak` replays all 38,200 rows of the year and all 100 engines.
 WIND_ROWS_QUICK = 3_000

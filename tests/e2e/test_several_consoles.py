@@ -35,7 +35,7 @@ from headrace.site.registry import Registry
 from postgres_server import PostgresServer, postgres  # noqa: F401 # a fixture
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("kills")]
+pytestmark = [pytest.mark.kill]
 
 PASSWORD = "a long enough phrase"
 SUBJECTS = Subjects("acme", "mill")

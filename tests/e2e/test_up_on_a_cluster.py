@@ -14,7 +14,7 @@ from installation import Installation
 from headrace.historian.index import TableIndex
 from waiting import until_sync
 
-pytestmark = [pytest.mark.kill, pytest.mark.soak, pytest.mark.xdist_group("kills")]
+pytestmark = [pytest.mark.kill, pytest.mark.soak]
 
 
 @pytest.fixture

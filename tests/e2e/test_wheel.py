@@ -14,7 +14,7 @@ from installation import Installation
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.kill, pytest.mark.timeout(600), pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.kill, pytest.mark.timeout(600)]
 
 
 def test_the_wheel_runs_the_demo_without_the_repository(tmp_path: Path):

@@ -16,7 +16,7 @@ from why_bench import FLOW, LEVEL, SPEED, Bench, hop_of, reason_of
 from headrace.model import status as st
 from headrace.model.why import HOPS
 
-pytestmark = [pytest.mark.kill, pytest.mark.xdist_group("why")]
+pytestmark = [pytest.mark.kill]
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "why.md"
 
 

@@ -22,7 +22,7 @@ from headrace.model.errors import Refused, Transient
 from headrace.security import certificates
 
 # One worker: two would install node-opcua into one folder at once.
-pytestmark = [pytest.mark.foreign, pytest.mark.xdist_group("node-opcua")]
+pytestmark = [pytest.mark.foreign]
 
 SCRIPT = Path(__file__).with_name("node_server.js")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
