@@ -56,7 +56,7 @@ def commands() -> dict[str, str]:
 def words_of(command: str) -> tuple[list[str], list[str]]:
     """The words that name the command, and the options, of a line such as a page has it."""
     words = shlex.split(command.replace("[", " ").replace("]", " "))[1:]
-    groups = [word for word in words if re.fullmatch(r"[a-z]+", word)]
+    groups = [word for word in words if re.fullmatch(r"[a-z]+(-[a-z]+)*", word)]
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
     return groups, options
 

@@ -160,7 +160,8 @@ class Keeper:
         return True
 
     def _stamp_now(self) -> tuple[Any, ...]:
-        return tuple(_stamp(self.folder.root / name) for name in self._watched)
+        stamps = [_stamp(self.folder.root / name) for name in self._watched]
+        return tuple(stamps)  # of a list: in a thread of Python 3.11 a tuple of a generator failed once
 
     def _accept(self, model: SiteModel | None, problems: list[Problem], files: SiteFiles) -> None:
         if model is not None:
