@@ -137,10 +137,13 @@ async def measure(folder: DataFolder, assets: int, seconds: int) -> dict[str, ob
                     for name, each in watched.items()
                 }
                 ways = [state for state in states if state.latency_p99_us]
+                results = [sum(each.results for each in w.formulas) for w in (ways[0], ways[-1])]
+                span_s = (ways[-1].at_us - ways[0].at_us) / 1e6
                 return {
                     "assets": assets,
                     "formulas": len(FORMULAS),
                     "seconds": seconds,
+                    "results_per_s": round((results[1] - results[0]) / span_s),
                     "p50_ms": round(float(np.median([w.latency_p50_us for w in ways])) / 1e3, 1),
                     "p99_ms": round(float(np.median([w.latency_p99_us for w in ways])) / 1e3, 1),
                     "p99_worst_ms": round(max(w.latency_p99_us for w in ways) / 1e3, 1),
