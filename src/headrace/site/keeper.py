@@ -161,7 +161,9 @@ class Keeper:
 
     def _stamp_now(self) -> tuple[Any, ...]:
         stamps = [_stamp(self.folder.root / name) for name in self._watched]
-        return tuple(stamps)  # of a list: in a thread of Python 3.11 a tuple of a generator failed once
+        return tuple(
+            stamps
+        )  # of a list: in a thread of Python 3.11 a tuple of a generator failed once
 
     def _accept(self, model: SiteModel | None, problems: list[Problem], files: SiteFiles) -> None:
         if model is not None:
