@@ -1,11 +1,13 @@
-"""The apps role as a process of its own, to be killed."""
+"""The apps role as a process of its own, to be killed, and samples for it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import random
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from headrace.cli.run import keep_site
@@ -52,3 +54,14 @@ class Process:
     @property
     def log(self) -> str:
         return self._log.read_text()[-3_000:]
+
+
+async def load(poll: Callable[..., Awaitable[int]], stop: asyncio.Event, seed: int) -> None:
+    """Twenty polls a second; one in ten brings a late or a corrected sample too."""
+    chance, times = random.Random(seed), []
+    while not stop.is_set():
+        times.append(await poll())
+        if chance.random() < 0.1 and len(times) > 20:
+            back_us = chance.choice([0, 17_000])
+            await poll(at_us=chance.choice(times[-60:]) + back_us, seed=len(times))
+        await asyncio.sleep(0.05)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from bookkeeping import accounts, told
-from role_process import Process
+from role_process import Process, load
 
 from apps_rig import SECOND_US, Rig, config, rig_on
 from headrace.bus.broker import BrokerAddress
@@ -32,24 +32,13 @@ async def rig(folder: DataFolder, broker: BrokerAddress, bus: Bus) -> AsyncItera
         yield made
 
 
-async def load(rig: Rig, stop: asyncio.Event, seed: int) -> None:
-    """Twenty polls a second; one in ten brings a late or a corrected sample too."""
-    chance, times = random.Random(seed), []
-    while not stop.is_set():
-        times.append(await rig.poll())
-        if chance.random() < 0.1 and len(times) > 20:
-            back_us = chance.choice([0, 17_000])
-            await rig.poll(at_us=chance.choice(times[-60:]) + back_us, seed=len(times))
-        await asyncio.sleep(0.05)
-
-
 async def kills(rig: Rig, seed: int, count: int) -> None:
     """Kill so often at seeded moments, then compare everything."""
     chance, stop = random.Random(seed), asyncio.Event()
     made = config(*FORMULAS)
     await rig.put(made)
     process = Process(rig.folder)
-    loading = asyncio.create_task(load(rig, stop, seed))
+    loading = asyncio.create_task(load(rig.poll, stop, seed))
     try:
         began = await rig.running(60)
         for _ in range(count):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from bookkeeping import accounts, told
-from role_process import Process
+from role_process import Process, load
 
 from edge_formulas import EdgeRig, config, edge_rig, placed
 from headrace.model.ledger_view import total
@@ -40,23 +40,12 @@ def moving(rig: EdgeRig) -> bool:
     return not sums["stored"] or bool(sums["open"] + sums["in_log"] + sums["buffered"])
 
 
-async def load(rig: EdgeRig, stop: asyncio.Event, seed: int) -> None:
-    """Twenty polls a second; one in ten brings a late or a corrected sample too."""
-    chance, times = random.Random(seed), []
-    while not stop.is_set():
-        times.append(await rig.poll())
-        if chance.random() < 0.1 and len(times) > 20:
-            back_us = chance.choice([0, 17_000])
-            await rig.poll(at_us=chance.choice(times[-60:]) + back_us, seed=len(times))
-        await asyncio.sleep(0.05)
-
-
 async def kills(rig: EdgeRig, seed: int, count: int) -> None:
     chance, stop = random.Random(seed), asyncio.Event()
     plain = config(*FORMULAS)
     await rig.desire(placed(plain))
     process = Process(rig.pair.edge.folder, "--edge", "north")
-    loading = asyncio.create_task(load(rig, stop, seed))
+    loading = asyncio.create_task(load(rig.poll, stop, seed))
     try:
         began = (await rig.running()).done_us
         for _ in range(count):
