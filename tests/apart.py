@@ -30,7 +30,7 @@ from headrace.model.health import Event, HubState
 from headrace.model.sample import make_batch
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
-from headrace.site import edges, hub, joining
+from headrace.site import edges, hub, joining, security_role
 from waiting import until
 from wire import Wire
 
@@ -99,7 +99,7 @@ class Apart:
         self.keeper: LogKeeper
         self._keeping: asyncio.Task[None] | None = None
         self._hub_stop = asyncio.Event()
-        self._hub_task: asyncio.Task[None] | None = None
+        self._roles: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Apart:
         hub.prepare(self.hub.folder, HUB, self.port, (DOOR, HUB), SystemClock())
@@ -131,20 +131,18 @@ class Apart:
         await self.hub.start()
         self._hub_stop = asyncio.Event()
         await self.hub.bus.subscribe(SUBJECTS.hub_health(), self._hear)
-        self._hub_task = asyncio.create_task(
-            hub.run(self.hub.folder, self.hub.address, SUBJECTS, self._hub_stop)
-        )
+        its = (self.hub.folder, self.hub.address, SUBJECTS, self._hub_stop)
+        self._roles = [asyncio.create_task(run(*its)) for run in (hub.run, security_role.run)]
 
     async def _hear(self, message: Any) -> None:
         self.state = msgspec.json.decode(message.data, type=HubState)
 
     async def stop_hub(self, *, kill: bool = False) -> None:
-        if self._hub_task is not None:
-            if kill:
-                await end_tasks(self._hub_task)
-            self._hub_stop.set()
-            await asyncio.gather(self._hub_task, return_exceptions=kill)
-            self._hub_task = None
+        if kill:
+            await end_tasks(*self._roles)
+        self._hub_stop.set()
+        await asyncio.gather(*self._roles, return_exceptions=kill)
+        self._roles = []
         await self.hub.stop(kill=kill)
         self.state = HubState(at_us=0)
 

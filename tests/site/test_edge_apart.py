@@ -13,6 +13,7 @@ from apart import DOOR, SUBJECTS, Apart
 from headrace.bus import leaf
 from headrace.bus.log import purge_log
 from headrace.bus.subjects import DESIRED_BUCKET
+from headrace.bus.system import Connection, System
 from headrace.model.desired import EdgeConfig
 from headrace.model.errors import HeadraceError, Refused
 from headrace.model.folder import DataFolder
@@ -145,6 +146,27 @@ async def test_the_edge_knows_its_hub_before_it_says_the_secret(tmp_path: Path) 
             await asyncio.to_thread(joining.join, pair.edge.folder, DOOR, pair.port, token)
         await asyncio.to_thread(joining.join, south, DOOR, pair.port, token)
         assert leaf.joined(south) is not None
+
+
+async def test_the_security_role_leaves_a_joined_edge_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    listed = System.connections
+
+    async def counted(system: System) -> list[Connection]:
+        found = await listed(system)
+        looks.append(sum(each.is_leaf for each in found))
+        return found
+
+    monkeypatch.setattr(System, "connections", counted)
+    async with Apart(tmp_path) as pair:
+        (before,) = leaf.connected_leafs(pair.hub.address)
+        seen = len(looks)
+        await until(lambda: sum(looks[seen:]) >= 4, what="it looks four times at the edge")
+        assert [each.client_id for each in leaf.connected_leafs(pair.hub.address)] == [
+            before.client_id
+        ]
 
 
 async def test_a_removed_edge_is_cut_and_stays_out(tmp_path: Path) -> None:

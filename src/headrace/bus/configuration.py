@@ -68,7 +68,7 @@ accounts {{
       publish: {{ allow: ["$SYS.REQ.SERVER.>"] }}, subscribe: {{ allow: ["_INBOX.>"] }} }} }} ] }}{tenants}
 }}
 authorization {{
-  timeout: 5
+  timeout: 3
   auth_callout {{
     issuer: "{issuer}"
     account: "{callout_account}"

@@ -34,6 +34,7 @@ class Connection:
 
     Attributes:
         certificate_sha256: of what the client showed, hex; "" without.
+        is_leaf: an edge's broker; its user is then the name of the edge.
     """
 
     server_id: str
@@ -41,6 +42,7 @@ class Connection:
     user: str
     account: str
     certificate_sha256: str = ""
+    is_leaf: bool = False
 
 
 class System:
@@ -66,6 +68,7 @@ class System:
                     user=str(each.get("authorized_user", "")),
                     account=str(each.get("account", "")),
                     certificate_sha256=_shown(each),
+                    is_leaf=each.get("kind") == "Leafnode",
                 )
                 for page in told
                 for each in page.get("connections") or []

@@ -212,6 +212,9 @@ class Door:
     async def _may_go_on(self, connection: Connection) -> bool:
         def look() -> bool:
             shown = connection.certificate_sha256
+            if connection.is_leaf:
+                edges = leaf.joined_edges(self._folder)
+                return (connection.user, shown) in {(each.name, each.certificate) for each in edges}
             if shown and self._listener.counts_sha256(shown, self._clock.now_us()) is None:
                 return False
             return self._identity.actors.is_open(connection.user)
