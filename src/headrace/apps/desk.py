@@ -17,6 +17,7 @@ from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
 from headrace.formula.bound import Bound
 from headrace.model.alarm import Command, Transition, Verb
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import Severity
@@ -126,7 +127,7 @@ class Desk:
     async def _command(self, body: bytes) -> bytes:
         try:
             command = msgspec.json.decode(body, type=Command)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Misconfigured(
                 "APPS-1008", f"a command does not fit: {error}", "See docs/alarms.md."
             ) from error

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock, to_datetime
@@ -182,7 +183,7 @@ def _read(path: Path) -> SharingContract:
 
     try:
         return msgspec.json.decode(path.read_bytes(), type=SharingContract)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise Misconfigured(
             "SEC-1730",
             f"{path} holds no sharing contract: {error}",

@@ -11,6 +11,7 @@ from typing import Final, cast
 
 import msgspec
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt
 from headrace.model.folder import DataFolder
 from headrace.model.health import Severity
@@ -109,7 +110,7 @@ def _edges(path: Path) -> list[Issued]:
         book = msgspec.json.decode(path.read_bytes(), type=_Edges)
     except FileNotFoundError:
         return []
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Corrupt(
             "SEC-1615", f"{path} cannot be read: {error}", "Restore it from a backup."
         ) from error

@@ -22,6 +22,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name
@@ -389,7 +390,7 @@ class Listener:
             return msgspec.json.decode(path.read_bytes(), type=list[Issued])
         except FileNotFoundError:
             return []
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Corrupt(
                 "SEC-1612", f"{path} cannot be read: {error}", "Restore it from a backup."
             ) from error

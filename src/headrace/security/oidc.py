@@ -27,6 +27,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 import msgspec
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.time import US_PER_S, Clock
 from headrace.security.identity import LinkedPerson
@@ -318,7 +319,7 @@ class SingleSignOn:
             raise _away(f"{url} does not answer: {error}") from error
         try:
             return answer.status_code, msgspec.json.decode(body or b"{}", type=dict[str, Any])
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             if answer.status_code == 200:
                 raise _away(f"{url} answers no JSON object") from error
             return answer.status_code, {}

@@ -14,6 +14,7 @@ from headrace.console.api.site_file import whole_body
 from headrace.console.doors import DOORS, PAGES
 from headrace.console.policy_questions import about, actor_named, explain
 from headrace.console.services import Services, session_cookie
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Refused
 from headrace.security.policy import Actor, decide, in_force
 from headrace.security.policy_files import PolicyWatch
@@ -189,7 +190,7 @@ def _wanted(body: bytes) -> Wanted:
 def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Misconfigured(
             "CONS-1003", f"the body does not fit: {error}", 'Send {"action": ..., "resource": ...}.'
         ) from error

@@ -13,6 +13,7 @@ from fastapi.responses import RedirectResponse
 from headrace.console.api.gate import drop_cookie, let_in, origin_of, set_cookie
 from headrace.console.api.gate_pages import local, sign_in_page
 from headrace.console.services import Services, session_cookie
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import HeadraceError
 from headrace.security.oidc import Begun
 
@@ -91,5 +92,5 @@ def _begun(request: Request) -> Begun | None:
     try:
         kept = base64.urlsafe_b64decode(request.cookies.get(BEGUN_COOKIE, ""))
         return msgspec.json.decode(kept, type=Begun)
-    except (msgspec.MsgspecError, binascii.Error, ValueError):
+    except (*UNREADABLE, binascii.Error, ValueError):
         return None
