@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from attack_log import attack
 from attack_target import Target
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -37,6 +38,13 @@ def client(target: Target) -> Iterator[httpx.Client]:
         yield made
 
 
+@attack(
+    "rest/anything at every route",
+    tries="asks every route of the OpenAPI schema with what schemathesis makes: right, wrong, no UTF-8",
+    stops="every route decodes into types with bounds and answers an error with a code",
+    stride="D",
+    requirement="SR 3.5",
+)
 def test_every_route_answers_what_the_schema_allows(
     target: Target, operations: list[Any], client: httpx.Client
 ) -> None:
