@@ -30,12 +30,14 @@ ROOMS: dict[str, set[str]] = {
     "historian": {"model", "security", "formula", "bus"},
     "site": {"model", "security", "formula", "bus", "edge", "historian"},
     "alarms": {"model", "security", "formula", "bus", "edge", "historian", "site"},
-    "apps": set(_LEFT),
+    "app": {"model"},
+    "apps": {*_LEFT, "app"},
     "sim": set(_LEFT),
     "testing": {*_LEFT, "sim"},
+    "bench": {*_LEFT, "app", "apps", "sim", "testing"},
     "client": {"model"},
     "console": {*_LEFT, "client", "apps"},
-    "cli": {*_LEFT, "apps", "sim", "testing", "client", "console"},
+    "cli": {*_LEFT, "app", "apps", "sim", "testing", "bench", "client", "console"},
 }
 
 # Where a driver may be imported. Paths are relative to src/headrace.

@@ -19,6 +19,7 @@ from headrace.model.alarm import Command, CommandAnswer
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.sample import make_batch
+from headrace.security.listener import Listener
 from waiting import until
 
 ALARM = 'alarm hot: power > 80 kW for 300 ms, off below 60 kW, priority high, message "too hot"'
@@ -96,4 +97,19 @@ async def test_an_alarm_comes_up_is_acknowledged_and_outlives_a_kill(rig: Rig) -
     )
     events = [each.text for each in await recent_events(rig.bus) if each.code == "APPS-1103"]
     assert events == [f"{first}: too hot", f"{second}: too hot"]
+    store.close()
+
+
+async def test_a_certificate_that_ends_soon_stands_in_the_list_and_is_acknowledged(
+    rig: Rig,
+) -> None:
+    Listener(rig.folder).issue_device("press_3", rig.clock.now_us(), 5)
+    await rig.put(config("ratio = power / flow"))
+    store, alarm = AlarmStore(rig.folder), "certificates/device:press_3"
+    async with apps(rig):
+        await state(store, alarm, "UNACK")
+        command = Command(id="c1", verb="acknowledge", alarms=(alarm,), actor="anna")
+        body = msgspec.json.encode(command)
+        await rig.bus.request(SUBJECTS.apps_call("acknowledge"), body)
+        await state(store, alarm, "ACKED")
     store.close()

@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ATTACKS_MIN = 60
+ATTACKS_MIN = 110
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,11 @@ import socket
 from urllib.parse import quote
 
 import httpx
+import polars as pl
 from attack_log import attack
 from attack_target import FLOW, Target
+
+from headrace.console.api.alarms import table_answer
 
 SQL = ("' OR 1=1 --", '" OR ""="', "'; DROP TABLE tag; --", "%' UNION SELECT 1 --", "a\\'b")
 TIMES = ("-" + "9" * 400 + "d", "-99999999999999d", "0001-01-01T00:00:00+14:00", "9" * 18)
@@ -347,7 +350,7 @@ def test_no_other_site_reads_answers(target: Target) -> None:
 @attack(
     "rest/formula in a spreadsheet",
     tries="has a comment that begins with = run as a formula when the journal is opened in a spreadsheet",
-    stops="the sheet that people are meant to open in one is XLSX with texts as texts",
+    stops="XLSX holds texts as texts; in CSV an apostrophe stands before what a spreadsheet would run",
     stride="T",
     requirement="SR 3.5",
 )
@@ -359,3 +362,8 @@ def test_the_sheet_holds_texts_and_no_formulas(target: Target) -> None:
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
         sheets = [archive.read(name) for name in archive.namelist() if "worksheets/" in name]
     assert sheets and not any(b"<f>" in sheet for sheet in sheets)
+    evil = pl.DataFrame(
+        {"comment": ["=cmd|'/c calc'!A0", "@SUM(1)", "fine - so"], "value": [-1.0, 2, 3]}
+    )
+    written = bytes(table_answer(evil, "csv", "journal").body).decode().splitlines()
+    assert written[1:] == ["'=cmd|'/c calc'!A0,-1.0", "'@SUM(1),2.0", "fine - so,3.0"]

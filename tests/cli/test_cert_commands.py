@@ -38,3 +38,12 @@ def test_the_servers_certificate_is_renewed_also_while_nothing_runs(folder: Data
     assert "does not run" in run(folder, "renew", "server")
     files = listener.files()
     assert files is not None and files.certificate.read_bytes() != before
+
+
+def test_the_authority_is_renewed_and_the_old_one_retired(folder: DataFolder) -> None:
+    assert "SEC-1616" in run(folder, "renew-authority")
+    run(folder, "add", "press_3")
+    assert "Both authorities count" in run(folder, "renew-authority")
+    assert "SEC-1617" in run(folder, "retire-authority")
+    run(folder, "renew", "press_3")
+    assert "Only the new authority counts" in run(folder, "retire-authority")

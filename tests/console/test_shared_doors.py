@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -25,21 +26,27 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-def test_a_partner_reads_what_was_agreed_until_it_is_revoked(
-    running_site: RunningSite, tmp_path: Path
-) -> None:
-    ours, theirs = str(running_site.folder.root), tmp_path / "partner"
-    theirs.mkdir()
-    key, file = tmp_path / "partner.pem", tmp_path / "offer.json"
+def agreed(site: RunningSite, folder: Path, *more: str) -> tuple[str, dict[str, str]]:
+    """A contract in force over one tag; gives its name and the partner's header."""
+    ours, theirs = str(site.folder.root), folder / "partner"
+    theirs.mkdir(exist_ok=True)
+    key, file = folder / "partner.pem", folder / "offer.json"
     key.write_text(run("audit", "key", "--data", str(theirs)))
     name = run(
         *("share", "offer", "smith", str(file), "--tag", TAG, "--purpose", "maintenance"),
         *("--until", "2100-01-01T00:00Z", "--rows", "5000", "--partner-key", str(key)),
-        *("--data-from", "-1h", "--data", ours),
+        *("--data-from", "-1h", *more, "--data", ours),
     ).strip()
     run("share", "sign", str(file), "--data", str(theirs))
     token = run("share", "accept", str(file), "--data", ours).strip()
-    head = {"Authorization": f"Bearer {token}"}
+    return name, {"Authorization": f"Bearer {token}"}
+
+
+def test_a_partner_reads_what_was_agreed_until_it_is_revoked(
+    running_site: RunningSite, tmp_path: Path
+) -> None:
+    ours = str(running_site.folder.root)
+    name, head = agreed(running_site, tmp_path)
     url = f"{running_site.url}/api/v1"
 
     def get(path: str, **asked: str) -> httpx.Response:
@@ -80,3 +87,58 @@ def test_a_partner_reads_what_was_agreed_until_it_is_revoked(
     report = run("share", "report", name, "--data", ours)
     assert "**revoked**" in report and TAG in report and "enough" in report
     assert name in run("share", "list", "--data", ours)
+
+
+def test_open_streams_end_within_two_seconds_of_the_revocation(
+    running_site: RunningSite, tmp_path: Path
+) -> None:
+    ws = f"{running_site.url.replace('http', 'ws')}/api/v1/shared/stream"
+    identity, took_s = Identity(running_site.folder), list[float]()
+    try:
+        for _ in range(3):  # a machine that stands still for a moment is not the console's doing
+            name, head = agreed(running_site, tmp_path)
+            with (
+                connect(ws, additional_headers=head) as one,
+                connect(ws, additional_headers=head) as other,
+            ):
+                identity.sharing.revoke(name, by="test", reason="enough")
+                began_s = time.monotonic()
+                for stream in (one, other):
+                    with pytest.raises(ConnectionClosed):
+                        while True:
+                            stream.recv(timeout=30)
+                took_s.append(time.monotonic() - began_s)
+            if took_s[-1] < 2:
+                break
+    finally:
+        identity.close()
+    assert min(took_s) < 2, took_s
+
+
+def test_a_window_with_few_samples_is_not_given(running_site: RunningSite, tmp_path: Path) -> None:
+    minute_us = 60_000_000
+    start_us = CLOCK.now_us() // minute_us * minute_us - 30 * minute_us
+    windows = ("--every", "1min", "--aggregate", "Average", "--samples-min", "3")
+    _, head = agreed(running_site, tmp_path, *windows)
+    counts = (1, 3, 2, 4)
+    for number, count in enumerate(counts):
+        for n in range(count):
+            at_us = start_us + number * minute_us + n * 1_000_000
+            running_site.publish({TAG: float(number)}, at_us=at_us)
+
+    def get(**asked: str) -> Any:
+        span = {"start": str(start_us), "end": str(start_us + 4 * minute_us)}
+        answer = httpx.get(
+            f"{running_site.url}/api/v1/shared/samples",
+            params=span | asked,
+            headers=head,
+            timeout=30,
+        )
+        return answer.json()
+
+    def given() -> list[float]:
+        return [row["value"] for row in get().get("rows", [])]
+
+    until_sync(lambda: 3.0 in given(), 60, "the last window")
+    assert given() == [1.0, 3.0]
+    assert get(every="2min")["code"] == "SEC-1734", "a longer window less its parts tells the rest"

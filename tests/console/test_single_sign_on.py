@@ -123,6 +123,42 @@ async def test_nobody_becomes_a_local_user_by_being_called_like_one(
     assert answer.status_code == 401, "closed here is closed, whatever the provider says"
 
 
+async def test_to_sign_the_provider_asks_again_and_the_session_stays(
+    browser: tuple[httpx.AsyncClient, Identity],
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client, identity = browser
+    await client.get(await come_back(client, provider))
+    session = client.cookies["headrace_session"]
+    [user] = identity.users()
+    with pytest.raises(Refused, match="SEC-1037"):
+        identity.confirm(user.name, "", "here", session=session)
+    answer = await client.get("/sso/start", params={"next": "/profile", "again": "1"})
+    asked = query_of(answer.headers["location"])
+    assert (asked["prompt"], asked["max_age"]) == ("login", "1")
+    back = provider.authorize(answer.headers["location"]).removeprefix(BASE)
+    answer = await client.get(back)
+    assert answer.status_code == 401, "this provider says auth_time 0, which is not now"
+    assert "did not say that it asked you just now" in answer.text
+
+    checked = SingleSignOn._checked
+
+    async def timed(self: SingleSignOn, token: str, nonce: str) -> dict[str, Any]:
+        told = await checked(self, token, nonce)
+        return told | {"auth_time": told["iat"]}
+
+    monkeypatch.setattr(SingleSignOn, "_checked", timed)
+    answer = await client.get("/sso/start", params={"next": "/profile", "again": "1"})
+    back = provider.authorize(answer.headers["location"]).removeprefix(BASE)
+    answer = await client.get(back)
+    assert answer.status_code == 303, answer.text
+    assert answer.headers["location"] == "/profile"
+    assert client.cookies["headrace_session"] == session
+    assert len(identity.sessions.list(user.name)) == 1
+    identity.confirm(user.name, "", "here", session=session)
+
+
 async def test_who_has_no_group_stays_out(
     browser: tuple[httpx.AsyncClient, Identity], provider: Provider
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyotp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.time import US_PER_S, ManualClock
-from headrace.security.identity import Identity
+from headrace.security.identity import Identity, LinkedPerson
 from headrace.security.policy import Grant
+from headrace.security.sessions import FRESH_S
+from headrace.security.sign_in import Origin
 from headrace.security.signatures import ASKED_S, OPEN_MAX, SIGNED_S, binding
 
 PASSWORD = "a long enough phrase"
@@ -104,6 +108,61 @@ def test_the_password_is_asked_again_and_guessing_is_braked(identity: Identity) 
 
 
 facts = st.dictionaries(st.sampled_from(["equipment", "value", "verb"]), st.text(max_size=4))
+
+
+def test_who_has_a_second_factor_signs_with_it(identity: Identity, clock: ManualClock) -> None:
+    identity.add_user("mia", "supervisor", PASSWORD)
+    clock.advance_us(86_400 * US_PER_S)
+    session = identity.sign_in("mia", PASSWORD, "here")
+    totp = pyotp.TOTP(identity.ways.begin_enrolment(session).seed)
+    first = totp.at(clock.now_us() // US_PER_S)
+    identity.ways.confirm_enrolment(session, first, Origin("here"))
+    assert identity.signing_way("mia") == "code"
+    with pytest.raises(Refused, match="SEC-1036"):
+        identity.confirm("mia", PASSWORD, "here")
+    with pytest.raises(Refused, match="SEC-1025"):
+        identity.confirm("mia", PASSWORD, "here", code=first)
+    clock.advance_us(60 * US_PER_S)
+    fresh = totp.at(clock.now_us() // US_PER_S)
+    with pytest.raises(Refused, match="SEC-1024"):
+        identity.confirm("mia", PASSWORD, "here", code=f"{(int(fresh) + 1) % 1_000_000:06d}")
+    with pytest.raises(Refused, match="SEC-1001"):
+        identity.confirm("mia", "something else", "here", code=fresh)
+    clock.advance_us(60 * US_PER_S)
+    identity.confirm("mia", PASSWORD, "here", code=totp.at(clock.now_us() // US_PER_S))
+    assert {entry.action for entry in identity.audit.entries(actor="mia")} >= {"sign"}
+
+
+def test_who_has_no_password_here_signs_once_after_the_provider_asked_again(
+    identity: Identity, clock: ManualClock
+) -> None:
+    clock.advance_us(3_600 * US_PER_S)
+    ada = LinkedPerson("https://idp", "42", "ada", "supervisor")
+    session = identity.sign_in_linked(ada, Origin("here"))
+    assert identity.signing_way("ada") == "provider"
+
+    def refused(**shown: str) -> None:
+        with pytest.raises(Refused, match="SEC-1037"):
+            identity.confirm("ada", "!", "here", **shown)
+
+    refused(session=session)
+    for auth_us in (0, clock.now_us() - 301 * US_PER_S, clock.now_us() + 301 * US_PER_S):
+        with pytest.raises(Refused, match="SEC-1037"):
+            identity.asked_again(replace(ada, auth_us=auth_us), session)
+    bob = replace(ada, subject="43", name="bob", auth_us=clock.now_us())
+    other = identity.sign_in_linked(bob, Origin("there"))
+    with pytest.raises(Refused, match="SEC-1037"):
+        identity.asked_again(bob, session)
+    identity.asked_again(bob, other)
+    refused(session=other)
+    now = replace(ada, auth_us=clock.now_us())
+    identity.asked_again(now, session)
+    refused()
+    identity.confirm("ada", "", "here", session=session)
+    refused(session=session)
+    identity.asked_again(now, session)
+    clock.advance_us((FRESH_S + 1) * US_PER_S)
+    refused(session=session)
 
 
 @given(st.text(max_size=4), facts, st.text(max_size=4), facts)

@@ -22,6 +22,7 @@ from headrace.alarms.book import Book, Deed
 from headrace.alarms.correction import Edge, corrections
 from headrace.alarms.definition import AlarmDefinition
 from headrace.alarms.retained import ALWAYS, Retained
+from headrace.alarms.standing import is_standing
 from headrace.formula.activity import OFF, ON, Activity, Rows, rows_of
 from headrace.formula.alarm_check import OFF as OFF_SUFFIX
 from headrace.formula.alarm_check import SUPPRESSED as SUPPRESSED_SUFFIX
@@ -134,7 +135,8 @@ class AlarmEngine:
                 deed = Deed(event="unsuppress", at_us=at_us, seed=f"bind {now_us}")
                 told.append(self.book.apply(path, deed, now_us))
         self._paths = paths
-        gone = self.book.states.keys() - self._versions.keys()
+        standing = {path for path, one in self.book.states.items() if is_standing(one.key)}
+        gone = self.book.states.keys() - self._versions.keys() - standing
         told += [self.book.retire(alarm, at_us, now_us) for alarm in sorted(gone)]
         same = np.array(
             [before[path] if versions.get(path) == self._versions[path] else -1 for path in paths],

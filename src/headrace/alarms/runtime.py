@@ -15,6 +15,7 @@ import polars as pl
 from headrace.alarms.commands import carry_out, check_command
 from headrace.alarms.definition import definitions_of
 from headrace.alarms.engine import HORIZON_US, ROWS_MAX, AlarmEngine
+from headrace.alarms.standing import Standing, stand
 from headrace.alarms.store import ROWS_MAX as LINES_MAX
 from headrace.alarms.store import AlarmStore
 from headrace.formula.bound import Bound
@@ -114,6 +115,15 @@ class AlarmRuntime:
         """
         now_us = self._clock.now_us()
         self._write(self._engine.end_shelves(now_us), now_us)
+
+    def stand(self, wrong: Sequence[Standing]) -> None:
+        """Let exactly these be wrong of the installation itself; see :mod:`.standing`.
+
+        Raises:
+            Transient: ALARM-1103 when the store is busy; the next call writes it.
+        """
+        now_us = self._clock.now_us()
+        self._write(stand(self._engine.book, wrong, now_us), now_us)
 
     def command(self, command: Command) -> CommandAnswer:
         """Carry out a command, once: the same id again gives the same answer.

@@ -23,6 +23,7 @@ from headrace.formula.problems import FormulaProblem
 from headrace.formula.rewriting import with_clauses, wording_clause
 from headrace.formula.tree import AlarmStatement
 from headrace.model.alarm import PRIORITIES, Wording
+from headrace.model.csv_text import defuse, plain
 from headrace.model.errors import Misconfigured
 from headrace.model.knowledge import FormulaConfig
 from headrace.site.tag_table import decode, is_content, read_sheet
@@ -96,7 +97,8 @@ def to_csv(definitions: Iterable[AlarmDefinition]) -> bytes:
     out = io.StringIO(newline="")
     writer = csv.DictWriter(out, list(HEADERS), lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows(rows_of(definitions))
+    for row in rows_of(definitions):
+        writer.writerow({column: defuse(cell) for column, cell in row.items()})
     return out.getvalue().encode("utf-8-sig")
 
 
@@ -148,7 +150,9 @@ def read(file: str, content: bytes, formulas: Iterable[FormulaConfig]) -> list[C
     problems, changed = list[SheetProblem](), list[Changed]()
     seen: dict[tuple[str, str], int] = {}
     for number, cells in rows:
-        row = {column: cells[at].strip() if at < len(cells) else "" for column, at in columns}
+        row = {
+            column: plain(cells[at].strip()) if at < len(cells) else "" for column, at in columns
+        }
         key = (row["asset_type"], row["alarm"])
         found = alarms.get(key)
         if found is None:

@@ -11,16 +11,20 @@ import polars as pl
 
 from headrace.alarms.runtime import AlarmRuntime
 from headrace.alarms.store import AlarmStore
+from headrace.apps.care import ending
 from headrace.apps.knowledge import Knowledge
 from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
 from headrace.formula.bound import Bound
 from headrace.model.alarm import Command, Transition, Verb
-from headrace.model.errors import HeadraceError, Misconfigured, Transient
+from headrace.model.decoding import UNREADABLE
+from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import Severity
 from headrace.model.time import Clock
+from headrace.security.expiry import certificates_of
 
+CARE_S: Final = 60.0
 VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
 Report = Callable[[Severity, str, str, str], None]
 _SEVERITIES: Final[dict[str, Severity]] = {"low": "info", "medium": "warning"}
@@ -42,6 +46,7 @@ class Desk:
         self._store: AlarmStore | None = None
         self._runtime: AlarmRuntime | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._cared_s = float("-inf")
         self.error: HeadraceError | None = None
 
     @property
@@ -77,7 +82,7 @@ class Desk:
                 self.error = error
 
     async def tick(self) -> None:
-        """Let shelves end; each second.
+        """Let shelves end, and look at the installation itself each minute; each second.
 
         Raises:
             Transient: ALARM-1103 when the store is busy; the next call does it.
@@ -85,6 +90,16 @@ class Desk:
         if self._runtime is not None:
             async with self._lock:
                 await asyncio.to_thread(self._runtime.tick)
+                now_s = self._clock.monotonic_s()
+                if now_s - self._cared_s >= CARE_S:
+                    await asyncio.to_thread(self._care, self._runtime)
+                    self._cared_s = now_s
+
+    def _care(self, runtime: AlarmRuntime) -> None:
+        try:
+            runtime.stand(ending(certificates_of(self._folder), self._clock.now_us()))
+        except (Misconfigured, Corrupt) as error:
+            self.error = error  # what stands in the list stays until they can be read again
 
     async def serve(self, bus: Bus, subjects: Subjects, may: Callable[[], bool]) -> None:
         """Carry out commands that come over the bus, as long as this process may."""
@@ -112,7 +127,7 @@ class Desk:
     async def _command(self, body: bytes) -> bytes:
         try:
             command = msgspec.json.decode(body, type=Command)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Misconfigured(
                 "APPS-1008", f"a command does not fit: {error}", "See docs/alarms.md."
             ) from error

@@ -34,6 +34,7 @@ from headrace.historian.last import edge as newest_of_each
 from headrace.historian.layout import sort_unique
 from headrace.historian.scan import without_retracted
 from headrace.historian.tail import Segment
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, HeadraceError, Refused, Transient
 from headrace.model.sample import Int64Array, empty_batch, microseconds
 from headrace.model.tasks import check_cancelled, end_tasks
@@ -218,7 +219,7 @@ class LogPast:
         raw = await self._bus.get(APPS_BUCKET, self._key)
         try:
             found = msgspec.msgpack.decode(raw, type=PastMark) if raw else None
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return None  # of another version of ours
         if found is None or found.log_us != info.created_us:
             return None

@@ -17,6 +17,7 @@ from headrace.bus.subjects import APPS_BUCKET
 from headrace.formula.bound import Bound
 from headrace.model.apps import Cause
 from headrace.model.calendar import PlantCalendar
+from headrace.model.decoding import UNREADABLE
 
 KEY: Final = "position"
 ASSETS_NAMED_MAX: Final = 50
@@ -119,7 +120,7 @@ async def load_position(bus: Bus, edge: str = "") -> Position | None:
         return None
     try:
         return msgspec.json.decode(raw, type=Position)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None  # of another version of ours: as if it ran for the first time
 
 

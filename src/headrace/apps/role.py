@@ -34,6 +34,7 @@ from headrace.bus.outbox import Outbox
 from headrace.bus.subjects import DESIRED_BUCKET, FORMULA_CALL, Subjects, apps_edge
 from headrace.historian.reader import Reader, open_reader
 from headrace.model.apps import AppsState, DerivedFacts, FormulaHealth
+from headrace.model.decoding import UNREADABLE
 from headrace.model.desired import EdgeConfig
 from headrace.model.errors import HeadraceError, Refused, Transient
 from headrace.model.folder import DataFolder
@@ -166,7 +167,7 @@ class _Role:
         async for raw in self._bus.watch(DESIRED_BUCKET, key):
             try:
                 config = _edge_config(raw) if self._edge else _config(raw)
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 text = f"the desired state of the apps role cannot be read: {error}"
                 self._report("error", "APPS-1002", text, "Update this machine: headrace --version")
                 continue

@@ -25,6 +25,7 @@ import msgspec
 
 from headrace.bus.broker import BrokerAddress, start_broker, write_private
 from headrace.bus.configuration import TlsFiles
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name
@@ -139,7 +140,7 @@ def load_node(path: Path) -> NodePlan:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=NodePlan)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise Misconfigured(
             "BUS-1204",
             f"{path} is no plan of a node: {error}",

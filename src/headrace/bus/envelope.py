@@ -22,6 +22,7 @@ from typing import Final
 
 import polars as pl
 
+from headrace.bus.arrow_bounds import asked_bytes
 from headrace.model.errors import Corrupt
 from headrace.model.ledger import Run, decode_runs, encode_runs
 from headrace.model.sample import check_batch
@@ -64,8 +65,13 @@ def decode(body: bytes) -> pl.DataFrame:
         Corrupt: BUS-1001 when the body is no Arrow stream, MODEL-1001 when it has other columns.
     """
     try:
-        batch = pl.read_ipc_stream(_unpacked(body))
+        stream = _unpacked(body)
+        asked = asked_bytes(stream)
+        if asked > UNPACKED_BYTES_MAX:
+            raise ValueError(f"it asks for {asked} bytes")
+        batch = pl.read_ipc_stream(stream)
     except (
+        ValueError,
         pl.exceptions.PolarsError,
         pl.exceptions.PanicException,  # no Exception: it would end the process that reads the log
         OSError,

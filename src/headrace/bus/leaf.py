@@ -28,6 +28,7 @@ from headrace.bus.callout import Admitted, Knock
 from headrace.bus.configuration import TlsFiles
 from headrace.bus.rights import SITE_ACCOUNT, leaf_rights
 from headrace.bus.tenants import tenants
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Transient
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder
@@ -142,7 +143,7 @@ def load(path: Path, kind: type[T]) -> T | None:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         return None
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Corrupt(
             "BUS-1101", f"{path} cannot be read: {error}", "Restore it from a backup."
         ) from error

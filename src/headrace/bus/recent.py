@@ -10,6 +10,7 @@ import nats.js.errors
 
 from headrace.bus import subjects
 from headrace.bus.client import Bus
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Transient
 from headrace.model.health import Event
 
@@ -37,7 +38,7 @@ async def recent_events(bus: Bus, limit: int = 500) -> list[Event]:
         try:
             message = await bus.stream.get_msg(subjects.EVENTS_STREAM, sequence, direct=True)
             events.append(msgspec.json.decode(message.data or b"", type=Event))
-        except (nats.js.errors.NotFoundError, msgspec.DecodeError):
+        except (nats.js.errors.NotFoundError, *UNREADABLE):
             continue
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
             raise Transient(

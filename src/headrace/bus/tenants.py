@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from headrace.bus.broker import write_private
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name
@@ -30,7 +31,7 @@ def tenants(folder: DataFolder) -> tuple[str, ...]:
         return tuple(sorted(msgspec.json.decode(path.read_bytes(), type=list[str])))
     except FileNotFoundError:
         return ()
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Corrupt(
             "BUS-1403", f"{path} cannot be read: {error}", "Restore it from a backup."
         ) from error

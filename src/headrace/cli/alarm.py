@@ -34,6 +34,7 @@ from headrace.console.texts import Texts
 from headrace.console.widgets.spans import moment, span
 from headrace.historian.times import parse_duration, parse_time
 from headrace.model.alarm import AlarmState, CommandAnswer, Transition
+from headrace.model.csv_text import defused
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
@@ -476,7 +477,7 @@ def _texts(language: str) -> Texts:
 
 def _write(frame: pl.DataFrame, format: Format) -> None:
     if format is Format.csv:
-        sys.stdout.write(frame.write_csv(datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ"))
+        sys.stdout.write(defused(frame).write_csv(datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ"))
     else:
         times = pl.col(pl.Datetime).dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
         sys.stdout.write(frame.with_columns(times).write_ndjson())

@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from headrace.cli.doors import person as person
 from headrace.cli.reading import find_tags
 from headrace.historian.times import parse_time
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock, to_datetime
@@ -179,7 +180,7 @@ def _register_keys(group: typer.Typer) -> None:
 def _checkpoint(line: bytes, path: Path) -> Checkpoint:
     try:
         return msgspec.json.decode(line, type=Checkpoint)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Misconfigured(
             "CLI-1601", f"{path} holds a line that is no checkpoint: {error}",
             "Give a file with lines of: headrace audit checkpoint",

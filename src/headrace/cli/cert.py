@@ -33,6 +33,8 @@ def register(app: typer.Typer) -> None:
     group.command("add")(add)
     group.command("renew")(renew)
     group.command("revoke")(revoke)
+    group.command("renew-authority")(renew_authority)
+    group.command("retire-authority")(retire_authority)
     app.add_typer(group)
 
 
@@ -85,6 +87,28 @@ def revoke(
         _say(f"revoked {entry.name} {entry.serial}")
     if which == GATEWAY:
         _say("Start headrace up again: the edge's own MQTT side gets a new one then.")
+
+
+def renew_authority(data: Data = _DATA) -> None:
+    """Make a new authority beside the old one; both count until retire-authority."""
+    listener = _listener(data)
+    path = listener.renew_authority(SystemClock().now_us())
+    _reload(listener.folder)
+    _say(
+        f"Both authorities count now. Give {path} to everybody who connects, renew the certificates of "
+        "devices (headrace cert renew NAME), then: headrace cert retire-authority"
+    )
+
+
+def retire_authority(
+    force: Annotated[bool, typer.Option("--force", help="Also while devices need it.")] = False,
+    data: Data = _DATA,
+) -> None:
+    """Let only the new authority count; the server shows a certificate of it from now on."""
+    listener = _listener(data)
+    listener.retire_authority(SystemClock().now_us(), force=force)
+    _reload(listener.folder)
+    _say("Only the new authority counts. Whoever knows only the old one cannot connect any more.")
 
 
 def _listener(data: Path) -> Listener:

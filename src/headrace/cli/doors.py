@@ -96,6 +96,8 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "cert add": ("certify", "certificate"),
     "cert renew": ("certify", "certificate"),
     "cert revoke": ("certify", "certificate"),
+    "cert renew-authority": ("certify", "certificate"),
+    "cert retire-authority": ("certify", "certificate"),
     "protection list": ("read", "protection"),
     "protection new-key": ("certify", "protection"),
     "protection import-key": ("certify", "protection"),

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock, to_datetime
@@ -52,6 +53,7 @@ def _register_making(group: typer.Typer) -> None:
         data_until: str = typer.Option("", help="... up to here; none: until it ends."),
         every: str = typer.Option("", help="Windows, such as 1h; none: samples."),
         aggregate: str = typer.Option("", help="Of OPC UA, such as Average; needs --every."),
+        samples_min: int = typer.Option(0, min=0, help="Leave out windows with fewer samples."),
         data: Path = DATA,
     ) -> None:
         """Write an offer, signed by this installation."""
@@ -83,6 +85,7 @@ def _register_making(group: typer.Typer) -> None:
                     every_us=parse_duration(every) if every else 0,
                     aggregate=check_name(aggregate) if aggregate else "",
                     rows_max=rows,
+                    samples_min=samples_min,
                     nonce=secrets.token_hex(8),
                     offerer_key=keys.name,
                     offerer_pem=keys.public_pem().decode(),
@@ -182,7 +185,7 @@ def _read(path: Path) -> SharingContract:
 
     try:
         return msgspec.json.decode(path.read_bytes(), type=SharingContract)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise Misconfigured(
             "SEC-1730",
             f"{path} holds no sharing contract: {error}",

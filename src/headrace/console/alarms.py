@@ -34,6 +34,7 @@ from headrace.model.alarm import (
     CommandAnswer,
     Verb,
 )
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.knowledge import AppsConfig
 from headrace.model.time import US_PER_S, Clock
@@ -136,7 +137,7 @@ class AlarmBoard:
         self._config_body = body
         try:
             config = msgspec.json.decode(body, type=AppsConfig) if body else None
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Corrupt("CONS-1304", f"the desired state of the apps role: {error}") from error
         self._texts = AlarmTexts(config)
         self._changed()

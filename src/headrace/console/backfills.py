@@ -20,6 +20,7 @@ from headrace.bus.client import Bus
 from headrace.historian.backfill import Backfill, Made, Progress
 from headrace.historian.pools import LocalPool, Pool
 from headrace.historian.reader import Reader
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import HeadraceError, Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.knowledge import AppsConfig
@@ -114,7 +115,7 @@ class BackfillBoard:
         self._looked = True
         try:
             asked = msgspec.json.decode(await asyncio.to_thread(self._note.read_bytes), type=Asked)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, *UNREADABLE):
             return
         if not self._is_running:
             self._begin(asked)

@@ -28,6 +28,7 @@ from headrace.console.live import LiveValues
 from headrace.console.notifications import NotifyBoard
 from headrace.console.site_view import SiteView, TagView, build_view
 from headrace.model.apps import AppsState
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import (
@@ -119,7 +120,7 @@ class Health:
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return
         self.version += 1
 
@@ -282,7 +283,7 @@ class Sources:
         while the broker is away."""
         if not self.bus.client.is_connected:
             return
-        with contextlib.suppress(msgspec.DecodeError, HeadraceError, TimeoutError):
+        with contextlib.suppress(*UNREADABLE, HeadraceError, TimeoutError):
             body = await self.bus.get(subjects.DESIRED_BUCKET, ERRORS_KEY)
             self.site_problems = msgspec.json.decode(body, type=list[Problem]) if body else []
 
@@ -332,7 +333,7 @@ class Sources:
     async def _take_event(self, message: Any) -> None:
         try:
             self.events.append(msgspec.json.decode(message.data, type=Event))
-        except msgspec.DecodeError:
+        except UNREADABLE:
             self.corrupt_total += 1
         self.events_version += 1
         if ".event.alarm." in message.subject:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from headrace.console.sources import Sources
+from headrace.model.decoding import UNREADABLE
 from headrace.model.why import Diagnosis, diagnose
 from headrace.model.why_facts import ScreenFacts, TableFacts, WhyTag
 from headrace.site import why as site_why
@@ -37,7 +38,7 @@ async def answer_calls(sources: Sources) -> None:
     async def why(body: bytes) -> bytes:
         try:
             call = msgspec.json.decode(body, type=ScreenCall)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             call = ScreenCall(tag_id=-1)  # of no tag: the feed's age alone is told
         return msgspec.json.encode(screen_facts(sources, call.tag_id))
 

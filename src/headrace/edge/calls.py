@@ -17,6 +17,7 @@ from headrace.edge.agent import Agent
 from headrace.edge.catalog import connector_type
 from headrace.edge.contract import Connector
 from headrace.edge.events import connection_event
+from headrace.model.decoding import UNREADABLE
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.time import Clock
@@ -187,7 +188,7 @@ def _unrevealing(tag: TagConfig, wanted: float | str, value: float | str) -> flo
 def _decode(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Misconfigured(
             "EDGE-1036", f"not a {kind.__name__}: {error}", "See the API page."
         ) from error

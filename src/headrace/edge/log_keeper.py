@@ -33,6 +33,7 @@ from headrace.bus.envelope import HEADER_ROWS, number_of, parse_runs
 from headrace.bus.leaf import Joined
 from headrace.bus.log import LogInfo, LogMessage, LogReader, log_info, purge_log, stored_at_us
 from headrace.bus.subjects import DESIRED_BUCKET, EDGE_BUCKET, Subjects, parse_batch
+from headrace.model.decoding import UNREADABLE
 from headrace.model.desired import EdgeConfig
 from headrace.model.errors import Corrupt, Misconfigured, Transient
 from headrace.model.health import EdgeLog, Event
@@ -150,7 +151,7 @@ class LogKeeper:
         """The hub tells how far it is; less than before when it was restored to an older state."""
         try:
             call = msgspec.json.decode(body, type=StoredCall)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise _bad_call("stored", error) from error
         async with self._turn:
             if self._removal is None:
@@ -175,7 +176,7 @@ class LogKeeper:
         try:
             text = zlib.decompressobj().decompress(body, DESIRED_BYTES_MAX)
             config = msgspec.json.decode(text, type=EdgeConfig)
-        except (zlib.error, msgspec.MsgspecError) as error:
+        except (zlib.error, *UNREADABLE) as error:
             raise _bad_call("desired", error) from error
         own = self._own
         if (config.enterprise, config.site, config.edge) != (own.enterprise, own.site, own.edge):

@@ -39,6 +39,7 @@ from headrace.historian.pools import Pool
 from headrace.historian.reader import Reader
 from headrace.historian.storage import Storage, sync_path
 from headrace.historian.tail import freeze
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.knowledge import AppsConfig
@@ -456,7 +457,7 @@ def _keep(folder: DataFolder, made: Made, place: Path) -> None:
 def _load(place: Path) -> Job | None:
     try:
         return msgspec.json.decode((place / _JOB_FILE).read_bytes(), type=Job)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, *UNREADABLE):
         return None  # none, or torn before its first part
 
 

@@ -16,6 +16,7 @@ from headrace.bus.client import Bus
 from headrace.bus.log import LogReader, log_info
 from headrace.bus.subjects import LEDGER_BUCKET, LEDGER_STREAM, Subjects
 from headrace.historian.ledger_store import LedgerStore
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Transient
 from headrace.model.ledger import CellKey, LedgerPage, WriterPage
 from headrace.model.time import Clock, to_datetime
@@ -109,7 +110,7 @@ class LedgerKeeper:
                 continue
             try:
                 pages.append(msgspec.json.decode(message.body, type=LedgerPage))
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 self._report(
                     "error",
                     "HIST-1705",

@@ -26,6 +26,7 @@ from headrace.historian.partition import WHOLE, Partition
 from headrace.historian.storage import open_storage
 from headrace.historian.table import Table, open_table
 from headrace.historian.writer import Severity, Writer, WriterSettings
+from headrace.model.decoding import UNREADABLE
 from headrace.model.desired import HistorianConfig
 from headrace.model.errors import Refused, Transient
 from headrace.model.folder import DataFolder
@@ -152,7 +153,7 @@ class _Role:
             config = msgspec.json.decode(raw, type=HistorianConfig) if raw else HistorianConfig()
         except Transient:
             return
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             _log.error("HIST-1051 the desired state of the historian cannot be read: %s", error)
             return
         if config != self._config:

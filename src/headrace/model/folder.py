@@ -22,6 +22,7 @@ class DataFolder:
         policies/          own policies (*.cedar), and the last of them that were in force
         audit/             keys and newest entry of the audit chain, whose entries are in metadata.db
         keys/              master key of the vault, and keys of edges that run here (private)
+        packages/          packages of apps and asset types, by the name <id>-<version>.hrapp
         certificates/      own certificates, and trusted/ and rejected/ of others
         hub/               what a hub needs to take edges in: its certificates, the edges that joined
         edge/              what an edge on its own machine got when it joined its hub
@@ -74,6 +75,10 @@ class DataFolder:
     @property
     def keys(self) -> Path:
         return self.root / "keys"
+
+    @property
+    def packages(self) -> Path:
+        return self.root / "packages"
 
     @property
     def certificates(self) -> Path:

@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 from sqlalchemy import BigInteger, Column, Table, Text, and_, insert, select
 from sqlalchemy.engine import Connection, Engine, Row
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured
 from headrace.model.time import Clock
 from headrace.security.database import TABLES, words
@@ -104,7 +105,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
         """The detail, read; empty when somebody made it unreadable, which the digest tells."""
         try:
             return msgspec.json.decode(self.detail, type=dict[str, Any])
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return {}
 
 
@@ -408,7 +409,7 @@ class AuditChain:
             return msgspec.json.decode(path.read_bytes(), type=Checkpoint)
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise _damaged(path) from error
 
 

@@ -42,21 +42,21 @@ def fingerprint(pem: bytes) -> str:
     return hashlib.sha256(_certificate(pem).public_bytes(serialization.Encoding.DER)).hexdigest()
 
 
-def ensure_authority(hub: Path, now_us: int) -> bytes:
+def ensure_authority(hub: Path, now_us: int, name: str = "Headrace hub authority") -> bytes:
     """The authority of this hub, made when there is none; gives its certificate (PEM).
 
     Args:
         hub: the data folder's ``hub``.
-        now_us: start of validity, UTC microseconds.
+        now_us: start of validity, UTC microseconds. name: of the authority.
     """
     certificate_path, key_path = hub / "ca.pem", hub / "ca.key"
     if certificate_path.is_file() and key_path.is_file():
         return certificate_path.read_bytes()
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name("Headrace hub authority")
+    subject = _name(name)
     usage = _usage(key_cert_sign=True, crl_sign=True)
     certificate = (
-        _builder(name, name, key.public_key(), now_us)
+        _builder(subject, subject, key.public_key(), now_us)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .sign(key, hashes.SHA256())
@@ -183,6 +183,12 @@ def _signed(
     authority = _certificate((hub / "ca.pem").read_bytes())
     authority_key = serialization.load_pem_private_key((hub / "ca.key").read_bytes(), None)
     assert isinstance(authority_key, ec.EllipticCurvePrivateKey)  # we wrote it
+    if authority.public_key() != authority_key.public_key():
+        raise Corrupt(
+            "SEC-1901",
+            f"certificate and key of the authority in {hub} do not belong together",
+            "A renewal was cut off: run headrace cert renew-authority again.",
+        )
     builder = (
         _builder(subject, authority.subject, key, now_us, validity)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from sqlalchemy import Executable, delete, event, func, insert, select, update
 from sqlalchemy.engine import Engine, ExceptionContext, Row
@@ -29,7 +29,7 @@ from headrace.security.lanes import SignInLanes
 from headrace.security.passwords import Passwords, check_password
 from headrace.security.receipts import Receipts
 from headrace.security.rights import ROLES, Actor, Grant, Role, lesser_role
-from headrace.security.sessions import ID_LENGTH, Sessions, Stage
+from headrace.security.sessions import FRESH_S, ID_LENGTH, Sessions, Stage
 from headrace.security.settings import load_settings
 from headrace.security.sharing.book import SharingBook
 from headrace.security.sign_in import Origin, SignIns
@@ -47,6 +47,8 @@ PATIENCE_S: Final = 5.0
 NAMES_MAX: Final = 100
 LANGUAGES: Final = ("en", "zh")
 SYSTEM: Final = "system"
+NO_PASSWORD: Final = "!"
+SigningWay = Literal["password", "code", "provider"]
 THEMES: Final = ("auto", "light", "dark")
 
 
@@ -80,6 +82,7 @@ class LinkedPerson:
     Attributes:
         issuer, subject: the provider and its own, never reused name for the person.
         name: what the user is called here when it is still free.
+        auth_us: when the provider asked who it is, UTC microseconds; 0 when it does not say.
     """
 
     issuer: str
@@ -87,6 +90,7 @@ class LinkedPerson:
     name: str
     role: Role
     grants: tuple[Grant, ...] = ()
+    auth_us: int = 0
 
 
 def _open(folder: DataFolder) -> Engine:
@@ -305,15 +309,37 @@ class Identity:
         stages: tuple[Stage, ...] = ("", "code", "enrol")
         return next((s for s in stages if self.sessions.row(secret, s) is not None), None)
 
-    def confirm(self, name: str, password: str, address: str) -> None:
-        """Check the password of somebody who is signed in, again, for a signature.
+    def signing_way(self, name: str) -> SigningWay:
+        """What somebody gives to sign: a ``password``, with a ``code``, or the ``provider`` is asked."""
+        row = self._row(name)
+        if row is not None and row.password_hash == NO_PASSWORD:
+            return "provider"
+        has_code = row is not None and self.factors.state(row.id).has_second
+        return "code" if has_code else "password"
+
+    def confirm(
+        self, name: str, password: str, address: str, *, code: str = "", session: str = ""
+    ) -> None:
+        """Let who is signed in show again who it is, with every factor it has, for one signature.
+
+        Args:
+            code: of the second factor, where there is one.
+            session: secret of the session, for people whom a provider vouches for: it must have
+                been asked in the last 5 minutes (see :meth:`asked_again`).
 
         Raises:
             Transient: SEC-1002 after too many failures of this name from this address.
-            Refused: SEC-1001 for a wrong password, or a closed account.
+            Refused: SEC-1001 for a wrong password, or a closed account; SEC-1024, SEC-1025 for the
+                code; SEC-1036 for none, SEC-1037 when the provider must be asked again.
         """
         try:
-            self.ways.check_password(name, password, Origin(address))
+            way = self.signing_way(name)
+            if way == "provider":
+                self._use_asked(name, session)
+            elif way == "code" and not code.strip():
+                raise Refused("SEC-1036", "the code is missing", "Type the code of your app too.")
+            else:
+                self.check_again(name, password, code, address)
         except Refused:
             self.audit.record(name, "sign", f"user/{name}", "denied", address=address)
             raise
@@ -420,6 +446,31 @@ class Identity:
         told = {"issuer": person.issuer}
         return self.ways.open(row.id, row.name, origin, "oidc", grants=grants, **told)
 
+    def asked_again(self, person: LinkedPerson, session: str) -> None:
+        """Note that the provider asked the person of a session again who it is; one signature follows.
+
+        Raises:
+            Refused: SEC-1037 when it is not the session of this person, or when the provider does not
+                say that it asked just now.
+        """
+        holder, row = self.sessions.row(session), self._linked(person)
+        if holder is None or row is None or holder.user_id != row.id:
+            raise _ask_again("somebody else came back from the provider")
+        now_us = self._clock.now_us()
+        if not person.auth_us or abs(now_us - person.auth_us) > FRESH_S * US_PER_S:
+            raise _ask_again("the provider does not say that it asked just now who you are")
+        with self.audit.writing() as connection:
+            self.sessions.freshen(connection, session, min(person.auth_us, now_us))
+            told = {"issuer": person.issuer}
+            self.audit.append(
+                connection, row.name, "sign_in.again", f"user/{row.name}", "done", **told
+            )
+
+    def _use_asked(self, name: str, session: str) -> None:
+        with self._engine.begin() as connection:
+            if not self.sessions.use_fresh(connection, session, name):
+                raise _ask_again("your provider was not asked just now who you are")
+
     def _linked(self, person: LinkedPerson) -> Row[Any] | None:
         query = (
             select(USER)
@@ -435,7 +486,7 @@ class Identity:
             values = {
                 "name": name,
                 "role": person.role,
-                "password_hash": "!",  # no password: the provider is asked
+                "password_hash": NO_PASSWORD,  # no password: the provider is asked
                 "created_us": self._clock.now_us(),
             }
             key = connection.execute(insert(USER).values(values)).inserted_primary_key
@@ -565,6 +616,11 @@ class Identity:
 
 def _actor(row: Row[Any]) -> Actor:
     return Actor(row.name, row.role, row.must_change, row.language, row.theme)
+
+
+def _ask_again(what: str) -> Refused:
+    remedy = "Open /sso/start?again=1 in this browser, sign in there, then sign within 5 minutes."
+    return Refused("SEC-1037", what, remedy)
 
 
 def _check_role(role: str) -> None:

@@ -20,8 +20,9 @@ from typing import Final, Literal
 
 import msgspec
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes, serialization
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.ids import check_name
@@ -41,7 +42,10 @@ REGISTER_MAX: Final = 20_000
 SERVER: Final = "server"
 GATEWAY: Final = "gateway"
 
-Use = Literal["authority", "server", "device", "gateway", "given"]
+Use = Literal[
+    "authority", "server", "device", "gateway", "given",
+    "hub_authority", "hub", "edge", "opcua", "opcua_peer",
+]  # fmt: skip
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,7 +171,99 @@ class Listener:
     def server_is_due(self, now_us: int) -> bool:
         """Whether our own server certificate ends soon."""
         path = self.path / "server.pem"
-        return path.is_file() and _read(path).days_left(now_us) < RENEW_DAYS
+        return path.is_file() and read_pem(path).days_left(now_us) < RENEW_DAYS
+
+    @property
+    def previous(self) -> Path:
+        """Where the authority lies that counts beside a new one."""
+        return self.path / "previous"
+
+    @property
+    def is_changing(self) -> bool:
+        """Whether two authorities count: the old one until :meth:`retire_authority`."""
+        return (self.previous / "ca.key").is_file()
+
+    def renew_authority(self, now_us: int) -> Path:
+        """A new authority beside the old one; gives the file with both, which clients need from now on.
+
+        New certificates of devices are signed by the new one; the server's stays with the old one, until
+        that is retired, so that clients which know only the old one go on.
+
+        Raises:
+            Refused: SEC-1616 when there is none yet, or when two count already.
+            Corrupt: SEC-1612 when the register is damaged.
+        """
+        bundle, key, made = self.path / "ca.pem", self.path / "ca.key", self.path / "next"
+        began = (made / "ca.key").is_file()  # a renewal that was killed is finished
+        if not bundle.is_file() or (self.is_changing and not began):
+            raise Refused(
+                "SEC-1616",
+                "two authorities count already" if self.is_changing else "there is no authority",
+                "headrace cert retire-authority ends the old one; headrace up --listen makes the first.",
+            )
+        # A name of its own: among issuers of one name a verifier may try the wrong key only.
+        new = authority.ensure_authority(made, now_us, f"Headrace authority {now_us}")
+        if not self.is_changing:
+            write_whole(self.previous / "ca.pem", bundle.read_bytes(), mode=0o644)
+            write_whole(self.previous / "ca.key", key.read_bytes(), mode=0o600)
+        write_whole(bundle, new + (self.previous / "ca.pem").read_bytes(), mode=0o644)
+        write_whole(key, (made / "ca.key").read_bytes(), mode=0o600)
+        serial = read_pem(bundle, "authority").serial
+        if all(each.serial != serial for each in self._register()):
+            self._note(new, "authority", "authority")
+        for name in ("ca.pem", "ca.key"):
+            (made / name).unlink()
+        if any(each.use == "gateway" for each in self.in_use()):
+            self._issue(GATEWAY, "gateway", now_us, SERVER_DAYS)
+        return bundle
+
+    def of_previous(self, now_us: int) -> list[Issued]:
+        """Devices' certificates in use that only the old authority signed.
+
+        Raises:
+            Corrupt: SEC-1612 when the register is damaged.
+        """
+        serials = [each.serial for each in self._register()]
+        newest = max(i for i, each in enumerate(self._register()) if each.use == "authority")
+        return [
+            each
+            for each in self.in_use()
+            if each.use in ("device", "gateway")
+            and now_us < each.not_after_us
+            and serials.index(each.serial) < newest
+        ]
+
+    def retire_authority(self, now_us: int, *, force: bool = False) -> None:
+        """Let only the new authority count: the server shows its certificate, the old key is gone.
+
+        Args:
+            force: also when devices still hold certificates of the old one; they count no more then.
+
+        Raises:
+            Refused: SEC-1616 when only one counts; SEC-1617 while devices need the old one.
+            Corrupt: SEC-1612 when the register is damaged.
+        """
+        if not self.is_changing:
+            raise Refused(
+                "SEC-1616",
+                "only one authority counts",
+                "headrace cert renew-authority makes another.",
+            )
+        held = self.of_previous(now_us)
+        if held and not force:
+            names = ", ".join(sorted(each.name for each in held)[:10])
+            raise Refused(
+                "SEC-1617",
+                f"{len(held)} devices hold certificates of the old authority: {names}",
+                "Renew them (headrace cert renew NAME) and give them out, or retire it with --force.",
+            )
+        served = self._names()
+        new = x509.load_pem_x509_certificate((self.path / "ca.pem").read_bytes())
+        (self.previous / "ca.key").unlink()
+        if served:
+            self._serve(served, now_us)
+        write_whole(self.path / "ca.pem", new.public_bytes(serialization.Encoding.PEM), mode=0o644)
+        (self.previous / "ca.pem").unlink(missing_ok=True)
 
     def issue_device(self, name: str, now_us: int, days: int = DEVICE_DAYS) -> tuple[Path, Path]:
         """A certificate and key for a device; gives their files. What it had before counts on.
@@ -251,7 +347,8 @@ class Listener:
         given = load_settings(self.folder).tls
         if given.certificate:
             path, _ = self._given(given)
-            found.append(msgspec.structs.replace(_read(path), use="given"))
+            found.append(read_pem(path, "given"))
+        found.reverse()  # of two that end together the later one comes first
         return sorted(found, key=lambda each: (each.use, each.name, -each.not_after_us))
 
     def in_use(self) -> list[Issued]:
@@ -263,7 +360,9 @@ class Listener:
         return list(newest.values())
 
     def _serve(self, names: tuple[str, ...], now_us: int) -> Issued:
-        certificate, key = authority.issue(self.path, "Headrace", now_us, SERVER_DAYS, names)
+        # While two authorities count, others may believe the old one only: the server stays with it.
+        signer = self.previous if self.is_changing else self.path
+        certificate, key = authority.issue(signer, "Headrace", now_us, SERVER_DAYS, names)
         # A reload between the two would show a key that does not fit; it keeps the old pair then.
         write_whole(self.path / "server.key", key, mode=0o600)
         write_whole(self.path / "server.pem", certificate, mode=0o644)
@@ -291,7 +390,7 @@ class Listener:
             return msgspec.json.decode(path.read_bytes(), type=list[Issued])
         except FileNotFoundError:
             return []
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Corrupt(
                 "SEC-1612", f"{path} cannot be read: {error}", "Restore it from a backup."
             ) from error
@@ -331,8 +430,18 @@ class Listener:
         )
 
 
-def _read(path: Path) -> Issued:
-    return _entry(x509.load_pem_x509_certificate(path.read_bytes()), "server")
+def read_pem(path: Path, use: Use = "server") -> Issued:
+    """The first certificate of a PEM file.
+
+    Raises:
+        Corrupt: SEC-1901 when there is none.
+    """
+    try:
+        return _entry(x509.load_pem_x509_certificate(path.read_bytes()), use)
+    except ValueError as error:
+        raise Corrupt(
+            "SEC-1901", f"{path} holds no certificate", "Restore it from a backup."
+        ) from error
 
 
 def _entry(certificate: x509.Certificate, use: Use) -> Issued:

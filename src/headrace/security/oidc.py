@@ -27,6 +27,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 import msgspec
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.time import US_PER_S, Clock
 from headrace.security.identity import LinkedPerson
@@ -61,6 +62,7 @@ class Begun(msgspec.Struct, frozen=True):
     nonce: str
     verifier: str
     next: str
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,15 +94,21 @@ class SingleSignOn:
         self._keys_at_s = float("-inf")
         self._fetching = asyncio.Lock()
 
-    async def begin(self, redirect_uri: str, target: str) -> tuple[str, Begun]:
+    async def begin(
+        self, redirect_uri: str, target: str, *, again: bool = False
+    ) -> tuple[str, Begun]:
         """Where to send the browser, and what it keeps.
+
+        Args:
+            again: ask the person again even where the provider's own session is open (OpenID
+                Connect Core 3.1.2.1), as a signature needs it.
 
         Raises:
             Transient: SEC-1032 when the provider does not answer as it should.
         """
         provider = await self._discovered()
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-        begun = Begun(state, nonce, verifier, target)
+        begun = Begun(state, nonce, verifier, target, again)
         challenge = hashlib.sha256(begun.verifier.encode()).digest()
         asked = {
             "response_type": "code",
@@ -112,6 +120,8 @@ class SingleSignOn:
             "code_challenge": base64.urlsafe_b64encode(challenge).rstrip(b"=").decode(),
             "code_challenge_method": "S256",
         }
+        if again:
+            asked |= {"prompt": "login", "max_age": "1"}  # 0 is taken for an error by some
         joint = "&" if urlsplit(provider.authorization_endpoint).query else "?"
         return f"{provider.authorization_endpoint}{joint}{urlencode(asked)}", begun
 
@@ -276,6 +286,7 @@ class SingleSignOn:
             subject=str(claims["sub"])[:255],
             name=str(name),
             role=max(whole, key=ROLES.index, default="viewer"),
+            auth_us=_auth_us(claims.get("auth_time")),
             grants=() if grants == [Grant(grants[0].role)] else tuple(grants),
         )
 
@@ -308,7 +319,7 @@ class SingleSignOn:
             raise _away(f"{url} does not answer: {error}") from error
         try:
             return answer.status_code, msgspec.json.decode(body or b"{}", type=dict[str, Any])
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             if answer.status_code == 200:
                 raise _away(f"{url} answers no JSON object") from error
             return answer.status_code, {}
@@ -321,6 +332,12 @@ class SingleSignOn:
             raise Misconfigured(
                 "SEC-1031", f"the client secret {path} cannot be read", "Put it there."
             ) from error
+
+
+def _auth_us(told: Any) -> int:
+    """When the person was asked; 0 for what is no time."""
+    is_time = isinstance(told, int) and not isinstance(told, bool) and 0 < told < 1 << 40
+    return int(told) * US_PER_S if is_time else 0
 
 
 def check_settings(settings: OidcSettings) -> None:

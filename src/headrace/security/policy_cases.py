@@ -23,6 +23,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 from headrace.security.engine import Engine
 from headrace.security.rights import Action, Actor, ActorKind, Grant, Role
@@ -80,7 +81,7 @@ def run_cases(engine: Engine, text: str, name: str) -> tuple[int, list[str]]:
     """
     try:
         file = msgspec.toml.decode(text, type=_File)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise _wrong(name, str(error)) from error
     actors = {one.name: _actor(one) for one in file.actor}
     if not file.case:

@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.security.audit import AuditChain
@@ -126,7 +127,7 @@ class PolicyFiles:
             return msgspec.json.decode(self._kept.read_bytes(), type=dict[str, str])
         except FileNotFoundError:
             return {}
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Corrupt(
                 "SEC-1406",
                 f"{self._kept} cannot be read, so it is not known which policies were in force",

@@ -27,6 +27,8 @@ Stage = Literal["", "code", "enrol"]
 STAGE_S: Final = 600
 TRIES_MAX: Final = 5
 SEEN_S: Final = 60
+FRESH_S: Final = 300
+"""How long somebody may sign after a provider asked who it is (again)."""
 PER_USER_MAX: Final = 50
 ID_LENGTH: Final = 12
 SECOND: Final = frozenset({"totp", "recovery", "oidc"})
@@ -151,6 +153,21 @@ class Sessions:
         values = {"token_hash": token_hash(fresh), "factors": ",".join(sorted(factors))}
         connection.execute(changed.values(**values))
         return fresh
+
+    def freshen(self, connection: Connection, secret: str, auth_us: int) -> None:
+        """Keep when the provider last asked this session's person who it is."""
+        mine = SESSION.c.token_hash == token_hash(secret)
+        connection.execute(update(SESSION).where(mine).values(auth_us=auth_us))
+
+    def use_fresh(self, connection: Connection, secret: str, name: str) -> bool:
+        """Whether the provider asked this person in this session just now; it counts once."""
+        owner = select(USER.c.id).where(USER.c.name == name).scalar_subquery()
+        used = update(SESSION).where(
+            SESSION.c.token_hash == token_hash(secret),
+            SESSION.c.user_id == owner,
+            SESSION.c.auth_us > max(0, self._clock.now_us() - FRESH_S * US_PER_S),
+        )
+        return connection.execute(used.values(auth_us=0)).rowcount > 0
 
     def failed(self, connection: Connection, secret: str) -> None:
         """Count a wrong code; after five the stage is over, and the password is asked for again."""

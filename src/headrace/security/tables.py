@@ -39,6 +39,7 @@ SESSION: Final = Table(
     Column("grants", Text, nullable=False, server_default="[]"),
     Column("stage", words(16), nullable=False, server_default=""),
     Column("tries", Integer, nullable=False, server_default="0"),
+    Column("auth_us", BigInteger, nullable=False, server_default="0"),
 )
 TOKEN: Final = Table(
     "token",

@@ -19,6 +19,7 @@ import msgspec
 
 from headrace.bus import leaf
 from headrace.bus.leaf import EdgeBook, HubSettings, JoinedEdge
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.health import EdgeLink, EdgeLog, EdgeState
@@ -90,7 +91,7 @@ def read_token(text: str) -> Token:
     try:
         raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
         return msgspec.json.decode(raw, type=Token)
-    except (ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, *UNREADABLE) as error:
         raise Misconfigured(
             "SITE-1901",
             "this is no token of a hub, or not all of it",

@@ -38,6 +38,7 @@ from headrace.bus.sourcing import (
 )
 from headrace.bus.subjects import Subjects
 from headrace.edge.log_keeper import StoredCall
+from headrace.model.decoding import UNREADABLE
 from headrace.model.desired import EdgeConfig
 from headrace.model.errors import HeadraceError, Transient
 from headrace.model.folder import DataFolder
@@ -184,7 +185,7 @@ class Hub:
     async def _hear(self, message: Any) -> None:
         try:
             state = msgspec.json.decode(message.data, type=EdgeState)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return  # not an edge of ours; its link stays unheard
         known = self._edges.get(state.edge)
         if known is not None:

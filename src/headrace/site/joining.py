@@ -23,6 +23,7 @@ import msgspec
 
 from headrace.bus import leaf
 from headrace.bus.leaf import HubSettings, Joined
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import HeadraceError, Misconfigured, Refused, Transient, error_from_dict
 from headrace.model.folder import DataFolder
 from headrace.security import authority
@@ -122,7 +123,7 @@ class JoinListener:
         try:
             call = msgspec.json.decode(body, type=JoinCall)
             admission = await asyncio.to_thread(self._redeem, call)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return "400 Bad Request", b""
         except HeadraceError as error:
             return "403 Forbidden", msgspec.json.encode(error.as_dict())
@@ -196,7 +197,7 @@ def _say_join(hub: str, port: int, authority_pem: bytes, call: JoinCall) -> Admi
         if status == 403:
             raise error_from_dict(msgspec.json.decode(body, type=dict[str, str]))
         return msgspec.json.decode(body, type=Admission)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise _no_hub(hub, port, status) from error
 
 

@@ -27,6 +27,7 @@ from headrace.bus.broker import write_private
 from headrace.bus.client import Bus
 from headrace.bus.lease import Lease
 from headrace.bus.subjects import ALL_HEALTH, DESIRED_BUCKET, SITE_STATE_KEY, Subjects
+from headrace.model.decoding import UNREADABLE
 from headrace.model.desired import EdgeConfig
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
@@ -383,7 +384,7 @@ async def _keep(
         if ".health.edge." in message.subject:
             try:
                 keeper.hear(msgspec.json.decode(message.data, type=EdgeState))
-            except msgspec.DecodeError:
+            except UNREADABLE:
                 return  # not an edge of ours; its own state shows it as never heard
 
     unsubscribe = await bus.subscribe(ALL_HEALTH, hear, pending_max=1_000)

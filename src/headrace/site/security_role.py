@@ -34,7 +34,7 @@ from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import Clock, SystemClock
-from headrace.security.expiry import ExpiryWatch
+from headrace.security.expiry import ExpiryWatch, certificates_of
 from headrace.security.identity import Identity
 from headrace.security.listener import Listener
 from headrace.security.rights import Actor
@@ -245,7 +245,7 @@ async def _care(
             if await asyncio.to_thread(listener.server_is_due, clock.now_us()):
                 await asyncio.to_thread(listener.renew_server, clock.now_us())
                 await asyncio.to_thread(reload, folder, address)
-            watch.look(await asyncio.to_thread(listener.in_use), clock.now_us())
+            watch.look(await asyncio.to_thread(certificates_of, folder), clock.now_us())
         except HeadraceError as error:
             _log.warning("%s", error)
         await _pause(stop, CARE_S)

@@ -23,6 +23,7 @@ import msgspec
 from headrace.bus.broker import write_private
 from headrace.bus.client import Bus
 from headrace.bus.subjects import DESIRED_BUCKET
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt
 from headrace.model.folder import DataFolder
 from headrace.model.time import Clock
@@ -146,7 +147,7 @@ class SharedSite:
 def _decode(raw: bytes) -> AgreedFiles:
     try:
         agreed = msgspec.json.decode(raw, type=AgreedFiles)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Corrupt("SITE-1203", f"what the bus holds as site files is none: {error}") from error
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in agreed.files):
         raise Corrupt("SITE-1203", "the site files on the bus have names outside the data folder")

@@ -18,6 +18,7 @@ from headrace.bus.client import Bus
 from headrace.bus.log import LogInfo, log_info, newest_stored_us, stored_at_us
 from headrace.bus.subjects import DESIRED_BUCKET, FORMULA_CALL, Subjects, apps_edge
 from headrace.model.apps import DerivedFacts
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.health import HistorianState
 from headrace.model.time import Clock
@@ -203,7 +204,7 @@ async def _ask_edge(bus: Bus, subjects: Subjects, tag: WhyTag) -> EdgeFacts | No
     try:
         answer = await bus.request(subjects.edge_call(tag.edge, "why"), call, timeout_s=ASK_S)
         return msgspec.json.decode(answer, type=EdgeFacts)
-    except (HeadraceError, msgspec.DecodeError):
+    except (HeadraceError, *UNREADABLE):
         return None
 
 
@@ -215,7 +216,7 @@ async def _ask_apps(bus: Bus, subjects: Subjects, tag: WhyTag) -> DerivedFacts |
     try:
         answer = await bus.request(whom, call, timeout_s=ASK_S)
         return msgspec.json.decode(answer, type=DerivedFacts)
-    except (HeadraceError, msgspec.DecodeError):
+    except (HeadraceError, *UNREADABLE):
         return None
 
 
@@ -246,7 +247,7 @@ async def _desired(bus: Bus, edge: str) -> EdgeFollow:
         async with asyncio.timeout(ASK_S):
             raw = await bus.get(DESIRED_BUCKET, STATE_KEY)
         state = msgspec.json.decode(raw, type=SiteState) if raw else SiteState()
-    except (HeadraceError, TimeoutError, msgspec.DecodeError):
+    except (HeadraceError, TimeoutError, *UNREADABLE):
         state = SiteState()
     return state.edges.get(edge) or EdgeFollow(desired_hash="")
 
@@ -282,5 +283,5 @@ async def ask_console(bus: Bus, subjects: Subjects, tag_id: int) -> ScreenFacts 
     try:
         answer = await bus.request(subjects.console_call("why"), call, timeout_s=ASK_S)
         return msgspec.json.decode(answer, type=ScreenFacts)
-    except (HeadraceError, msgspec.DecodeError):
+    except (HeadraceError, *UNREADABLE):
         return None

@@ -287,3 +287,19 @@ def test_whoever_edits_the_contract_in_the_database_opens_nothing(
         )
     with pytest.raises(HeadraceError, match="SEC-1731"):
         offerer.sharing.of_token(token)
+
+
+def test_what_was_signed_before_there_was_samples_min_is_still_signed(
+    keys: tuple[AuditKeys, AuditKeys],
+) -> None:
+    made = terms(*keys)
+    assert b"samples_min" not in msgspec.json.encode(made)
+    stricter = msgspec.structs.replace(
+        made, every_us=60_000_000, aggregate="Average", samples_min=5
+    )
+    assert b"samples_min" in msgspec.json.encode(stricter)
+    assert stricter.digest("offer") != msgspec.structs.replace(stricter, samples_min=4).digest(
+        "offer"
+    )
+    with pytest.raises(Misconfigured, match="SEC-1730"):
+        msgspec.structs.replace(made, every_us=0, aggregate="", samples_min=5).check()

@@ -30,6 +30,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import msgspec
 
 from headrace.alarms.notify.texts import Message
+from headrace.model.decoding import UNREADABLE
 from headrace.model.notify import ChannelConfig
 from headrace.model.time import US_PER_MS, US_PER_S
 
@@ -286,7 +287,7 @@ def judge(kind: str, status: int, headers: Mapping[str, str], body: bytes) -> Ou
         return Outcome("sent", f"http {status}")
     try:
         answer = msgspec.json.decode(body, type=dict[str, Any])
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return Outcome("retry", f"http {status}", f"no answer of a robot: {_words(body)}")
     return _robot_outcome(kind, answer)
 

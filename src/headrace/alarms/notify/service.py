@@ -20,6 +20,7 @@ from headrace.alarms.notify.store import NotifyStore
 from headrace.alarms.store import AlarmStore
 from headrace.bus.client import Bus
 from headrace.bus.subjects import DESIRED_BUCKET
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import HeadraceError
 from headrace.model.folder import DataFolder
 from headrace.model.health import Event
@@ -184,7 +185,7 @@ class _Service:
         async for raw in self._bus.watch(DESIRED_BUCKET, "apps"):
             try:
                 self._apps = msgspec.json.decode(raw, type=AppsConfig)
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 _log.warning("the desired state of the apps role cannot be read: %s", error)
                 continue
             self._changed = True
@@ -193,7 +194,7 @@ class _Service:
         async for raw in self._bus.watch(DESIRED_BUCKET, "notify"):
             try:
                 self._config = msgspec.json.decode(raw, type=NotifyConfig)
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 _log.warning("the settings of notifications cannot be read: %s", error)
                 continue
             self._changed = True

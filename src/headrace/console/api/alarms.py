@@ -23,6 +23,8 @@ from headrace.console.receipts import told
 from headrace.console.services import Services, check_origin
 from headrace.console.sources import Sources
 from headrace.model.alarm import EventName, Verb
+from headrace.model.csv_text import defused
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import HeadraceError, Misconfigured, Refused, Transient
 
 VERBS: Final[dict[str, Verb]] = {
@@ -243,7 +245,7 @@ def _add_commands(router: APIRouter, services: Services) -> None:
         services.require(request, "read", "alarms")
         try:
             asked = msgspec.json.decode(await request.body(), type=Asked)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Misconfigured(
                 "CONS-1003", f"the body does not fit: {error}", 'Send {"alarms": [paths], ...}.'
             ) from error
@@ -389,7 +391,7 @@ def table_answer(frame: pl.DataFrame, format_: TableFormat, name: str) -> Respon
         frame.write_ipc_stream(body)
         media = "application/vnd.apache.arrow.stream"
     else:
-        frame.write_csv(body, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
+        defused(frame).write_csv(body, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
         media = "text/csv; charset=utf-8"
     headers = {"Content-Disposition": f'attachment; filename="{name}.{format_}"'}
     return Response(body.getvalue(), media_type=media, headers=headers)

@@ -12,6 +12,7 @@ import polars as pl
 from fastapi import Response
 
 from headrace.console.site_view import SiteView, TagView
+from headrace.model.csv_text import defused
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.time import US_PER_S, to_us
 
@@ -146,7 +147,7 @@ def frame_answer(batch: pl.DataFrame, format_: Format, name: str, site: SiteView
     wide = batch.join(names, on="tag_id", how="left", maintain_order="left")
     wide = wide.select("path", "unit", *batch.columns)
     if format_ == "csv":
-        wide.write_csv(body, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
+        defused(wide).write_csv(body, datetime_format="%Y-%m-%dT%H:%M:%S%.6fZ")
         return _download(body, "text/csv; charset=utf-8", f"{name}.csv")
     wide.write_parquet(body, compression="zstd")
     return _download(body, "application/vnd.apache.parquet", f"{name}.parquet")

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from headrace.console.api.answers import json_answer, parse_time
 from headrace.console.scope import is_whole
 from headrace.console.services import Services
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 
 
@@ -63,7 +64,7 @@ def _span(body: bytes) -> Span:
         return Span()
     try:
         return msgspec.json.decode(body, type=Span)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Misconfigured(
             "CONS-1003", f"the body does not fit: {error}", 'Send {"start": ..., "end": ...}.'
         ) from error

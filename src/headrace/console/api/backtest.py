@@ -14,6 +14,7 @@ from headrace.console.services import Services
 from headrace.historian.backtest import Question
 from headrace.historian.marks import EVENTS_MAX, Mark
 from headrace.historian.sweep import Sweep
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 
 SPAN_MAX_S: Final = 30 * 86_400.0
@@ -56,7 +57,7 @@ def make_router(services: Services) -> APIRouter:
         site = services.site(actor)
         try:
             asked = msgspec.json.decode(await request.body(), type=Trial)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Misconfigured(
                 "CONS-1003",
                 f"the body does not fit: {error}",

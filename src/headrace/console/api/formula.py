@@ -13,6 +13,7 @@ from headrace.console.history import Place
 from headrace.console.receipts import tell_read
 from headrace.console.services import Services
 from headrace.formula.functions import FUNCTIONS
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.knowledge import FormulaState
 from headrace.site.edit import SiteEdit
@@ -153,5 +154,5 @@ def _done(edit: SiteEdit, request: Request) -> str:
 def _decoded(body: bytes, kind: type[T], remedy: str) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Misconfigured("CONS-1003", f"the body does not fit: {error}", remedy) from error

@@ -25,6 +25,7 @@ from headrace.console.live import WATCHERS_MAX, LiveValues, SlotArray
 from headrace.console.receipts import rule_of
 from headrace.console.services import Services, check_origin
 from headrace.console.site_view import SiteView
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import HeadraceError
 from headrace.model.time import US_PER_MS
 from headrace.security.policy import Actor
@@ -129,7 +130,7 @@ class _Session:
             text = await self._socket.receive_text()
             try:
                 asked = msgspec.json.decode(text, type=Follow)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 await self._socket.send_json(
                     {"code": "CONS-1003", "what": str(error), "remedy": "Send tag_ids."}
                 )

@@ -13,7 +13,8 @@ from headrace.console.api.answers import json_answer
 from headrace.console.api.site_file import whole_body
 from headrace.console.doors import DOORS, PAGES
 from headrace.console.policy_questions import about, actor_named, explain
-from headrace.console.services import Services
+from headrace.console.services import Services, session_cookie
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Refused
 from headrace.security.policy import Actor, decide, in_force
 from headrace.security.policy_files import PolicyWatch
@@ -31,6 +32,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     facts: dict[str, Any] = {}
     meaning: str = ""
     password: str = ""
+    code: str = ""
 
 
 class Answer(msgspec.Struct, forbid_unknown_fields=True):
@@ -96,13 +98,16 @@ def _add_signatures(router: APIRouter, services: Services) -> None:
 
     @router.post("/signatures")
     async def sign(request: Request) -> Response:
-        """Sign ``{"action", "resource", "facts", "meaning", "reason", "password"}``; the answer's
-        ``release`` goes into the header ``X-Headrace-Release`` of the same request again, once."""
+        """Sign ``{"action", "resource", "facts", "meaning", "reason", "password", "code"}``: the code
+        where one has a second factor, neither where the provider was asked again. The ``release`` of
+        the answer goes into the header ``X-Headrace-Release`` of the same request again, once."""
         actor = services.require(request, "change_own", "signature")
         asked = _wanted(await request.body())
         _check_needed(actor, asked, "signature")
         address = request.client.host if request.client else "unknown"
-        await asyncio.to_thread(identity.confirm, actor.name, asked.password, address)
+        shown = (actor.name, asked.password, address)
+        session = request.cookies.get(session_cookie(request), "")
+        await asyncio.to_thread(identity.confirm, *shown, code=asked.code, session=session)
         what = (actor.name, asked.action, asked.resource, asked.facts)
         release = await asyncio.to_thread(
             identity.releases.sign, *what, asked.meaning, asked.reason
@@ -185,7 +190,7 @@ def _wanted(body: bytes) -> Wanted:
 def _decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise Misconfigured(
             "CONS-1003", f"the body does not fit: {error}", 'Send {"action": ..., "resource": ...}.'
         ) from error

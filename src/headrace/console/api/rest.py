@@ -31,6 +31,7 @@ from headrace.console.writes import write_value
 from headrace.historian.by_calendar import is_window, windows_of
 from headrace.model import status as status_codes
 from headrace.model.calendar import PlantCalendar
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.sample import TIMESTAMP
 from headrace.site.edges import edge_row
@@ -260,7 +261,7 @@ def _add_write(router: APIRouter, services: Services) -> None:
         """Write one value, ``{"tag": path or id, "value": 1.5}``; answers what was read back."""
         try:
             asked = msgspec.json.decode(await request.body(), type=WriteRequest)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Misconfigured(
                 "CONS-1003", f"the body does not fit: {error}", 'Send {"tag": ..., "value": ...}.'
             ) from error

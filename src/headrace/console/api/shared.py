@@ -129,6 +129,12 @@ async def _rows(
     history, span = services.sources.history, (granted.start_us, granted.end_us)
     if granted.every_us:
         frame = await history.aggregate(granted.tag_ids, *span, granted.every_us, granted.aggregate)
+        if granted.samples_min:
+            counts = await history.aggregate(granted.tag_ids, *span, granted.every_us, "Count")
+            enough = counts.filter(pl.col("value") >= granted.samples_min)
+            frame = frame.join(
+                enough, on=["tag_id", "timestamp"], how="semi", maintain_order="left"
+            )
     else:
         frame = await history.read(granted.tag_ids, *span, granted.rows)
         frame = frame.rename({"source_timestamp": "timestamp"})

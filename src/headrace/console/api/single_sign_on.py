@@ -12,7 +12,8 @@ from fastapi.responses import RedirectResponse
 
 from headrace.console.api.gate import drop_cookie, let_in, origin_of, set_cookie
 from headrace.console.api.gate_pages import local, sign_in_page
-from headrace.console.services import Services
+from headrace.console.services import Services, session_cookie
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import HeadraceError
 from headrace.security.oidc import Begun
 
@@ -43,9 +44,11 @@ def make_router(services: Services) -> APIRouter:
         return page
 
     @router.get("/sso/start")
-    async def start(request: Request, next: str = "/") -> Response:
+    async def start(request: Request, next: str = "/", again: bool = False) -> Response:
         try:
-            url, begun = await provider.begin(own(request, "/sso/callback"), local(next))
+            url, begun = await provider.begin(
+                own(request, "/sso/callback"), local(next), again=again
+            )
         except HeadraceError as error:
             return failed(request, error)
         answer = RedirectResponse(url, 303)
@@ -60,6 +63,12 @@ def make_router(services: Services) -> APIRouter:
             person = await provider.finish(
                 dict(request.query_params), begun, own(request, "/sso/callback")
             )
+            if begun is not None and begun.again:
+                # The session stays: the page on which somebody wants to sign goes on with it.
+                identity.asked_again(person, request.cookies.get(session_cookie(request), ""))
+                answer: Response = RedirectResponse(local(begun.next), 303)
+                drop_cookie(request, answer, BEGUN_COOKIE)
+                return answer
             secret = identity.sign_in_linked(person, origin_of(request))
         except HeadraceError as error:
             about = {"address": origin_of(request).address, "code": error.code}
@@ -83,5 +92,5 @@ def _begun(request: Request) -> Begun | None:
     try:
         kept = base64.urlsafe_b64decode(request.cookies.get(BEGUN_COOKIE, ""))
         return msgspec.json.decode(kept, type=Begun)
-    except (msgspec.MsgspecError, binascii.Error, ValueError):
+    except (*UNREADABLE, binascii.Error, ValueError):
         return None

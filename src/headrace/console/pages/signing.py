@@ -1,4 +1,4 @@
-"""The dialogs of dangerous actions: sign with the password again, or ask a second person."""
+"""The dialogs of dangerous actions: sign (showing again who one is), or ask a second person."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from nicegui import ui
 
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_done, show_error
+from headrace.console.services import session_cookie
 from headrace.console.widgets.markup import tag
 from headrace.model.errors import HeadraceError
 from headrace.security.policy import Needed
@@ -40,6 +41,7 @@ async def allowed(visit: Visit, ask: Callable[[str], T]) -> T | None:
 async def _open(visit: Visit, needed: Needed) -> str:
     """The dialog; gives a signature's id, or "" when there is none."""
     texts, signs = visit.texts, needed.needs == "signature"
+    way = await asyncio.to_thread(visit.services.identity.signing_way, visit.actor.name)
     with ui.dialog() as dialog, ui.card().classes("hr-dialog"):
         html(texts("signing.sign" if signs else "signing.ask"), tag_name="h2")
         html(texts("signing.sign_what" if signs else "signing.ask_what")).classes("hr-dim")
@@ -53,12 +55,19 @@ async def _open(visit: Visit, needed: Needed) -> str:
         reason = ui.input(texts("signing.reason")).props("outlined dense autofocus maxlength=500")
         reason.classes("full-width")
         secret = ui.input(texts("sign_in.password"), password=True).props("outlined dense")
-        secret.classes("full-width").set_visibility(signs)
+        secret.classes("full-width").set_visibility(signs and way != "provider")
+        code = ui.input(texts("signing.code")).props(
+            "outlined dense maxlength=64 autocomplete=one-time-code"
+        )
+        code.classes("full-width").set_visibility(signs and way == "code")
+        if signs and way == "provider":
+            link = ui.link(texts("signing.provider"), "/sso/start?again=1&next=/profile", True)
+            link.classes("hr-sign-again")
 
         async def give() -> None:
-            given = str(meaning.value), str(reason.value or ""), str(secret.value or "")
+            typed = (str(field.value or "") for field in (meaning, reason, secret, code))
             try:
-                release = await asyncio.to_thread(_give, visit, needed, given)
+                release = await asyncio.to_thread(_give, visit, needed, *typed)
             except HeadraceError as error:
                 show_error(visit, error)
                 return
@@ -73,13 +82,13 @@ async def _open(visit: Visit, needed: Needed) -> str:
     return str(release or "") if signs else ""
 
 
-def _give(visit: Visit, needed: Needed, given: tuple[str, str, str]) -> str:
+def _give(visit: Visit, needed: Needed, meaning: str, reason: str, password: str, code: str) -> str:
     """Keep the signature, or the request of approval; gives its id."""
-    meaning, reason, password = given
     identity = visit.services.identity
     what = (visit.actor.name, needed.action, needed.resource, needed.facts)
     if needed.needs == "second_person":
         return identity.releases.ask(*what, reason)
     address = visit.request.client.host if visit.request.client else "unknown"
-    identity.confirm(visit.actor.name, password, address)
+    session = visit.request.cookies.get(session_cookie(visit.request), "")
+    identity.confirm(visit.actor.name, password, address, code=code, session=session)
     return identity.releases.sign(*what, meaning, reason)

@@ -22,7 +22,7 @@ from headrace.security.audit import AuditKeys, is_signed_by
 State = Literal["offered", "signed", "active", "expired", "exhausted", "revoked"]
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
+class Terms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is shared, with whom, what for.
 
     Attributes:
@@ -34,6 +34,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         every_us: windows on the grid of UTC over which values are aggregated; 0 gives samples.
         aggregate: of OPC 10000-13, such as Average; empty for samples.
         rows_max: how many rows in all.
+        samples_min: a window with fewer samples is not given: it would tell single values. Left out of
+            what is signed when it is 0, as in contracts from before there was one.
         nonce: makes two contracts of the same terms two.
         offerer_key, partner_key: name of the key that signs. offerer_pem, partner_pem: that key.
     """
@@ -54,6 +56,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     offerer_pem: str
     partner_key: str
     partner_pem: str
+    samples_min: int = 0
 
     def digest(self, part: Literal["offer", "acceptance"]) -> str:
         """What one of the two signs."""
@@ -76,6 +79,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
                 ("it allows no rows", self.rows_max < 1),
                 ("windows are below zero", self.every_us < 0),
                 ("it aggregates without windows, or not at all", bool(self.every_us) != bool(self.aggregate)),
+                ("samples_min is below zero", self.samples_min < 0),
+                ("it asks for samples_min without windows", self.samples_min > 0 and not self.every_us),
                 ("it has no purpose", not self.purpose.strip()),
                 ("both sides have one key", self.offerer_key == self.partner_key),
             )

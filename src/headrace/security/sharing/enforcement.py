@@ -38,6 +38,7 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         tag_ids: of which tags. start_us, end_us: source times [start, end); empty when equal.
         every_us, aggregate: windows; 0 and empty for samples.
+        samples_min: windows with fewer samples are left out.
         rows: how many at most; they are taken from the meter before it is read.
     """
 
@@ -47,6 +48,7 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
     every_us: int
     aggregate: str
     rows: int
+    samples_min: int = 0
 
 
 def allow(
@@ -84,6 +86,9 @@ def allow(
             raise _other_windows("samples, no windows")
         rows = min(left, ROWS_AT_ONCE)
     else:
+        if terms.samples_min and every_us != terms.every_us:
+            # Of a longer window less its given parts the part remains that was not given.
+            raise _other_windows(f"windows of {terms.every_us / 1e6:g} s")
         if every_us % terms.every_us:
             raise _other_windows(f"windows of {terms.every_us / 1e6:g} s, or a multiple of it")
         start_us = -(-start_us // every_us) * every_us
@@ -103,6 +108,7 @@ def allow(
         every_us=every_us if terms.every_us else 0,
         aggregate=terms.aggregate,
         rows=rows if end_us > start_us else 0,
+        samples_min=terms.samples_min,
     )
 
 

@@ -25,6 +25,8 @@ def liability_report(
     """
     terms = contract.terms
     level = f"{terms.aggregate} of {terms.every_us / 1e6:g} s" if terms.every_us else "samples"
+    if terms.samples_min:
+        level += f", only windows of {terms.samples_min:,} samples or more"
     reads = [e for e in entries if e.action == "share.read" and e.outcome == "done"]
     denied = [e for e in entries if e.action == "share.read" and e.outcome == "denied"]
     whole = "whole" if not verdict.flaws else f"BROKEN at {len(verdict.flaws)} places"

@@ -38,6 +38,7 @@ from headrace.historian.table_copy import (
     newest_version,
     table_version,
 )
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.time import Clock
@@ -332,5 +333,5 @@ def _read_known(path: Path) -> dict[str, tuple[int, int, str]]:
     """What is known to be copied; a damaged file only costs time."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[int, int, str]])
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNREADABLE):
         return {}

@@ -29,6 +29,7 @@ import msgspec
 
 from headrace import __version__
 from headrace.bus.stream_copy import SavedStream
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused
 from headrace.model.time import to_datetime
 from headrace.security.age import (
@@ -138,7 +139,7 @@ class Repository:
         try:
             content = (path / "repository.json").read_bytes()
             settings = msgspec.json.decode(content, type=RepositorySettings)
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise Misconfigured(
                 "SEC-1713",
                 f"{path} holds no backups: {error}",
@@ -288,7 +289,7 @@ class Repository:
         for path in sorted((self.path / "backups").glob("*.json")):
             try:
                 found.append(msgspec.json.decode(path.read_bytes(), type=BackupHead))
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 raise Corrupt(
                     "SEC-1712", f"{path} cannot be read", "Remove it, or take another copy."
                 ) from error

@@ -16,6 +16,7 @@ from headrace.edge.connectors.mqtt.config import MqttOptions, parse_address
 from headrace.edge.connectors.mqtt.payload import JsonDecoder, leaves, nest
 from headrace.edge.connectors.mqtt.session import Message, MqttSession, session_settings
 from headrace.edge.contract import BrowseItem, ConnectorContext, Reading, ScanGroup
+from headrace.model.decoding import UNREADABLE
 from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.sample import EXACT_INTEGER_MAX, concat_batches
@@ -307,7 +308,7 @@ class MqttConnector:
             if topic == message.topic:
                 try:
                     document = msgspec.json.decode(message.payload)
-                except msgspec.DecodeError:
+                except UNREADABLE:
                     document = message.payload.decode(errors="replace")
                 found = leaves_at(document, pointer)
                 if found is not None and not echoes.full():
@@ -364,7 +365,7 @@ def leaves_at(document: Any, pointer: tuple[str, ...]) -> float | str | None:
 def _items(topic: str, payload: bytes, limit: int) -> list[BrowseItem]:
     try:
         found = leaves(msgspec.json.decode(payload), limit)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         found = [("", payload[:200].decode(errors="replace"))]
     return [
         BrowseItem(

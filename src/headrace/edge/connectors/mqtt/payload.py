@@ -26,6 +26,7 @@ from headrace.edge.connectors.mqtt.config import (
     quality_codes,
 )
 from headrace.model import status as codes
+from headrace.model.decoding import UNREADABLE
 from headrace.model.desired import TagConfig
 from headrace.model.time import to_us
 
@@ -115,7 +116,7 @@ class JsonDecoder:
         plans = self.topics.get(topic, [])
         try:
             document = _decode_json(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             document = self._bare_text(topic, payload, plans, str(error), decoded)
         source_us, status = self._time_and_status(document, retained, received_us, topic, decoded)
         for plan in plans:
