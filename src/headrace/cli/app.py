@@ -26,6 +26,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "notify",
     "sim",
     "replay",
+    "bench",
     "edge",
     "trust",
     "cert",
