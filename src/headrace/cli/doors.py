@@ -132,6 +132,7 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "app new": ("read", "app"),
     "app check": ("read", "app"),
     "app test": ("read", "app"),
+    "app bench": ("read", "app"),
     "app key": ("read", "app"),
     "app pack": ("read", "app"),
     "app sign": ("read", "app"),

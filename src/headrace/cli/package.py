@@ -24,6 +24,7 @@ from headrace.apps.package.beginning import TEMPLATES, begin_app
 from headrace.apps.package.manifest import MANIFEST, read_manifest
 from headrace.apps.package.package import CERTIFICATE, certificate_of
 from headrace.cli import package_catalog, package_trust
+from headrace.cli.bench import bench_an_app
 from headrace.formula.cases import run_cases
 from headrace.model.errors import HeadraceError, Misconfigured, Refused
 from headrace.security.files import write_whole
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
     group.command("new")(new)
     group.command("check")(check)
     group.command("test")(test)
+    group.command("bench")(bench_an_app)
     group.command("key")(key_)
     group.command("pack")(pack_)
     group.command("sign")(sign)
