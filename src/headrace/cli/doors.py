@@ -143,6 +143,7 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "app upgrade": ("edit", "app"),
     "app rollback": ("edit", "app"),
     "app remove": ("edit", "app"),
+    "app bind": ("edit", "app"),
     "app trust add": ("certify", "publisher"),
     "app trust list": ("read", "publisher"),
     "app trust remove": ("certify", "publisher"),
