@@ -136,8 +136,8 @@ class Bus:
         handler: Callable[[bytes], Awaitable[bytes]],
         *,
         when: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """Answer requests on ``subject``; a HeadraceError goes to the caller as itself.
+    ) -> Callable[[], Awaitable[None]]:
+        """Answer requests on ``subject``; a HeadraceError goes to the caller as itself. Gives the way to stop.
 
         Args:
             when: while it is false another process answers.
@@ -152,7 +152,8 @@ class Bus:
             except HeadraceError as error:
                 await message.respond(b"-" + msgspec.json.encode(error.as_dict()))
 
-        await self.client.subscribe(subject, cb=reply, pending_msgs_limit=1_000)
+        subscription = await self.client.subscribe(subject, cb=reply, pending_msgs_limit=1_000)
+        return subscription.unsubscribe
 
     async def request(self, subject: str, body: bytes = b"", *, timeout_s: float = 10.0) -> bytes:
         """Ask whoever answers on ``subject``.
@@ -220,6 +221,17 @@ class Bus:
                 "Spread the connections over more edges.",
             )
         return packed
+
+    async def remove(self, bucket: str, key: str) -> None:
+        """Take a key away, durably; one that is not there is no error.
+
+        Raises:
+            Transient: BUS-1027 when the broker is away.
+        """
+        try:
+            await (await self.key_value(bucket)).delete(key)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1027", f"the key {key} of {bucket} was not removed") from error
 
     async def entry(self, bucket: str, key: str) -> tuple[bytes, int] | None:
         """A key's value and revision, for :meth:`put_after`; None when it was never set.

@@ -21,6 +21,7 @@ from headrace.model.apps import DerivedFacts
 from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.health import HistorianState
+from headrace.model.knowledge import given_name
 from headrace.model.time import Clock
 from headrace.model.why import diagnose
 from headrace.model.why_facts import (
@@ -111,7 +112,11 @@ def _machine(registry: Registry, path: str) -> str:
     config = registry.apps()
     place, _, name = path.rpartition("/")
     found = (asset for asset in config.assets if asset.path == place) if config else ()
-    return next((asset.edges.get(name, "") for asset in found), "")
+    edges = (
+        edge for asset in found for formula, edge in asset.edges.items()
+        if given_name(asset.type, formula) == name
+    )  # fmt: skip
+    return next(edges, "")
 
 
 def _records(registry: Registry, name: str) -> list[TagRecord]:
