@@ -42,6 +42,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "share",
     "run",
     "cluster",
+    "asset_type",
 )
 
 
