@@ -169,6 +169,9 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "run runtime": ("read", "process"),
     "run hub": ("read", "process"),
     "run sim": ("read", "process"),
+    "asset-type list": ("read", "app"),
+    "asset-type show": ("read", "app"),
+    "asset-type from-nodeset": ("read", "app"),
     "cluster new": ("read", "process"),
     "cluster run": ("read", "process"),
 }
