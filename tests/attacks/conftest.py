@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "console")]
+_TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(_TESTS / each) for each in ("attacks", "console", "apps/package")]
 
 from attack_target import Target, start_target  # noqa: E402 # the path is set above
 
