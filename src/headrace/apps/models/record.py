@@ -38,6 +38,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         app_version: of the app whose code trained it. code_sha256: of its package.
         parent: SHA-256 of the champion when it was trained; empty: none.
         platform: version of the platform. by: who asked for it. seed: that the training was given.
+        proven: a second training without what was held out gave the same bytes.
         imported: SHA-256 of the key that signed it elsewhere; empty: made here.
     """
 
@@ -47,6 +48,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     platform: str = ""
     by: str = ""
     seed: int = 0
+    proven: bool = False
     imported: str = ""
 
 
