@@ -119,8 +119,8 @@ def test_relations_lead_to_tags_attributes_and_formulas() -> None:
     assert bound.inputs["twin.flow"].tolist() == [21]
     assert bound.attributes["source.area"].value.tolist() == [4.0]
     assert set(binding.missing) == {
-        ("hall/p2", "filled", "source.volume"),
-        ("hall/p2", "filled", "source.area"),
+        ("hall/p2", "pump.filled", "source.volume"),
+        ("hall/p2", "pump.filled", "source.area"),
     }
 
 
@@ -129,7 +129,10 @@ def test_what_an_asset_lacks_is_missing_there_and_in_what_reads_it() -> None:
         _config("pump: double = if running then flow * 2 else flow", "pump: load = double * 2")
     )
     assert _of(binding, "pump.double") == _of(binding, "pump.load") == ("hall/p1",)
-    assert binding.missing == (("hall/p2", "double", "running"), ("hall/p2", "load", "double"))
+    assert binding.missing == (
+        ("hall/p2", "pump.double", "running"),
+        ("hall/p2", "pump.load", "double"),
+    )
 
 
 def test_a_formula_that_is_off_is_not_bound_but_can_be_tried() -> None:

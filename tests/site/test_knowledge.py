@@ -160,7 +160,7 @@ def test_the_apps_role_gets_all_that_it_runs(registry: Registry, folder: DataFol
     assert {bound.key for bound in binding.bound} == {
         "pump.load", "pump.energy", "pump.share", "tank.volume",
     }  # fmt: skip
-    assert ("hall/p2", "load", "rated_power") in binding.missing
+    assert ("hall/p2", "pump.load", "rated_power") in binding.missing
     assert [bound.assets for bound in binding.bound if bound.key == "pump.load"] == [("hall/p1",)]
 
 

@@ -12,7 +12,7 @@ from headrace.formula.grammar import parse_statement
 from headrace.formula.tree import AlarmStatement, Node, Place
 from headrace.model.alarm import Priority, Wording
 from headrace.model.errors import Misconfigured
-from headrace.model.knowledge import FormulaConfig, FormulaState
+from headrace.model.knowledge import FormulaConfig, FormulaState, given_name
 
 RATIONALISED: Final = ("priority", "message", "cause", "consequence", "action", "response")
 
@@ -21,7 +21,7 @@ class AlarmDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """An alarm of an asset type.
 
     Attributes:
-        key: ``<asset type>.<name>``.
+        key: ``<asset type>.<name>``. name: the last part of its path on an asset.
         text: the whole statement; ``condition``, ``off`` and ``suppressed`` are parts of it, "" for none.
         on_delay_us, off_delay_us: how long the condition, and what ends it, must hold.
         response_us: time that a person has to act; 0 when nothing is said.
@@ -78,7 +78,7 @@ def definition_of(config: FormulaConfig) -> AlarmDefinition:
     return AlarmDefinition(
         key=f"{config.asset_type}.{config.name}",
         asset_type=config.asset_type,
-        name=config.name,
+        name=given_name(config.asset_type, config.name),
         text=config.text,
         version=config.version,
         state=config.state,

@@ -28,6 +28,7 @@ from headrace.formula.alarm_check import SUPPRESSED as SUPPRESSED_SUFFIX
 from headrace.formula.bound import Bound
 from headrace.formula.steps import Bools, Keys
 from headrace.model.alarm import AlarmState, EventName, Transition
+from headrace.model.knowledge import given_name
 from headrace.model.status import RETRACTED
 
 HORIZON_US: Final = 15 * 60 * 1_000_000
@@ -154,7 +155,7 @@ class AlarmEngine:
                 continue
             self._places[bound.key, bound.version] = _Place(condition.base, which)
             if which < 0:
-                name = key.partition(".")[2]
+                name = given_name(*key.rpartition(".")[::2])
                 found.update(f"{asset}/{name}" for asset in bound.assets)
         return found
 

@@ -134,9 +134,8 @@ def know(
             bounds.append(bound)
     texts = {f"{each.asset_type}.{each.name}": each.text for each in config.formulas}
     missing: dict[str, set[str]] = {}
-    types = {asset.path: asset.type for asset in config.assets}
-    for path, name, _ in binding.missing:
-        missing.setdefault(f"{types[path]}.{name}", set()).add(path)
+    for path, key, _ in binding.missing:
+        missing.setdefault(key, set()).add(path)
     placed = at_place(bounds, config, edge)
     return Knowledge(
         config=config,

@@ -23,6 +23,7 @@ from headrace.edge.ledger import LedgerTeller
 from headrace.edge.publisher import Lane, Standing
 from headrace.formula.bound import Bound
 from headrace.model.errors import HeadraceError
+from headrace.model.knowledge import connection_of
 from headrace.model.ledger import DERIVED_GROUP, RECOMPUTED_GROUP
 from headrace.model.sample import Int64Array, make_batch
 from headrace.model.tasks import end_tasks
@@ -117,14 +118,15 @@ class Outlet:
         by_type: dict[str, list[tuple[Bound, pl.DataFrame]]] = {}
         for bound, rows in results:
             if rows.height:
-                by_type.setdefault(bound.key.partition(".")[0], []).append((bound, rows))
+                by_type.setdefault(bound.key.rpartition(".")[0], []).append((bound, rows))
         for asset_type, parts in by_type.items():
             way = self._way(asset_type)
             await way.lane.room()
             tag_id = np.concatenate([b.outputs[rows["asset"].to_numpy()] for b, rows in parts])
             rows = pl.concat([rows for _, rows in parts], rechunk=True)
             batch = samples_of(tag_id, rows, self.stamp())
-            cell = self._books.cell(asset_type, RECOMPUTED_GROUP if recomputed else DERIVED_GROUP)
+            connection = connection_of(asset_type)
+            cell = self._books.cell(connection, RECOMPUTED_GROUP if recomputed else DERIVED_GROUP)
             cell.take(batch.height, int((batch["status"].to_numpy() >= 1 << 31).sum()))
             way.offered += batch.height
             self.results += batch.height
@@ -177,11 +179,12 @@ class Outlet:
     def _way(self, asset_type: str) -> _Way:
         found = self._ways.get(asset_type)
         if found is None:
+            connection = connection_of(asset_type)
             lane = Lane(
                 self._bus,
-                self._subjects.batch(self._name, asset_type),
+                self._subjects.batch(self._name, connection),
                 edge=self._name,
-                connection=asset_type,
+                connection=connection,
                 epoch=self._books.epoch,
                 on_trouble=lambda error: self._on_trouble(asset_type, error),
             )

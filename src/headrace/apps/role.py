@@ -369,7 +369,7 @@ class _Role:
                 facts.has_tag, facts.asset = True, bound.assets[place]
                 facts.formula = self._tally.formula(self._knowledge, bound)
                 facts.inputs = [int(ids[place]) for ids in bound.inputs.values()]
-                self._add_way(facts, bound.key.partition(".")[0])
+                self._add_way(facts, bound.key.rpartition(".")[0])
         if not facts.has_tag:
             facts.formula = self._stopped_formula(tag_id)
         return msgspec.json.encode(facts)

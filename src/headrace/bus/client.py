@@ -221,6 +221,17 @@ class Bus:
             )
         return packed
 
+    async def remove(self, bucket: str, key: str) -> None:
+        """Take a key away, durably; one that is not there is no error.
+
+        Raises:
+            Transient: BUS-1027 when the broker is away.
+        """
+        try:
+            await (await self.key_value(bucket)).delete(key)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+            raise Transient("BUS-1027", f"the key {key} of {bucket} was not removed") from error
+
     async def entry(self, bucket: str, key: str) -> tuple[bytes, int] | None:
         """A key's value and revision, for :meth:`put_after`; None when it was never set.
 

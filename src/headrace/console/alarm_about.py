@@ -60,7 +60,9 @@ class AlarmTexts:
         self._texts = {
             f"{one.asset_type}.{one.name}": one for one in formulas if one.kind == "alarm"
         }
-        self._assets = {asset.path: asset for asset in config.assets} if config else {}
+        assets = config.assets if config else ()
+        self._assets = {(asset.type, asset.path): asset for asset in assets}
+        self._types = {kind.name: kind for kind in config.types} if config else {}
         self._read: dict[str, tuple[AlarmDefinition, Node, str] | None] = {}
         self._known: dict[tuple[str, str], AlarmAbout] = {}
 
@@ -87,12 +89,13 @@ class AlarmTexts:
         if read is None:
             return AlarmAbout()
         definition, expression, source = read
-        tag_ids = tuple(dict.fromkeys(self._tag_ids(expression, asset)))
+        place = key.rpartition(".")[0], asset
+        tag_ids = tuple(dict.fromkeys(self._tag_ids(expression, place)))
         return AlarmAbout(definition, limit_of(expression, source), tag_ids)
 
-    def _tag_ids(self, expression: Node, path: str) -> Iterator[int]:
+    def _tag_ids(self, expression: Node, place: tuple[str, str]) -> Iterator[int]:
         for name in names_of(expression):
-            found = self._tag_id(self._assets.get(path), name)
+            found = self._tag_id(self._assets.get(place), name)
             if found is not None:
                 yield found
 
@@ -102,7 +105,8 @@ class AlarmTexts:
             return None
         relation, dot, rest = name.partition(".")
         if dot:
-            return self._tag_id(self._assets.get(asset.relations.get(relation, "")), rest)
+            kind = self._types[asset.type].relations.get(relation, "")
+            return self._tag_id(self._assets.get((kind, asset.relations.get(relation, ""))), rest)
         return asset.tags.get(name, asset.outputs.get(name))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from headrace.formula.alarm_check import OFF, SUPPRESSED, check_alarm
 from headrace.formula.bound import Bound, Role
-from headrace.formula.check import Kind, Quantity, check
+from headrace.formula.check import Kind, Quantity, check, is_scale
 from headrace.formula.grammar import name_place, parse_statement
 from headrace.formula.plan import Plan
 from headrace.formula.problems import FormulaProblem
@@ -44,7 +44,7 @@ class Binding(NamedTuple):
 
     Attributes:
         bound: in order of evaluation: what reads another's output comes after it.
-        missing: (asset path, formula, name that it lacks there): not evaluated there.
+        missing: (asset path, formula's key, name that it lacks there): not evaluated there.
     """
 
     bound: tuple[Bound, ...]
@@ -74,7 +74,8 @@ class Checked:
     @property
     def inputs(self) -> tuple[str, ...]:
         """What it reads, each once."""
-        return tuple(dict.fromkeys(name for plan in self.plans.values() for name in plan.inputs))
+        names = (name for plan in self.plans.values() for name in plan.inputs)
+        return tuple(dict.fromkeys(name for name in names if not is_scale(name)))
 
 
 def bind(config: AppsConfig, *, with_off: bool = False) -> Binding:
@@ -132,7 +133,7 @@ def lay_plan(config: AppsConfig, asset_type: str, plan: Plan) -> tuple[Bound | N
 
     Returns:
         The plan on the assets that have what it reads, None when there are none; and the binding of all
-        formulas, whose ``missing`` says for the name ``?`` what others lack.
+        formulas, whose ``missing`` says for the key ``<asset type>.?`` what others lack.
     """
     checked, _ = check_all(config)
     formula = FormulaConfig(asset_type=asset_type, name="?", text="")
@@ -153,7 +154,10 @@ def names_of(
     found: dict[str, Quantity] = {}
     for name, unit in kind.quantities.items():
         age_us = kind.max_age_us.get(name, 0)
-        found[prefix + name] = Quantity(_kind(unit), _unit(unit), max_age_us=age_us)
+        converted = name in kind.converted
+        found[prefix + name] = Quantity(
+            _kind(unit), _unit(unit), max_age_us=age_us, converted=converted
+        )
     for name, unit in kind.attributes.items():
         found[prefix + name] = Quantity(_kind(unit), _unit(unit), constant=True)
     for name, plan in formulas.items():
@@ -334,7 +338,7 @@ class _Layer:
     """Names of formulas as tags and attributes of assets."""
 
     def __init__(self, config: AppsConfig) -> None:
-        self.by_path = {asset.path: asset for asset in config.assets}
+        self.by_place = {(asset.type, asset.path): asset for asset in config.assets}
         self.by_type: dict[str, list[AssetConfig]] = {}
         for asset in config.assets:
             self.by_type.setdefault(asset.type, []).append(asset)
@@ -347,7 +351,7 @@ class _Layer:
         found = []
         for asset in self.by_type.get(each.formula.asset_type, ()):
             lacks = [name for name in each.inputs if self._value(asset, name) is None]
-            missing += ((asset.path, each.formula.name, name) for name in lacks)
+            missing += ((asset.path, ".".join(each.key), name) for name in lacks)
             if not lacks:
                 found.append(asset)
         self.served[each.key] = frozenset(asset.path for asset in found)
@@ -356,10 +360,13 @@ class _Layer:
     def _value(self, asset: AssetConfig, name: str) -> int | float | str | None:
         """The tag of a quantity or formula, or the value of an attribute; None when it has none."""
         relation, dot, rest = name.rpartition(".")
-        if dot:
-            other = self.by_path.get(asset.relations.get(relation, ""))
-            return None if other is None else self._value(other, rest)
         kind = self.types[asset.type]
+        if dot:
+            place = kind.relations[relation], asset.relations.get(relation, "")
+            other = self.by_place.get(place)
+            return None if other is None else self._value(other, rest)
+        if is_scale(name):
+            return asset.conversions.get(name[:-2], (1.0, 0.0))[name.endswith("+")]
         if name in kind.quantities:
             return asset.tags.get(name)
         if name in kind.attributes:
@@ -370,8 +377,8 @@ class _Layer:
     def _is_attribute(self, kind: AssetTypeConfig, name: str) -> bool:
         relation, dot, rest = name.rpartition(".")
         if dot:
-            return rest in self.types[kind.relations[relation]].attributes
-        return name in kind.attributes
+            kind, name = self.types[kind.relations[relation]], rest
+        return name in kind.attributes or is_scale(name)
 
     def bound(self, each: Checked, role: Role, assets: list[AssetConfig]) -> Bound:
         formula, plan = each.formula, each.plans[role]

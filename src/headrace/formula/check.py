@@ -77,12 +77,14 @@ class Quantity:
         unit: of a number, as the site file writes it; ``""`` and ``1`` are bare numbers.
         constant: an attribute of the asset, the same at all times.
         max_age_us: a value that got no successor for so long is Uncertain; 0: it never grows old.
+        converted: assets measure it in units of their own; :func:`scales_of` names what brings it to this.
     """
 
     kind: Kind = "number"
     unit: str = "1"
     constant: bool = False
     max_age_us: int = 0
+    converted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +247,36 @@ def _check_name(c: _Checker, tree: Name) -> _Part:
     if quantity.kind == "number":
         measure = c.unit(quantity.unit or "1", tree.place)
     node: Node = Input(tree.name)
+    if quantity.converted:
+        node = _rescaled(c, tree.name, node)
     if quantity.max_age_us and c.samples:
         c.ages_us.append(quantity.max_age_us)
     elif quantity.max_age_us:
         node = Hold(node, quantity.max_age_us)
     return _Part(node, quantity.kind, measure, tree.place, quantity.constant)
+
+
+def scales_of(name: str) -> tuple[str, str]:
+    """Names of the two attributes by which a converted quantity is multiplied, and which is added then;
+    nobody can write them."""
+    return f"{name} *", f"{name} +"
+
+
+def is_scale(name: str) -> bool:
+    """Whether it is one of :func:`scales_of`.
+
+    Example:
+        >>> is_scale("flow"), is_scale("flow *")
+        (False, True)
+    """
+    return name.endswith((" *", " +"))
+
+
+def _rescaled(c: _Checker, name: str, node: Node) -> Node:
+    for scale, operator in zip(scales_of(name), "*+", strict=True):
+        c.used[scale] = None
+        node = Pointwise(pointwise.arithmetic(operator), (node, Input(scale)))
+    return node
 
 
 def _near(name: str, known: Mapping[str, object]) -> dict[str, str]:
@@ -746,7 +773,7 @@ def check(
     if part.kind == "number" and not part.measure.text and part.measure.factor != 1.0:
         # A product of units without a name of its own is given in SI units.
         node = Pointwise(pointwise.scale(part.measure.factor, 0.0), (node,))
-    texts = frozenset(name for name in c.used if names[name].kind == "text")
+    texts = frozenset(n for n in c.used if not is_scale(n) and names[n].kind == "text")
     words = tuple(c.calendar_words)
     return Plan(node, tuple(c.used), node.back_us, part.kind, unit, texts, words)
 

@@ -41,14 +41,14 @@ def at_place(bounds: Iterable[Bound], config: AppsConfig, edge: str) -> Placed:
         edge: the place; empty: the platform, which has all alarms.
     """
     formulas = {f"{each.asset_type}.{each.name}": each for each in config.formulas}
-    assets = {asset.path: asset for asset in config.assets}
+    assets = {(asset.type, asset.path): asset for asset in config.assets}
     live, ended = list[Bound](), list[Bound]()
     for bound in bounds:
         if bound.role != "formula":
             live += [bound] if not edge else []
             continue
         formula = formulas[bound.key]
-        on = [assets[path] for path in bound.assets]
+        on = [assets[formula.asset_type, path] for path in bound.assets]
         now = [asset.edges.get(formula.name, "") for asset in on]
         before = [_before(formula, asset) for asset in on]
         here = np.array([place == edge for place in now], np.bool_)

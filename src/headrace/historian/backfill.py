@@ -41,7 +41,7 @@ from headrace.historian.storage import Storage, sync_path
 from headrace.historian.tail import freeze
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
-from headrace.model.knowledge import AppsConfig
+from headrace.model.knowledge import AppsConfig, connection_of
 from headrace.model.time import Clock
 
 EDGE: Final = "apps"
@@ -355,7 +355,7 @@ class _Outlet:
     ) -> None:
         self._bus = bus
         self._index = TableIndex(table)
-        self._connection = bound.key.partition(".")[0]
+        self._connection = connection_of(bound.key.rpartition(".")[0])
         self._subject = subjects.batch(EDGE, self._connection)
         self._clock = clock
         self._epoch = clock.now_us()
@@ -420,7 +420,7 @@ class _Outlet:
 
 
 def _digest(bound: Bound, config: AppsConfig) -> str:
-    kind, _, name = bound.key.partition(".")
+    kind, _, name = bound.key.rpartition(".")
     texts = [each.text for each in config.formulas if (each.asset_type, each.name) == (kind, name)]
     inputs = {name: tags.tolist() for name, tags in bound.inputs.items()}
     attributes = {name: each.value.tolist() for name, each in bound.attributes.items()}

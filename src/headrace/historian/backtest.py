@@ -208,7 +208,11 @@ def conditions_of(
         if f"{each.key}/".startswith(f"{question.asset_type}.{name}/")
     }
     on = bounds.get("alarm") or bounds.get("formula")
-    lacking = tuple((path, what) for path, key, what in binding.missing if key == name)
+    lacking = tuple(
+        (path, what)
+        for path, key, what in binding.missing
+        if key == f"{question.asset_type}.{name}"
+    )
     if on is None or not on.assets:
         raise Misconfigured(
             "HIST-2205",

@@ -46,6 +46,7 @@ class AppDeployment(msgspec.Struct, frozen=True, kw_only=True):
         package_sha256: of the ``.hrapp`` file, hex; where it lies: ``DataFolder.packages``.
         enabled: false keeps all it has and runs nothing.
         settings: name -> value, defaults of the manifest filled in.
+        unserved: assets of a bound type that the app cannot serve, ``<type> <path>`` -> why.
     """
 
     enterprise: str
@@ -56,6 +57,7 @@ class AppDeployment(msgspec.Struct, frozen=True, kw_only=True):
     assets: tuple[BoundAsset, ...] = ()
     settings: dict[str, float | str | bool] = {}
     calendar: PlantCalendar = PlantCalendar()
+    unserved: dict[str, str] = {}
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""

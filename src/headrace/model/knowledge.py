@@ -9,7 +9,7 @@ that the relation leads to.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -17,8 +17,34 @@ from headrace.model.calendar import PlantCalendar
 
 FormulaState = Literal["live", "shadow", "off"]
 Placement = Literal["edge", "platform"]
-LOCAL_EDGE = "local"
+LOCAL_EDGE: Final = "local"
 """The edge on the platform's own machine: what is placed on it, the platform's apps role evaluates."""
+
+
+APP_DOT: Final = "."
+"""Stands in the name of an asset type as an app sees it, ``<app>.<its type>``; a site file has no such name."""
+
+
+def given_name(asset_type: str, name: str) -> str:
+    """The last part of the path of what a formula or an alarm gives on an asset; of an app's it begins with
+    the app's word, so that apps and the site never meet.
+
+    Example:
+        >>> given_name("pump", "load"), given_name("pump_efficiency.pump", "load")
+        ('load', 'pump_efficiency_load')
+    """
+    word, dot, _ = asset_type.rpartition(APP_DOT)
+    return f"{word}_{name}" if dot else name
+
+
+def connection_of(asset_type: str) -> str:
+    """What stands for the connection of results of a type, in subjects and books.
+
+    Example:
+        >>> connection_of("pump_efficiency.pump")
+        'pump_efficiency-pump'
+    """
+    return asset_type.replace(APP_DOT, "-")
 
 
 class FormulaConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +85,7 @@ class AssetTypeConfig(msgspec.Struct, frozen=True, kw_only=True):
         attributes: name -> unit (or ``text``) of what each asset has once, such as ``rated_power``.
         relations: name -> asset type that it leads to, such as ``upstream = "pump"``.
         max_age_us: quantity -> how long a value counts as new; then it is Uncertain. Of others for ever.
+        converted: quantities whose tags are in other units on some assets; see ``conversions`` there.
     """
 
     name: str
@@ -68,6 +95,7 @@ class AssetTypeConfig(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, str] = {}
     relations: dict[str, str] = {}
     max_age_us: dict[str, int] = {}
+    converted: tuple[str, ...] = ()
 
 
 class AssetConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +108,8 @@ class AssetConfig(msgspec.Struct, frozen=True, kw_only=True):
         outputs: formula -> tag_id of the derived tag ``<path>/<formula>``.
         edges: formula -> edge on a machine of its own that evaluates it here; of others the platform does.
         left: formula -> edge that evaluated it here before it moved to the platform.
+        conversions: quantity -> (factor, offset) so that ``value = tag's value * factor + offset``; of others
+            the tag has the quantity's unit.
     """
 
     path: str
@@ -92,6 +122,7 @@ class AssetConfig(msgspec.Struct, frozen=True, kw_only=True):
     outputs: dict[str, int] = {}
     edges: dict[str, str] = {}
     left: dict[str, str] = {}
+    conversions: dict[str, tuple[float, float]] = {}
 
 
 class AppsConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,8 @@ All of it is optional; without the file everything lies in the data folder. ``he
     key = "/etc/ssl/plant.key"
     authority = "/etc/ssl/plant-ca.pem"                # that clients believe
     devices = true                                     # MQTT devices show a certificate; default: false
+    [apps]
+    unsigned = true                                    # also apps that nobody signed; default: false
 
 ``HEADRACE_TABLE``, ``HEADRACE_BUS`` and ``HEADRACE_METADATA`` go before the file.
 A change counts from the next start on.
@@ -123,6 +125,12 @@ class TlsSettings(msgspec.Struct, forbid_unknown_fields=True):
     devices: bool = False
 
 
+class AppsSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """``unsigned``: packages of apps that nobody signed may be installed too."""
+
+    unsigned: bool = False
+
+
 class Settings(msgspec.Struct, forbid_unknown_fields=True):
     """The settings of one installation; see the module."""
 
@@ -132,6 +140,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True):
     identity: IdentitySettings = msgspec.field(default_factory=IdentitySettings)
     secrets: SecretsSettings = msgspec.field(default_factory=SecretsSettings)
     tls: TlsSettings = msgspec.field(default_factory=TlsSettings)
+    apps: AppsSettings = msgspec.field(default_factory=AppsSettings)
 
 
 def load_settings(folder: DataFolder) -> Settings:

@@ -31,7 +31,7 @@ from headrace.site.toml_lines import Key
 
 _TYPE: Final = (
     *("title", "quantities", "attributes", "relations", "max_age"),
-    *("formulas", "titles", "shadow", "off", "start", "placement"),
+    *("formulas", "titles", "shadow", "off", "start", "placement", "package"),
 )
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _WORD_REMEDY: Final = "Use A-Z a-z 0-9 and _, no digit first, and no word of the formula language."
@@ -65,6 +65,7 @@ def read_asset_types(
                 max_age_us=_ages(section, quantities),
                 formulas=formulas,
                 titles=_titles(section, [each.name for each in formulas]),
+                package=section.take("package", "a text", ""),
             )
         )
     return found

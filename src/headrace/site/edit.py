@@ -227,6 +227,43 @@ class SiteEdit:
                 "SITE-1419", f"there is no asset type {name} in {_SITE}", f"There are: {known}."
             )
 
+    # --- apps -------------------------------------------------------------------------------------
+
+    def apps(self) -> dict[str, dict[str, Any]]:
+        """App -> its table ``[app.ID]``, as written."""
+        tables = self._data.get("app", {})
+        return {name: table for name, table in tables.items() if isinstance(table, dict)}
+
+    def set_app(self, app: str, **fields: Any) -> None:
+        """Give fields of ``[app.ID]`` values, all others stay; None takes a field out. It is added when
+        it is not there."""
+        if app in self._data.get("app", {}):
+
+            def change(data: Any) -> None:
+                table = data["app"][app]
+                for field, value in fields.items():
+                    if value is None:
+                        table.pop(field, None)
+                    elif table.get(field) != value:
+                        table[field] = value if type(table) is dict else _inline(value)
+
+            self._with_tomlkit(change)
+            return
+        table = {field: value for field, value in fields.items() if value is not None}
+        expected = copy.deepcopy(self._data)
+        expected.setdefault("app", {})[app] = table
+        block = _toml_block(f"[app.{_key(app)}]", table)
+        self._take(self._insert_after("app", block), expected)
+
+    def remove_app(self, app: str) -> None:
+        """Take ``[app.ID]`` out with all below it; nothing when it is not there."""
+        expected = copy.deepcopy(self._data)
+        if expected.get("app", {}).pop(app, None) is None:
+            return
+        if not expected["app"]:
+            del expected["app"]
+        self._take(self._without([("app", app)]), expected)
+
     # --- tags -------------------------------------------------------------------------------------
 
     def add_tags(self, tags: Iterable[Tag]) -> None:

@@ -20,6 +20,8 @@ from headrace.model.desired import ConnectionConfig, TagConfig
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.security.secrets import reference
 from headrace.site import sections
+from headrace.site.app_package import InstalledApp, package_name, read_installed
+from headrace.site.app_section import read_apps
 from headrace.site.asset_sections import read_asset_types, read_assets
 from headrace.site.calendar_section import read_calendar
 from headrace.site.connectors import find_connector
@@ -61,6 +63,7 @@ class SiteFiles:
         self.overlay = dict(overlay or {})
         self.read: dict[str, bytes] = {}
         self.named: list[str] = []
+        self._packages: dict[str, InstalledApp] = {}
 
     def content(self, name: str) -> bytes:
         """Bytes of a file.
@@ -85,9 +88,22 @@ class SiteFiles:
                 ) from error
         return self.read[name]
 
+    def package(self, app_id: str, version: str) -> InstalledApp:
+        """An installed package; its file is watched as those that are read, and is none of the site's.
+
+        Raises:
+            Misconfigured: SITE-2101, SITE-2102. Corrupt: SITE-2103. See :func:`read_installed`.
+        """
+        name = package_name(app_id, version)
+        if name not in self.named:
+            self.named.append(name)
+        if name not in self._packages:
+            self._packages[name] = read_installed(self.path.parent / name)
+        return self._packages[name]
+
     def content_hash(self) -> str:
         """SHA-256 over names and bytes of all that was read, in hex."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256("".join(each.sha256 for each in self._packages.values()).encode())
         for name in sorted(self.named):
             content = self.read.get(name)
             digest.update(f"{name}\0{-1 if content is None else len(content)}\0".encode())
@@ -201,7 +217,8 @@ def _read(notes: Notes, data: dict[str, Any], files: SiteFiles) -> SiteModel:
         protections=read_protections(notes, data, tags, connections),
         zones=zones,
     )
-    return check_formulas(notes, model, columns)
+    apps = read_apps(notes, data, model, files.package) if "app" in data else ()
+    return check_formulas(notes, msgspec.structs.replace(model, apps=apps), columns)
 
 
 def _tag_files(notes: Notes, names: tuple[str, ...], files: SiteFiles) -> list[TagColumns]:

@@ -16,7 +16,7 @@ from headrace.historian.formulas import AssetTags, Progress, evaluate_history, k
 from headrace.historian.reader import Reader
 from headrace.model.calendar import PlantCalendar
 from headrace.model.errors import Misconfigured
-from headrace.model.knowledge import AppsConfig, AssetConfig, AssetTypeConfig
+from headrace.model.knowledge import APP_DOT, AppsConfig, AssetConfig, AssetTypeConfig
 from headrace.site.notes import near
 from headrace.site.registry import compile_pattern
 
@@ -66,7 +66,7 @@ class Ground:
             Misconfigured: SITE-2003 when there is none.
         """
         bound, binding = lay_plan(self.config, self.asset_type, plan)
-        lacking = tuple((path, lacks) for path, name, lacks in binding.missing if name == "?")
+        lacking = tuple((path, lacks) for path, key, lacks in binding.missing if key.endswith(".?"))
         if bound is None:
             shown = ", ".join(f"{path} lacks {name}" for path, name in lacking[:3])
             raise Misconfigured(
@@ -150,12 +150,11 @@ def formula_lines(config: AppsConfig | None) -> list[FormulaLine]:
         return []
     checked, _ = check_all(config)
     binding = lay(config, checked, with_off=True)
-    kinds = {asset.path: asset.type for asset in config.assets}
     counts = {bound.key: len(bound.assets) for bound in binding.bound}
     places = _places(config, binding.bound)
-    missing: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    missing: dict[str, list[tuple[str, str]]] = {}
     for path, name, lacks in binding.missing:
-        missing.setdefault((kinds[path], name), []).append((path, lacks))
+        missing.setdefault(name, []).append((path, lacks))
     plans = {each.key: next(iter(each.plans.values())) for each in checked}
     found = []
     for formula in config.formulas:
@@ -172,7 +171,7 @@ def formula_lines(config: AppsConfig | None) -> list[FormulaLine]:
                 start_us=formula.start_us,
                 unit="" if plan is None else plan.unit if plan.kind == "number" else plan.kind,
                 assets=counts.get(".".join(key), 0),
-                missing=tuple(missing.get(key, ())),
+                missing=tuple(missing.get(".".join(key), ())),
                 edges=tuple(sorted(places.get(".".join(key), {""}) - {""})),
                 on_platform="" in places.get(".".join(key), {""}),
             )
@@ -182,12 +181,12 @@ def formula_lines(config: AppsConfig | None) -> list[FormulaLine]:
 
 def _places(config: AppsConfig, bounds: Iterable[Bound]) -> dict[str, set[str]]:
     """Formula -> the edges that evaluate it; "" is the platform."""
-    assets = {asset.path: asset for asset in config.assets}
+    assets = {(asset.type, asset.path): asset for asset in config.assets}
     found: dict[str, set[str]] = {}
     for bound in bounds:
         if bound.role == "formula":
-            name = bound.key.partition(".")[2]
-            found[bound.key] = {assets[path].edges.get(name, "") for path in bound.assets}
+            kind, _, name = bound.key.rpartition(".")
+            found[bound.key] = {assets[kind, path].edges.get(name, "") for path in bound.assets}
     return found
 
 
@@ -223,7 +222,8 @@ def ground_of_equipment(
     config = config or AppsConfig(enterprise="", site="")
     found = equipment_of(((path, tag_id) for path, tag_id, _ in tags), pattern)
     names = quantities_of(found, {tag_id: unit for _, tag_id, unit in tags}, reader)
-    by_path = {asset.path: asset for asset in config.assets}
+    own = [asset for asset in config.assets if APP_DOT not in asset.type]
+    by_path = {asset.path: asset for asset in own}
     kinds = {by_path[each.path].type if each.path in by_path else "" for each in found}
     base = next((kind for kind in config.types if kinds == {kind.name}), None)
     known = names_in(config, base.name) if base else {}
@@ -245,7 +245,7 @@ def ground_of_equipment(
         )
         for each in found
     }
-    others = (asset for asset in config.assets if asset.path not in assets)
+    others = (asset for asset in own if asset.path not in assets)
     return Ground(
         msgspec.structs.replace(
             config, types=(*config.types, kind), assets=(*others, *assets.values())

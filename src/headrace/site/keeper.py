@@ -2,8 +2,9 @@
 
 ::
 
-    site.toml, tag files ──► check ──► registry ──► bucket `desired`: edge.<edge>, historian, apps, site_state
-                               └─ wrong ──► bucket `desired`: site_errors; the old state stays
+    site.toml, tag files ──► check ──► registry ──► bucket `desired`: edge.<edge>, historian, apps, app.<word>,
+       packages/                │                                     app_list, site_state
+                                └─ wrong ──► bucket `desired`: site_errors; the old state stays
 
 An edge that does not run what it should within 10 s is said so, once, and once more when it follows.
 """
@@ -35,6 +36,7 @@ from headrace.model.knowledge import AppsConfig
 from headrace.model.time import Clock, SystemClock
 from headrace.security.database import is_shared
 from headrace.security.files import make_folder
+from headrace.site.app_assets import deployments
 from headrace.site.apply import Changes
 from headrace.site.desired import edge_configs, historian_config
 from headrace.site.file import SiteFiles, check_site
@@ -49,6 +51,8 @@ FOLLOW_S: Final = 10.0
 LEASE_KEY: Final = "keeper"
 ERRORS_KEY: Final = "site_errors"
 STATE_KEY: Final = SITE_STATE_KEY
+APP_KEY: Final = "app."
+APP_LIST_KEY: Final = "app_list"
 _log = logging.getLogger(__name__)
 
 
@@ -126,6 +130,7 @@ class Keeper:
         self._accepted_model: SiteModel | None = None
         self._told_secrets: list[tuple[str, str, str]] = []
         self._heard: dict[str, str] = {}
+        self._unserved: dict[tuple[str, str], str] = {}
 
     def look(self) -> bool:
         """Read the files when they changed since the last look; true when something was done.
@@ -199,6 +204,7 @@ class Keeper:
         historian = historian_config(model, self.registry)
         self._put("historian", msgspec.json.encode(historian))
         self._put("apps", msgspec.json.encode(apps, order="sorted"))
+        self._desire_apps(model)
         self._put("notify", msgspec.json.encode(model.notify))
         record = self.registry.site()
         assert record is not None  # it was applied a moment ago
@@ -209,6 +215,21 @@ class Keeper:
             self._say("info", "SITE-1303", f"the site file was accepted: {changes.summary()}", "")
             if self._accepted is not None:
                 self._accepted(self.state)
+
+    def _desire_apps(self, model: SiteModel) -> None:
+        """Each installed app, and their list, by which those that left are known to have left."""
+        deployed = deployments(model, self.registry.ids())
+        for word, deployment in deployed.items():
+            self._put(f"{APP_KEY}{word}", msgspec.json.encode(deployment, order="sorted"))
+        self._put(APP_LIST_KEY, msgspec.json.encode(sorted(deployed)))
+        told = {
+            (app.manifest.id, each.path): each.why for app in model.apps for each in app.unserved
+        }
+        for (app_id, path), why in told.items():
+            if self._unserved.get((app_id, path)) != why:
+                text = f"{app_id} cannot serve {path}: {why}"
+                self._say("warning", "SITE-1306", text, "See: headrace app bind " + app_id)
+        self._unserved = told
 
     def _desire_edges(self, model: SiteModel, apps: AppsConfig | None) -> None:
         now_us = self.clock.now_us()
@@ -300,8 +321,12 @@ class Keeper:
         for key in list(self.pending):
             value = self.pending[key]
             try:
-                if await bus.get(DESIRED_BUCKET, key) != value:
+                before = await bus.get(DESIRED_BUCKET, key)
+                if before != value:
                     await bus.put(DESIRED_BUCKET, key, value)
+                if before and key == APP_LIST_KEY:
+                    for word in set(msgspec.json.decode(before)) - set(msgspec.json.decode(value)):
+                        await bus.remove(DESIRED_BUCKET, f"{APP_KEY}{word}")
             except Refused as error:
                 self._say("error", error.code, error.what, error.remedy)
             if self.pending.get(key) is value:

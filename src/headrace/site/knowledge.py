@@ -14,11 +14,21 @@ from headrace.formula.binding import Binding, Checked, check_all, lay
 from headrace.formula.bound import Bound
 from headrace.formula.measure import conversion, measure_of
 from headrace.model.knowledge import (
+    APP_DOT,
     LOCAL_EDGE,
     AppsConfig,
     AssetConfig,
     AssetTypeConfig,
     FormulaConfig,
+    given_name,
+)
+from headrace.site.app_assets import (
+    app_of,
+    app_types,
+    asset_config,
+    note_app_formula,
+    output_tags,
+    type_config,
 )
 from headrace.site.asset_sections import note_formula
 from headrace.site.model import DERIVED, PLAIN_UNITS, AssetType, Formula, SiteModel, Tag, parent_of
@@ -70,32 +80,48 @@ def apps_config(
 def _config(
     model: SiteModel, ids: Mapping[str, int], versions: Mapping[Key, tuple[int, int]]
 ) -> AppsConfig:
-    kinds = {kind.name: kind for kind in model.asset_types}
+    kinds = {kind.name: kind for kind in (*model.asset_types, *app_types(model))}
     return AppsConfig(
         enterprise=model.enterprise,
         site=model.name,
         calendar=model.calendar,
-        types=tuple(_type_config(kind) for kind in model.asset_types),
+        types=(
+            *(_type_config(kind) for kind in model.asset_types),
+            *(type_config(app, kind) for app in model.apps for kind in app.types),
+        ),
         assets=tuple(
-            AssetConfig(
-                path=asset.path,
-                type=asset.type,
-                title=asset.title,
-                title_zh=asset.title_zh,
-                tags=_below(asset.path, kinds[asset.type].quantities, ids),
-                attributes=asset.attributes,
-                relations=asset.relations,
+            msgspec.structs.replace(
+                asset,
                 outputs=_by_formula(asset.path, kinds[asset.type], ids),
                 edges=_by_formula(asset.path, kinds[asset.type], model.on_edges),
             )
-            for asset in model.assets
+            for asset in _assets(model, kinds, ids)
         ),
         formulas=tuple(
             _formula_config(kind, formula, *versions.get((kind.name, formula.name), (1, 0)))
-            for kind in model.asset_types
+            for kind in kinds.values()
             for formula in kind.formulas
         ),
     )
+
+
+def _assets(
+    model: SiteModel, kinds: Mapping[str, AssetType], ids: Mapping[str, int]
+) -> Iterable[AssetConfig]:
+    """Those of the site, then each again as the apps see it; without what formulas give."""
+    for asset in model.assets:
+        yield AssetConfig(
+            path=asset.path,
+            type=asset.type,
+            title=asset.title,
+            title_zh=asset.title_zh,
+            tags=_below(asset.path, kinds[asset.type].quantities, ids),
+            attributes=asset.attributes,
+            relations=asset.relations,
+        )
+    for app in model.apps:
+        for each in app.assets:
+            yield asset_config(app, each, ids)
 
 
 def _type_config(kind: AssetType) -> AssetTypeConfig:
@@ -129,7 +155,10 @@ def _formula_config(
 def _by_formula(path: str, kind: AssetType, of_tags: Mapping[str, T]) -> dict[str, T]:
     """Formula -> what is said of its derived tag on an asset."""
     names = {each.name: each.state for each in kind.formulas if each.kind == "formula"}
-    tags = {name: f"{path}/{result_name(name, state)}" for name, state in names.items()}
+    tags = {
+        name: f"{path}/{given_name(kind.name, result_name(name, state))}"
+        for name, state in names.items()
+    }
     return {name: of_tags[tag] for name, tag in tags.items() if tag in of_tags}
 
 
@@ -144,20 +173,30 @@ def check_formulas(notes: Notes, model: SiteModel, columns: Sequence[TagColumns]
     Args:
         model: without its derived tags. columns: its tags with their lines.
     """
-    if not any(kind.formulas for kind in model.asset_types):
+    kinds = (*model.asset_types, *app_types(model))
+    given = [tag for app in model.apps for tag in output_tags(app)]
+    if not given and not any(kind.formulas for kind in kinds):
         return model
     tags = {tag.path: tag for tag in model.tags}
     config = _config(model, dict.fromkeys(tags, 1), {})
     checked, problems = check_all(config)
     for found in problems:
-        note_formula(notes, found.asset_type, found.problem)
+        if (app := app_of(model, found.asset_type)) is not None:
+            needed = found.asset_type.rpartition(APP_DOT)[2]
+            note_app_formula(notes, app.manifest, needed, found.problem)
+        else:
+            note_formula(notes, found.asset_type, found.problem)
     binding = lay(config, checked, with_off=True)
     _note_units(notes, config, checked, columns)
-    derived = _derived_tags(model, binding)
+    derived = [*_derived_tags(model, binding), *given]
     _note_clashes(notes, model, derived, tags)
     edges, misplaced = edges_of(model, config, checked, binding.bound)
     for wrong in misplaced:
-        key = ("asset_type", wrong.asset_type, "placement", wrong.name)
+        app = app_of(model, wrong.asset_type)
+        if app is not None:
+            key: tuple[str, ...] = ("app", app.manifest.id)
+        else:
+            key = ("asset_type", wrong.asset_type, "placement", wrong.name)
         notes.at(key, wrong.code, wrong.what, wrong.remedy)
     apart = {path: edge for path, edge in edges.items() if edge != LOCAL_EDGE}
     return msgspec.structs.replace(model, derived=tuple(derived), on_edges=apart)
@@ -170,8 +209,8 @@ def _note_units(
     kinds = {kind.name: kind for kind in config.types}
     used = {
         _quantity_of(kinds, each.formula.asset_type, n) for each in checked for n in each.inputs
-    }
-    types = {asset.path: asset.type for asset in config.assets}
+    }  # of an app's quantities the tags may be in other units
+    types = {asset.path: asset.type for asset in config.assets if APP_DOT not in asset.type}
     for each in columns:
         for line, tag in zip(each.lines, each.tags, strict=True):
             place, _, name = tag.path.rpartition("/")
@@ -206,7 +245,7 @@ def _derived_tags(model: SiteModel, binding: Binding) -> list[Tag]:
     former = _former_places(model)
     titles = {
         f"{kind.name}.{name}": title
-        for kind in model.asset_types
+        for kind in (*model.asset_types, *app_types(model))
         for name, title in kind.titles.items()
     }
     found = []
@@ -221,8 +260,8 @@ def _derived_tags(model: SiteModel, binding: Binding) -> list[Tag]:
 def _derived(
     bound: Bound, path: str, former: Mapping[str, tuple[str, ...]], title: tuple[str, str]
 ) -> Tag:
-    formula = bound.key.partition(".")[2]
-    name = result_name(formula, bound.state)
+    kind, _, formula = bound.key.rpartition(".")
+    name = given_name(kind, result_name(formula, bound.state))
     tried, tried_zh = (" (shadow)", "（影子）") if bound.state == "shadow" else ("", "")
     unit = bound.plan.unit if bound.plan.kind == "number" else ""
     return Tag(
@@ -266,7 +305,7 @@ def _note_clashes(
     """A derived tag whose path a tag or equipment has; each formula is told once."""
     lines = {
         f"{kind.name}.{formula.name}": (kind.name, formula.line)
-        for kind in model.asset_types
+        for kind in (*model.asset_types, *app_types(model))
         for formula in kind.formulas
     }
     places = {item.path for item in model.equipment}
@@ -275,7 +314,13 @@ def _note_clashes(
         other = "tag" if tag.path in tags else "equipment" if tag.path in places else ""
         if other and tag.address not in said:
             said.add(tag.address)
-            kind, line = lines[tag.address]
+            kind, line = lines.get(tag.address, (tag.address.rpartition(APP_DOT)[0], 1))
+            app = app_of(model, kind)
+            if app is not None:
+                what = f"{app.manifest.id} would give {tag.path}, which is {_article(other)}"
+                remedy = "Rename that one: what an app gives is named by the app."
+                notes.at(("app", app.manifest.id), "SITE-1111", what, remedy)
+                continue
             key = ("asset_type", kind, "formulas")
             what = f"the formula {tag.address} would give {tag.path}, which is {_article(other)}"
             remedy = "Give the formula another name."
@@ -299,7 +344,7 @@ def next_versions(
     found = []
     wanted = {
         (kind.name, formula.name): formula
-        for kind in model.asset_types
+        for kind in (*model.asset_types, *app_types(model))
         for formula in kind.formulas
     }
     for key, formula in wanted.items():

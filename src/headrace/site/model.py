@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from headrace.model.app_manifest import AppManifest
 from headrace.model.calendar import PlantCalendar
 from headrace.model.desired import Rule, WindowFunction
 from headrace.model.errors import Misconfigured
@@ -134,7 +135,8 @@ class Formula(msgspec.Struct, frozen=True, kw_only=True):
 
 class AssetType(msgspec.Struct, frozen=True, kw_only=True):
     """A kind of asset; see :class:`headrace.model.knowledge.AssetTypeConfig`. ``titles``: formula ->
-    what its derived tags are called, in English and Chinese."""
+    what its derived tags are called, in English and Chinese. ``package``: the kind of the catalog that it
+    is, such as ``pump``, by which apps find it."""
 
     name: str
     title: str = ""
@@ -145,6 +147,7 @@ class AssetType(msgspec.Struct, frozen=True, kw_only=True):
     max_age_us: dict[str, int] = {}
     formulas: tuple[Formula, ...] = ()
     titles: dict[str, tuple[str, str]] = {}
+    package: str = ""
 
 
 class Asset(msgspec.Struct, frozen=True, kw_only=True):
@@ -227,13 +230,91 @@ class Tag(msgspec.Struct, frozen=True):
     was: tuple[str, ...] = ()
 
 
+SettingValue = float | str | bool
+"""What a plant may set of an app."""
+
+
+class AppBind(msgspec.Struct, frozen=True, kw_only=True):
+    """``[app.ID.bind.TYPE]``: what an app's needed type is on this site.
+
+    Attributes:
+        needed: the app's own name of the type. type: that of the site file. line: of the site file.
+        quantities: the app's name -> that of the site's type; of others both are called alike.
+        attributes: the app's name -> the site's. values: what every asset has of the others.
+        relations: the app's name -> the site's.
+        assets: paths of those that the patterns of the site file choose.
+        settings: path of an asset -> setting -> value.
+    """
+
+    needed: str
+    type: str
+    line: int = 0
+    quantities: dict[str, str] = {}
+    attributes: dict[str, str] = {}
+    values: dict[str, float | str] = {}
+    relations: dict[str, str] = {}
+    assets: tuple[str, ...] = ()
+    settings: dict[str, dict[str, SettingValue]] = {}
+
+
+class AppAsset(msgspec.Struct, frozen=True, kw_only=True):
+    """An asset as an app sees it.
+
+    Attributes:
+        type: the app's own name of it.
+        tags: the app's quantity -> path of a tag. units: quantity -> unit of that tag.
+        conversions: see :class:`headrace.model.knowledge.AssetConfig`.
+        attributes: in the manifest's units. settings: what it has for itself.
+    """
+
+    path: str
+    type: str
+    title: str = ""
+    title_zh: str = ""
+    tags: dict[str, str] = {}
+    units: dict[str, str] = {}
+    conversions: dict[str, tuple[float, float]] = {}
+    attributes: dict[str, float | str] = {}
+    relations: dict[str, str] = {}
+    settings: dict[str, SettingValue] = {}
+
+
+class Unserved(msgspec.Struct, frozen=True, kw_only=True):
+    """An asset of a bound type that an app cannot serve, and why."""
+
+    path: str
+    type: str
+    why: str
+
+
+class SiteApp(msgspec.Struct, frozen=True, kw_only=True):
+    """``[app.ID]``: an installed app on this site.
+
+    Attributes:
+        sha256: of the package file, hex.
+        enabled: false keeps all it has and runs nothing.
+        settings: of the whole app, the manifest's defaults filled in.
+        types: the app's needed types as asset types ``<word>.<type>``, with its formulas.
+        assets, unserved: of all its types, in the order of the site file.
+    """
+
+    manifest: AppManifest
+    sha256: str
+    enabled: bool = True
+    settings: dict[str, SettingValue] = {}
+    bind: tuple[AppBind, ...] = ()
+    types: tuple[AssetType, ...] = ()
+    assets: tuple[AppAsset, ...] = ()
+    unserved: tuple[Unserved, ...] = ()
+
+
 class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
     """All that a site file and its tag files say, checked.
 
     Attributes:
         equipment: every area, work center, work unit and below, by path.
         tag_files: the tag lists that it came from, relative to the site file.
-        derived: the tags that its formulas give; no connection reads them.
+        derived: the tags that its formulas and its apps give; no connection reads them.
         on_edges: of these the ones that an edge on its own machine evaluates: path -> edge.
     """
 
@@ -255,6 +336,7 @@ class SiteModel(msgspec.Struct, frozen=True, kw_only=True):
     notify: NotifyConfig = NotifyConfig()
     protections: tuple[Protection, ...] = ()
     zones: ZoneMap = ZoneMap()
+    apps: tuple[SiteApp, ...] = ()
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""

@@ -17,11 +17,13 @@ from headrace.formula.binding import Checked
 from headrace.formula.bound import Bound
 from headrace.model.ids import NAME
 from headrace.model.knowledge import (
+    APP_DOT,
     LOCAL_EDGE,
     AppsConfig,
     AssetConfig,
     AssetTypeConfig,
     FormulaState,
+    given_name,
 )
 from headrace.site.model import SiteModel
 
@@ -89,14 +91,20 @@ class _Finding:
     def __init__(self, model: SiteModel, config: AppsConfig) -> None:
         places = {each.name: each.edge for each in model.connections}
         self._tags = {tag.path: places.get(tag.connection, LOCAL_EDGE) for tag in model.tags}
-        self._assets = {asset.path: asset for asset in config.assets}
+        self._assets = {(asset.type, asset.path): asset for asset in config.assets}
+        self._app_tags = {
+            (app.manifest.word + APP_DOT + asset.type, asset.path): asset.tags
+            for app in model.apps
+            for asset in app.assets
+        }
         self._types = {kind.name: kind for kind in config.types}
         self.edges: dict[str, str] = {}
         self.wrong: set[tuple[str, str]] = set()
 
     def place(self, each: Checked, path: str) -> Misplaced | None:
         """Find the edge of a formula on an asset; gives what is wrong."""
-        reads = [read for name in each.inputs if (read := self._read(path, name)) is not None]
+        kind = each.formula.asset_type
+        reads = [read for n in each.inputs if (read := self._read(kind, path, n)) is not None]
         if any(read.edge == _UNKNOWN for read in reads):
             self.wrong.add(each.key)  # it is right when that one is
             return None
@@ -117,23 +125,27 @@ class _Finding:
         if edge != LOCAL_EDGE and not NAME.match(apps_edge(edge)):
             what = f"the edge {edge} has a name too long to give results of {key}"
             return Misplaced(*each.key, "APPS-1406", what, "Use at most 59 characters.")
-        self.edges[f"{path}/{result_name(name, each.formula.state)}"] = edge
+        given = given_name(each.formula.asset_type, result_name(name, each.formula.state))
+        self.edges[f"{path}/{given}"] = edge
         return None
 
-    def _read(self, path: str, name: str) -> _Read | None:
+    def _read(self, asset_type: str, path: str, name: str) -> _Read | None:
         """None for an attribute, which every place knows."""
         relation, dot, rest = name.rpartition(".")
-        asset = self._assets[path]
+        asset = self._assets[asset_type, path]
         if dot:
-            asset = self._assets[asset.relations[relation]]
+            leads_to = self._types[asset_type].relations[relation]
+            asset = self._assets[leads_to, asset.relations[relation]]
         kind = self._types[asset.type]
         if rest in kind.attributes:
             return None
         if (asset.type, rest) in self.wrong:
             return _Read(name, _UNKNOWN)
-        where = f"{asset.path}/{rest}"
+        where = f"{asset.path}/{given_name(asset.type, rest)}"
         if rest in kind.quantities:
-            return _Read(name, self._tags.get(where) or _PLATFORM)
+            tags = self._app_tags.get((asset.type, asset.path))
+            tag = tags.get(rest, "") if tags is not None else f"{asset.path}/{rest}"
+            return _Read(name, self._tags.get(tag) or _PLATFORM)
         found = self.edges.get(where) or self.edges.get(result_name(where, "shadow"))
         return _Read(name, found or _PLATFORM)
 
@@ -145,7 +157,7 @@ def with_moves(config: AppsConfig, before: AppsConfig | None, now_us: int) -> Ap
         now_us: source time from which what moves now has its results from its new place.
     """
     known = {(each.asset_type, each.name): each for each in before.formulas} if before else {}
-    assets = {asset.path: asset for asset in before.assets} if before else {}
+    assets = {(asset.type, asset.path): asset for asset in before.assets} if before else {}
     moved: set[tuple[str, str]] = set()
     formulas = []
     for formula in config.formulas:
@@ -159,7 +171,9 @@ def with_moves(config: AppsConfig, before: AppsConfig | None, now_us: int) -> Ap
     return msgspec.structs.replace(
         config,
         formulas=tuple(formulas),
-        assets=tuple(_left(asset, assets.get(asset.path), moved) for asset in config.assets),
+        assets=tuple(
+            _left(asset, assets.get((asset.type, asset.path)), moved) for asset in config.assets
+        ),
     )
 
 
@@ -181,17 +195,20 @@ def edge_apps(config: AppsConfig, edge: str) -> AppsConfig | None:
     ]
     if not own:
         return None
-    by_path = {asset.path: asset for asset in config.assets}
-    chosen = {asset.path: asset for asset in own}
+    types = {kind.name: kind for kind in config.types}
+    by_place = {(asset.type, asset.path): asset for asset in config.assets}
+    chosen = {(asset.type, asset.path): asset for asset in own}
     for asset in own:  # a relation of a relation is not read
-        chosen |= {path: by_path[path] for path in asset.relations.values() if path in by_path}
-    kinds = _kinds({kind.name: kind for kind in config.types}, chosen.values())
+        leads_to = types[asset.type].relations
+        places = ((leads_to[name], path) for name, path in asset.relations.items())
+        chosen |= {place: by_place[place] for place in places if place in by_place}
+    kinds = _kinds(types, chosen.values())
     return AppsConfig(
         enterprise=config.enterprise,
         site=config.site,
         calendar=config.calendar,
         types=tuple(kind for kind in config.types if kind.name in kinds),
-        assets=tuple(asset for asset in config.assets if asset.path in chosen),
+        assets=tuple(asset for asset in config.assets if (asset.type, asset.path) in chosen),
         formulas=tuple(
             each for each in config.formulas if each.asset_type in kinds and each.kind == "formula"
         ),

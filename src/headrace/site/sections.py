@@ -24,6 +24,7 @@ SECTIONS: Final = (
     "calendar",
     "asset_type",
     "asset",
+    "app",
     "group",
     "connection",
     "tag",

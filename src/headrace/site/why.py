@@ -20,6 +20,7 @@ from headrace.bus.subjects import DESIRED_BUCKET, FORMULA_CALL, Subjects, apps_e
 from headrace.model.apps import DerivedFacts
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
 from headrace.model.health import HistorianState
+from headrace.model.knowledge import given_name
 from headrace.model.time import Clock
 from headrace.model.why import diagnose
 from headrace.model.why_facts import (
@@ -110,7 +111,11 @@ def _machine(registry: Registry, path: str) -> str:
     config = registry.apps()
     place, _, name = path.rpartition("/")
     found = (asset for asset in config.assets if asset.path == place) if config else ()
-    return next((asset.edges.get(name, "") for asset in found), "")
+    edges = (
+        edge for asset in found for formula, edge in asset.edges.items()
+        if given_name(asset.type, formula) == name
+    )  # fmt: skip
+    return next(edges, "")
 
 
 def _records(registry: Registry, name: str) -> list[TagRecord]:

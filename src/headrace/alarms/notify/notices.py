@@ -66,7 +66,7 @@ def notice_of(line: Transition, guide: Guide) -> Notice | None:
         recorded_us=line.recorded_us or line.at_us,
         definition=line.key,
         asset=line.asset,
-        asset_type=line.key.partition(".")[0],
+        asset_type=line.key.rpartition(".")[0],
         asset_title=(asset.title, asset.title_zh) if asset is not None else ("", ""),
         priority=line.priority,
         message=_pair(line.message),

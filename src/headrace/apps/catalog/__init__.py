@@ -1,0 +1,21 @@
+"""Packages that this installation can have and has, publishers that it trusts, and other catalogs."""
+
+from headrace.apps.catalog.entries import CatalogEntry, entry_of
+from headrace.apps.catalog.installing import Catalog, Installation, check_publishable
+from headrace.apps.catalog.publishers import Publishers
+from headrace.apps.catalog.registry import Registry, check_needs
+from headrace.apps.catalog.sources import CatalogIndex, Source, write_catalog
+
+__all__ = [
+    "Catalog",
+    "CatalogEntry",
+    "CatalogIndex",
+    "Installation",
+    "Publishers",
+    "Registry",
+    "Source",
+    "check_needs",
+    "check_publishable",
+    "entry_of",
+    "write_catalog",
+]
