@@ -44,6 +44,7 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "model list": ("read", "models"),
     "model show": ("read", "models"),
     "model compare": ("read", "models"),
+    "model train": ("edit", "models"),
     "model export": ("export", "models"),
     "model import": ("edit", "models"),
     "model promote": ("edit", "models"),

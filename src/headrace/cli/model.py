@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headrace.cli.doors import person
+from headrace.cli.model_train import train
 from headrace.cli.run import DATA
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
@@ -36,6 +37,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command("list")(list_models)
     group.command("show")(show)
+    group.command("train")(train)
     group.command("export")(export)
     group.command("import")(import_file)
     group.command("promote")(promote)

@@ -71,7 +71,7 @@ def check_asked(deployment: AppDeployment, asked: Asked) -> list[str]:
             f"{deployment.manifest.id} is bound to no {what}",
             "See what it is bound to: headrace app show " + deployment.manifest.id,
         )
-    chosen = list(asked.assets and sorted(set(asked.assets)) or bound)
+    chosen = list((asked.assets and sorted(set(asked.assets))) or bound)
     count = -(-(asked.end_us - asked.start_us) // asked.step_us)
     if not asked.start_us < asked.held_out_us < asked.end_us or count * len(chosen) > ROWS_MAX:
         raise Misconfigured(
@@ -90,7 +90,9 @@ def parts_of(chosen: Sequence[str], asked: Asked, quantities: int) -> list[tuple
     return [tuple(chosen[at : at + size]) for at in range(0, len(chosen), size)]
 
 
-def read_part(reader: Reader, deployment: AppDeployment, asked: Asked, assets: Sequence[str]) -> pl.DataFrame:
+def read_part(
+    reader: Reader, deployment: AppDeployment, asked: Asked, assets: Sequence[str]
+) -> pl.DataFrame:
     """The frame of some assets: as that of a window, with ``held_out`` (Boolean) behind ``time``."""
     bound = [each for each in deployment.assets if each.path in set(assets)]
     shape = Shape(deployment.manifest, asked.type, bound)
@@ -101,7 +103,7 @@ def read_part(reader: Reader, deployment: AppDeployment, asked: Asked, assets: S
         store.put(reader.read(ids, asked.start_us, asked.end_us))
     count = -(-(asked.end_us - asked.start_us) // asked.step_us)
     frame = shape.frame(store, asked.start_us, asked.step_us, count)
-    held_out = microseconds(frame["time"]).to_numpy() >= asked.held_out_us
+    held_out = microseconds(frame["time"]) >= asked.held_out_us
     frame.insert_column(2, pl.Series("held_out", held_out))
     return frame
 
@@ -160,7 +162,7 @@ def read_history(
     for _ in _written(reader, deployment, asked, source, waiting, pool):
         done += 1
         told(done, len(parts))
-    frame = pl.concat([pl.read_ipc(file, memory_map=False) for file in files], rechunk=True)
+    frame = pl.concat([pl.read_ipc(file) for file in files], rechunk=True)
     return frame.sort("asset", "time", maintain_order=True)
 
 

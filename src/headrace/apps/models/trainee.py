@@ -65,10 +65,10 @@ def _trained(folder: Path, job: Job) -> Trained:
     deployment = msgspec.structs.replace(job.deployment, settings=settings)
     module = load_module(Path(job.code), deployment.manifest)
     executor = Executor(deployment.manifest, module, deployment)
-    history = pl.read_ipc(folder / HISTORY, memory_map=False)
+    history = pl.read_ipc(folder / HISTORY)
     return executor.train(job.model, history, job.at_us)
 
 
 if __name__ == "__main__":
-    os.environ.update({name: "1" for name in THREADS})
+    os.environ.update(dict.fromkeys(THREADS, "1"))
     run(Path(sys.argv[1]))

@@ -36,6 +36,7 @@ from headrace.historian.reader import Reader
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Misconfigured, Refused, Terminal, error_from_dict
 from headrace.model.folder import DataFolder
+from headrace.model.status import BAD_NO_DATA
 
 POLL_S: Final = 0.2
 END_S: Final = 5.0
@@ -240,11 +241,15 @@ class Trainer:
 
 
 def emptied(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with nothing in what is held out: the rows are there, their quantities are null."""
-    keep = {"asset", "time", "held_out"}
-    names = [name for name in frame.columns if name not in keep and not name.endswith("_status")]
+    """The frame with nothing in what is held out: the rows are there, their quantities say BadNoData."""
+    rest = [name for name in frame.columns if name not in ("asset", "time", "held_out")]
+    nothing = {name: BAD_NO_DATA if name.endswith("_status") else None for name in rest}
     return frame.with_columns(
-        pl.when(~pl.col("held_out")).then(pl.col(name)).alias(name) for name in names
+        pl.when(~pl.col("held_out"))
+        .then(pl.col(name))
+        .otherwise(pl.lit(nothing[name], frame.schema[name]))
+        .alias(name)
+        for name in rest
     )
 
 
