@@ -45,6 +45,8 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "model show": ("read", "models"),
     "model compare": ("read", "models"),
     "model train": ("edit", "models"),
+    "model shadow": ("edit", "models"),
+    "model drift": ("read", "models"),
     "model export": ("export", "models"),
     "model import": ("edit", "models"),
     "model promote": ("edit", "models"),
