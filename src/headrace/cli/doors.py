@@ -154,6 +154,7 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "run historian": ("read", "process"),
     "run console": ("read", "process"),
     "run apps": ("read", "process"),
+    "run runtime": ("read", "process"),
     "run hub": ("read", "process"),
     "run sim": ("read", "process"),
     "cluster new": ("read", "process"),
