@@ -5,7 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from headrace.apps.models.handing import LaidModels, lay_models, used_by
+from headrace.apps.models.handing import lay_models, used_by
+from headrace.apps.models.laid import LaidModels
 from headrace.apps.models.record import DataWindow
 from headrace.apps.models.registry import open_models
 from headrace.apps.models.shadow import shadow

@@ -1,31 +1,29 @@
-"""How the process of an app gets its models: a folder that the platform writes and the app reads.
+"""How the process of an app gets its models: the platform lays into its folder what it may use now.
 
-The process sees neither the metadata nor the data folder. The platform lays into the app's folder what the app
-may use now, by :func:`lay_models`; :class:`LaidModels` in the process takes up a change at the next window::
-
-    <name>.json        which file, which version, which columns; replaced whole
-    <sha256>.onnx      the bytes; never changed
+The process sees neither the metadata nor the data folder. :class:`headrace.apps.models.laid.LaidModels` in it
+takes up a change at the next window.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
+from headrace.apps.models.laid import FOLDER, Laid
 from headrace.apps.models.record import ModelRecord
-from headrace.apps.models.registry import ModelRegistry
-from headrace.apps.models.scoring import OnnxModel
+from headrace.apps.models.registry import ModelRegistry, open_models
+from headrace.model.app_manifest import AppManifest
+from headrace.model.errors import HeadraceError
+from headrace.model.folder import DataFolder
 from headrace.security.files import write_whole
 
-
-class Laid(msgspec.Struct, frozen=True, kw_only=True):
-    """One model as it is laid out."""
-
-    sha256: str
-    version: int
-    inputs: list[str]
+FOLLOW_S: Final = 10.0
+_log = logging.getLogger("headrace.apps.models")
 
 
 def used_by(registry: ModelRegistry, app: str, names: Iterable[str]) -> dict[str, ModelRecord]:
@@ -63,31 +61,27 @@ def lay_models(
     return changed
 
 
-class LaidModels:
-    """Models of a folder, for the hooks of an app; loaded once a version.
+def hand_over(folder: DataFolder, manifest: AppManifest, files: Path) -> bool:
+    """Lay what an app uses now into the folder of its files; gives whether something changed.
 
-    Args:
-        folder: that :func:`lay_models` writes.
-
-    Raises on a call:
-        Misconfigured: APPS-2501 when ``onnxruntime`` is not installed.
-        Corrupt: APPS-2504 when the bytes cannot be loaded.
+    Raises:
+        Corrupt: APPS-2512 as :func:`lay_models`. Terminal: APPS-2510 when the registry cannot be opened.
     """
+    with open_models(folder) as registry:
+        used = used_by(registry, manifest.id, manifest.models)
+        return lay_models(registry, used, manifest.models, files / FOLDER)
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._loaded: dict[str, tuple[Laid, OnnxModel]] = {}
 
-    def __call__(self, name: str) -> OnnxModel | None:
-        """The model of that name that is in use now; None when there is none."""
+async def follow_models(folder: DataFolder, manifest: AppManifest, files: Path) -> None:
+    """Hand over what is promoted later, until it is cancelled; what fails is told and tried again."""
+    told = ""
+    while manifest.models:
+        await asyncio.sleep(FOLLOW_S)
         try:
-            body = (self._folder / f"{name}.json").read_bytes()
-        except FileNotFoundError:
-            return None
-        laid = msgspec.json.decode(body, type=Laid)
-        known = self._loaded.get(name)
-        if known is None or known[0] != laid:
-            content = (self._folder / f"{laid.sha256}.onnx").read_bytes()
-            known = laid, OnnxModel(content, laid.inputs, str(laid.version))
-            self._loaded[name] = known
-        return known[1]
+            if await asyncio.to_thread(hand_over, folder, manifest, files):
+                _log.info("%s takes up other models", manifest.id)
+            told = ""
+        except HeadraceError as error:
+            if error.code != told:
+                _log.error("%s: %s", manifest.id, error)
+            told = error.code

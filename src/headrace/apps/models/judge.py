@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 import polars as pl
 
-from headrace.apps.models.handing import LaidModels
+from headrace.apps.models.laid import LaidModels
 from headrace.apps.runtime.executor import Executor
 from headrace.apps.runtime.loading import load_module
 from headrace.apps.runtime.sandbox import enclose
