@@ -99,19 +99,22 @@ class LevelWatch:
         far = np.abs(self._means(rows) - self._centre) / self._band / self._limit
         return np.where(self.steady, far, 0.0)
 
-    def follow(self, rows: Matrix, held: Follow | None = None) -> tuple[Matrix, Follow]:
+    def follow(
+        self, rows: Matrix, held: Follow | None = None, *, skip: int = 0
+    ) -> tuple[Matrix, Follow]:
         """The score of rows as they come, with a healthy band that moves on slowly while nothing is wrong.
 
         Args:
-            rows: (rows, quantities) after those of ``held``.
+            rows: (rows, quantities) after those of ``held``. skip: first rows that were told already and
+                are given again for the means of the others.
 
         Returns:
-            (rows, 2): the score (1 is the limit) and whether the alarm stands; then what to go on from.
+            (rows less those skipped, 2): the score (1 is the limit) and whether the alarm stands; then what to go on from.
         """
         held = held or Follow(centre=self._centre.tolist())
         centre, active, peak = np.array(held.centre), held.active, held.peak
-        out = np.zeros((len(rows), 2))
-        for row, mean in enumerate(self._means(rows)):
+        out = np.zeros((len(rows) - skip, 2))
+        for row, mean in enumerate(self._means(rows)[skip:]):
             far = np.abs(mean - centre)[self.steady] / self._band[self.steady] / self._limit
             score = float(far.max(initial=0.0))
             if active:
