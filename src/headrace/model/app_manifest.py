@@ -63,6 +63,11 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     title: Text = {}
     help: Text = {}
 
+    @property
+    def measure(self) -> str:
+        """Its unit as formulas have it, which name a setting as they name an attribute."""
+        return self.unit if self.kind == "number" else self.kind
+
 
 class Service(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A question that people and other apps may ask the app's Python; its types are those of the function.

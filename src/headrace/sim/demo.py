@@ -197,6 +197,17 @@ def site_text(plant: Plant, devices: tuple[DemoDevice, ...], ports: dict[str, in
     return "\n".join(parts) + "\n"
 
 
+PACKAGES: Final = {
+    "pump": "pump",
+    "compressor": "compressor",
+    "machining_centre": "machining-centre",
+    "smoke_sensor": "sensor-point",
+    "gas_sensor": "sensor-point",
+    "climate_sensor": "sensor-point",
+}
+"""Asset type -> what it is in the catalog of asset types."""
+
+
 def _type_lines(kind: str, unit: Unit) -> list[str]:
     # The first quantities of a type are those that its tile in the overview shows.
     units = quantities_of(unit)
@@ -204,6 +215,7 @@ def _type_lines(kind: str, unit: Unit) -> list[str]:
     return [
         f"[asset_type.{kind}]",
         _title_line(TYPES[kind]),
+        *([f'package = "{PACKAGES[kind]}"'] if kind in PACKAGES else []),
         *_table_line("attributes", {n: of for n, (of, _) in ATTRIBUTES.get(kind, {}).items()}),
         *_table_line("relations", RELATIONS.get(kind, {})),
         "formulas = '''",

@@ -310,7 +310,7 @@ def _note_lacking(section: Section, kind: NeededType, its: AssetType, bind: AppB
 
 def _types(app: _App, *, enabled: bool) -> Iterable[AssetType]:
     manifest = app.manifest
-    settings = {name: _unit(each) for name, each in manifest.settings.items()}
+    settings = {name: each.measure for name, each in manifest.settings.items()}
     for name, kind in manifest.types.items():
         title, title_zh = said(manifest.title)
         yield AssetType(
@@ -328,10 +328,6 @@ def _types(app: _App, *, enabled: bool) -> Iterable[AssetType]:
             titles={n: said(text) for n, text in manifest.titles.get(name, {}).items()},
             package=kind.package,
         )
-
-
-def _unit(setting: Setting) -> str:
-    return setting.unit if setting.kind == "number" else setting.kind
 
 
 def said(text: Text) -> tuple[str, str]:

@@ -48,7 +48,12 @@ CASES = {
     "python lacks": ('"seal_watch"', '"seal"', "APPS-2012", "python"),
     "twice": ('name = "wear"', 'name = "load"', "APPS-2011", "outputs.0.name"),
     "output of no type": ('type = "pump"', 'type = "pmp"', "APPS-2009", "outputs.0.type"),
-    "two places": ("seal_temperature =", 'optional_power = "kW", power =', "APPS-2011", "types.pump.optional.power"),
+    "two places": (
+        "seal_temperature =",
+        'optional_power = "kW", power =',
+        "APPS-2011",
+        "types.pump.optional.power",
+    ),
     "formula": ("power / rated_power", "powr / rated_power", "FORM-1010", "formulas.pump"),
     "formula's units": ("load > 1.1", "load > 1.1 m", "FORM-1012", "formulas.pump"),
     "title of no formula": (

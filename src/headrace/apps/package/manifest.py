@@ -364,12 +364,13 @@ def view_file(name: str) -> str:
 
 
 def asset_types(manifest: AppManifest) -> tuple[AssetTypeConfig, ...]:
-    """The needed types, as formulas see them."""
+    """The needed types, as formulas see them: what is set for an asset is an attribute to them."""
+    settings = {name: each.measure for name, each in manifest.settings.items()}
     return tuple(
         AssetTypeConfig(
             name=name,
             quantities={**kind.quantities, **kind.optional},
-            attributes=kind.attributes,
+            attributes={**settings, **kind.attributes},
             relations=kind.relations,
         )
         for name, kind in manifest.types.items()
