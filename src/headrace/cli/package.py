@@ -24,9 +24,8 @@ from headrace.apps.package.beginning import TEMPLATES, begin_app
 from headrace.apps.package.manifest import MANIFEST, read_manifest
 from headrace.apps.package.package import CERTIFICATE, certificate_of
 from headrace.cli import app_bind, package_catalog, package_trust
-from headrace.cli.bench import bench_an_app
-from headrace.cli import package_catalog, package_trust
 from headrace.cli.app_running import add_running
+from headrace.cli.bench import bench_an_app
 from headrace.formula.cases import run_cases
 from headrace.model.errors import HeadraceError, Misconfigured, Refused
 from headrace.security.files import write_whole

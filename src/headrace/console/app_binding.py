@@ -62,7 +62,9 @@ def propose(
         if chosen not in (None, kind.name):
             continue
         found = _fit(needed, kind)
-        share = len(found.quantities.keys() & needed.quantities.keys()) / max(len(needed.quantities), 1)
+        share = len(found.quantities.keys() & needed.quantities.keys()) / max(
+            len(needed.quantities), 1
+        )
         share += 0.5 * (kind.name == needed.package) + 0.1 * _like(kind.name, needed.package)
         if share > most and (chosen is not None or share >= LIKE):
             best, most = found, share
@@ -78,7 +80,11 @@ def _written(name: str, table: Mapping[str, object]) -> dict[str, Any] | None:
 def _as_written(written: dict[str, Any]) -> Proposal:
     def names(word: str) -> dict[str, str]:
         given = written.get(word, {})
-        return {k: v for k, v in given.items() if isinstance(v, str)} if isinstance(given, dict) else {}
+        return (
+            {k: v for k, v in given.items() if isinstance(v, str)}
+            if isinstance(given, dict)
+            else {}
+        )
 
     attributes = written.get("attributes", {})
     values = {
@@ -97,7 +103,9 @@ def _as_written(written: dict[str, Any]) -> Proposal:
 
 
 def _fit(needed: NeededType, kind: AssetTypeConfig) -> Proposal:
-    quantities = _names({**needed.quantities, **needed.optional}, kind.quantities, alone=needed.quantities)
+    quantities = _names(
+        {**needed.quantities, **needed.optional}, kind.quantities, alone=needed.quantities
+    )
     attributes = _names(needed.attributes, kind.attributes, alone=needed.attributes)
     relations = {name: name for name in needed.relations if name in kind.relations}
     return Proposal(kind.name, quantities, attributes, relations)

@@ -8,7 +8,6 @@ from functools import cache
 
 import msgspec
 import pytest
-from models_onnx import hostile, linear
 
 from headrace.apps.models import operators
 from headrace.apps.models.inspection import inspect_onnx
@@ -18,6 +17,7 @@ from headrace.apps.models.registry import open_models
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.security.identity import Identity
+from models_onnx import hostile, linear
 
 GOOD = linear([1.0, 2.0], 0.5)
 REFUSED = hostile()

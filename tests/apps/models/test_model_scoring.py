@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models_onnx import linear, network, trees
 
 from headrace.apps.models.scoring import OnnxModel
 from headrace.model.errors import Corrupt, Misconfigured
+from models_onnx import linear, network, trees
 
 COLUMNS = [f"c{i}" for i in range(7)]
 MODELS = {

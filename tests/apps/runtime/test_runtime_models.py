@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 import site_runtime
-from models_onnx import linear
 from site_runtime import runtime, site
 
 from headrace.apps.models import handing
 from headrace.apps.models.registry import open_models
 from headrace.model.time import SystemClock
+from models_onnx import linear
 
-SCORE = '''
+SCORE = """
 import polars as pl
 from headrace import app
 
@@ -25,7 +25,7 @@ def score(window, model):
     found = model.run(last.select("power").to_numpy())
     return last.select("asset", time=pl.lit(window.end_us).cast(pl.Datetime("us", "UTC")),
                        load=pl.Series(found[:, 0], dtype=pl.Float64))
-'''
+"""
 
 
 @pytest.mark.soak
