@@ -32,7 +32,7 @@ from headrace.model.folder import DataFolder
 
 MINUTE_S = 60
 HALF_A_REQUEST = b"GET /sign-in HTTP/1.1\r\nHost: x\r\nX-Slow: "
-SHOWN = ("expected", "read", "published", "stored", "unexplained")
+SHOWN = ("expected", "read", "published", "stored", "duplicate", "late", "lost", "unexplained")
 
 
 @contextlib.contextmanager
@@ -125,8 +125,9 @@ def books(root: Path, start_s: float, end_s: float) -> dict[str, Any]:
         text=True,
         check=False,
     )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    counts = json.loads(done.stdout)["total"]
+    missed = sum(n for name, n in counts.items() if name.startswith(("missed_", "dropped_")))
+    return {name: counts[name] for name in SHOWN} | {"missed_or_dropped": missed}
 
 
 def main() -> None:
