@@ -279,7 +279,7 @@ ELSEWHERE: tuple[tuple[str, str, str, str, str, str], ...] = (
     ),
     (
         "protection/read the wire",
-        "reads every message between edge and broker for values that must stay, or leave only aggregated or encrypted",
+        "reads every message between edge and broker for values that must not leave in clear",
         "the edge decides before anything goes out",
         "I",
         "SR 4.1",

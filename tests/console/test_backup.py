@@ -21,12 +21,13 @@ from headrace.bus.broker import load_address, start_broker, stop_broker
 from headrace.bus.client import open_bus
 from headrace.cli.app import build
 from headrace.historian.reader import open_reader
-from headrace.model.errors import Corrupt, HeadraceError, Refused
+from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.security.age import new_identity
 from headrace.security.identity import Identity
 from headrace.site.backup import Repository, restore_backup, verify_backup
 from headrace.site.backup import restore as restore_module
+from headrace.site.backup.collect import _check_own
 from waiting import until_sync
 
 PASSPHRASE = "four words of one plant"
@@ -249,3 +250,19 @@ def test_old_backups_go_with_what_only_they_had(running_site: RunningSite, tmp_p
     with pytest.raises(HeadraceError, match="SEC-1713"):
         repository.head(old.id)
     assert CLOCK.now_us() > new.at_us
+
+
+@pytest.mark.parametrize(
+    ("setting", "tool"),
+    [
+        ('[metadata]\nurl = "postgresql+psycopg://headrace@db/headrace"\n', "pg_dump"),
+        ('[historian]\ntable = "s3://plant/table"\n', "versions of its bucket"),
+    ],
+)
+def test_what_lies_elsewhere_is_refused_and_its_own_tool_named(
+    tmp_path: Path, setting: str, tool: str
+) -> None:
+    (tmp_path / "headrace.toml").write_text(setting)
+    with pytest.raises(Misconfigured, match="SEC-1719") as refused:
+        _check_own(DataFolder(tmp_path))
+    assert tool in refused.value.remedy

@@ -198,7 +198,9 @@ def test_pages_show_nothing_else(
     assert page in ("/formulas",) or "achining" in whole or "cnc_1" in whole
 
 
-@pytest.mark.parametrize("page", ["/connections", "/events", "/ledger", "/users", "/faults"])
+@pytest.mark.parametrize(
+    "page", ["/connections", "/events", "/ledger", "/users", "/faults", "/zones", "/policy"]
+)
 def test_pages_of_the_whole_site_are_closed(
     running_site: RunningSite, identity: Identity, page: str
 ) -> None:
@@ -206,6 +208,13 @@ def test_pages_of_the_whole_site_are_closed(
     with sign_in(running_site, SCOPED) as client:
         body = client.get(page).text
     assert "plc_1" not in body and "does not allow" in body
+
+
+def test_the_users_page_shows_grants(running_site: RunningSite, identity: Identity) -> None:
+    held = identity.grants.of(SCOPED)
+    with sign_in(running_site, running_site.user) as client:
+        body = client.get("/users").text
+    assert held and all(grant.scope in body for grant in held)
 
 
 def test_a_change_of_grants_ends_sessions_and_the_last_is_kept(

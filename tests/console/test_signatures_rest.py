@@ -7,11 +7,13 @@ from typing import Any
 
 import httpx
 import msgspec
+import pyotp
 import pytest
-from site_fixture import PASSWORD, RunningSite
+from site_fixture import CLOCK, PASSWORD, RunningSite
 
 from headrace.security.identity import Identity
 from headrace.security.policy import Role
+from headrace.security.sign_in import Origin
 
 FLOW = "utilities/pumping/pump_1/flow"
 FILE = "/api/v1/policy/files/two.cedar"
@@ -144,3 +146,24 @@ def test_the_page_shows_what_is_in_force(running_site: RunningSite, two: None) -
         client.post("/sign-in", data={"name": "ida", "password": PASSWORD})
         page = client.get("/policy").text
     assert "pia does not write alone" in page and "role.viewer" in page
+
+
+def test_who_has_a_second_factor_signs_with_its_code_too(running_site: RunningSite) -> None:
+    identity = Identity(running_site.folder)
+    try:
+        identity.add_user("kim", "security_officer", PASSWORD)
+        token = identity.add_token("kim", "test", role="security_officer")
+        session = identity.sign_in("kim", PASSWORD, "here")
+        totp = pyotp.TOTP(identity.ways.begin_enrolment(session).seed)
+        now_s = CLOCK.now_us() // 1_000_000
+        identity.ways.confirm_enrolment(session, totp.at(now_s), Origin("here"))
+    finally:
+        identity.close()
+    head = {"authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=running_site.url, headers=head, timeout=30) as kim:
+        wanted = put(kim, TWO).json()["for"]
+        assert sign(kim, wanted).json()["code"] == "SEC-1036"
+        assert sign(kim, wanted, code="abc").json()["code"] == "SEC-1024"
+        assert sign(kim, wanted, code=totp.at(now_s)).json()["code"] in ("SEC-1025", "SEC-1002")
+        fresh = sign(kim, wanted, code=totp.at(now_s + 30))
+        assert fresh.status_code == 201, fresh.text

@@ -17,7 +17,7 @@ from headrace.edge import agent as agent_module
 from headrace.edge.agent import Agent
 from headrace.edge.calls import Calls, WhyCall
 from headrace.model import status as st
-from headrace.model.desired import ConnectionConfig, EdgeConfig, TagConfig
+from headrace.model.desired import ConnectionConfig, EdgeConfig, ProtectionRule, TagConfig
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.time import US_PER_S, SystemClock
@@ -178,3 +178,22 @@ async def test_a_connection_that_was_never_connected_leaves_no_mark_when_it_is_p
     await agent.apply(config(tag(1), enabled=False))
     assert agent.state().connections[0].marked == 0
     assert await logged(bus) == []
+
+
+async def test_what_stays_on_the_edge_is_named_at_the_pipeline(agent, device):
+    rule = ProtectionRule(name="secret", rule="stays", tag_ids=(1,), keep_bytes=16 << 20)
+    await agent.apply(config(tag(1), tag(2), protection=(rule,)))
+    device.give([1, 2], CLOCK.now_us(), 5.0)
+    await until(lambda: agent.state().connections[0].state == "connected")
+    async with asyncio.timeout(30):
+        while not (facts := await ask(agent, 1)).received_us:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert (facts.protection, (await ask(agent, 2)).protection) == ("stays", "")
+    known = Facts(
+        at_us=facts.at_us,
+        tag=WhyTag(tag_id=1, path="a/t1", connection="plc", edge="local"),
+        edge=facts,
+        bus=BusFacts(answers=True),
+    )
+    hop = diagnose(known).hop("pipeline")
+    assert (hop.state, hop.reason) == ("waiting", "protection_stays")

@@ -175,6 +175,14 @@ def tag_fails(f: Facts) -> None:
     edge(f).tag_error = "EDGE-3012 illegal address"
 
 
+def protected_stays(f: Facts) -> None:
+    edge(f).protection = "stays"
+
+
+def protected_encrypted(f: Facts) -> None:
+    edge(f).protection = "encrypted"
+
+
 def pipeline_holds(f: Facts) -> None:
     edge(f).passed_us = edge(f).passed_source_us = ago(90)
     f.table.source_us = f.table.received_us = ago(90)
@@ -267,7 +275,7 @@ FAULTS: dict[str, tuple[Fault, ...]] = {
         tag_not_run,
         tag_fails,
     ),
-    "pipeline": (pipeline_holds, lane_waits),
+    "pipeline": (protected_stays, protected_encrypted, pipeline_holds, lane_waits),
     "bus": (bus_away, log_refuses, log_behind),
     "writer": (writer_silent, writer_never_heard, writer_waits, writer_behind),
     "table": (table_refuses, table_unreadable, table_behind, tail_paused),
@@ -453,3 +461,13 @@ def test_an_answer_travels_as_json():
     answer = diagnose(hit(device_away, writer_silent))
     raw = msgspec.json.encode(answer)
     assert msgspec.json.encode(msgspec.json.decode(raw, type=type(answer))) == raw
+
+
+def test_a_window_that_is_not_over_is_no_fault_of_the_pipeline():
+    facts = hit(pipeline_holds)
+    edge(facts).protection = "aggregated"
+    hop = diagnose(facts).hop("pipeline")
+    assert (hop.state, hop.reason) == ("waiting", "protection_aggregated")
+    within = well()
+    edge(within).protection = "aggregated"
+    assert diagnose(within).fresh

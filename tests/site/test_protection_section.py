@@ -83,3 +83,39 @@ def test_what_an_edge_gets(tmp_path: Path) -> None:
 )
 def test_what_is_wrong(tmp_path: Path, more: str, code: str, line: int) -> None:
     assert checked(tmp_path, more) == [(code, line)]
+
+
+FORMULAS = """
+[asset_type.mixer]
+quantities = { load = "%", speed = "1/min" }
+formulas = '''
+strain = load / 2
+slow = speed / 2
+alarm hot: load > 80 %
+'''
+[asset."hall/line/mixer"]
+type = "mixer"
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "codes"),
+    [
+        ('rule = "stays"', ["SEC-1545", "SEC-1545"]),
+        ('rule = "encrypted"\nkey = "tenant"', ["SEC-1545", "SEC-1545"]),
+        ('rule = "aggregated"\nfunction = "maximum"\nwindow_s = 30', []),
+        ('rule = "leaves"', []),
+    ],
+)
+def test_a_formula_that_would_wait_for_what_never_comes_is_told_when_the_file_is_read(
+    tmp_path: Path, rule: str, codes: list[str]
+) -> None:
+    units = SITE.replace('address = "register:1"', 'address = "register:1"\nunit = "%"')
+    units = units.replace('address = "register:2"', 'address = "register:2"\nunit = "1/min"')
+    text = f'{units}{FORMULAS}[protection.loads]\ntags = ["hall/**/load"]\n{rule}\n'
+    (tmp_path / "site.toml").write_text(text)
+    _, problems = check_site(SiteFiles(tmp_path / "site.toml"))
+    assert [problem.code for problem in problems] == codes
+    for problem, begins in zip(problems, ("strain = ", "alarm hot: "), strict=False):
+        assert text.splitlines()[problem.line - 1].startswith(begins)
+        assert "hall/line/mixer/load" in problem.what and "loads" in problem.what

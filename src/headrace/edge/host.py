@@ -174,6 +174,7 @@ class ConnectionHost:
             keeps_alive=self._state.device_clock_offset_us is not None,
             tag_error=self._errors.get(tag_id, ""),
             buffered=lane.buffered,
+            protection=self._rule(tag_id),
         )
         if seen is not None:
             facts.source_us, facts.received_us = seen.source_us, seen.received_us
@@ -187,6 +188,10 @@ class ConnectionHost:
             facts.trouble_code, facts.trouble = lane.trouble.code, lane.trouble.what
             facts.trouble_remedy = lane.trouble.remedy
         return facts
+
+    def _rule(self, tag_id: int) -> str:
+        """By which rule a tag leaves, when one protects it."""
+        return next((r.rule for r in self.config.protection if tag_id in r.tag_ids), "")
 
     def try_now(self) -> None:
         """End the wait before the next try; nothing when there is a session."""

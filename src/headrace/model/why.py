@@ -345,8 +345,12 @@ def _pipeline_lane(facts: Facts) -> _Verdict | None:
     assert edge is not None, "asked after _hidden"
     if not edge.received_us and not edge.passed_us:
         return _unknown("pipeline_empty", hidden_by="device")
+    if edge.protection in ("stays", "encrypted"):
+        return _waiting(f"protection_{edge.protection}", connection=facts.tag.connection)
     held_us = edge.received_us - edge.passed_us
     if held_us > SILENCE_US + poll_bound_us(facts.tag):
+        if edge.protection == "aggregated":
+            return _waiting("protection_aggregated", age_us=held_us)
         return _broken("pipeline_holds", age_us=held_us)
     waits_us = edge.at_us - edge.waiting_since_us
     if edge.waiting_since_us and waits_us > TRANSIT_US and not edge.trouble_code:

@@ -50,6 +50,7 @@ class EdgeFacts(msgspec.Struct, kw_only=True):
         buffered: samples on their way to the log. waiting_since_us: since when the oldest is.
         acknowledged_us: when the log last took a frame of the connection.
         trouble_code, trouble, trouble_remedy: why the log takes nothing now.
+        protection: rule of its protection; empty when it just leaves (docs/protection.md).
     """
 
     at_us: int
@@ -71,6 +72,7 @@ class EdgeFacts(msgspec.Struct, kw_only=True):
     trouble_code: str = ""
     trouble: str = ""
     trouble_remedy: str = ""
+    protection: str = ""
 
 
 class BusFacts(msgspec.Struct, kw_only=True):

@@ -31,7 +31,16 @@ from headrace.site.app_assets import (
     type_config,
 )
 from headrace.site.asset_sections import note_formula
-from headrace.site.model import DERIVED, PLAIN_UNITS, AssetType, Formula, SiteModel, Tag, parent_of
+from headrace.site.model import (
+    DERIVED,
+    PLAIN_UNITS,
+    AssetType,
+    Formula,
+    Protection,
+    SiteModel,
+    Tag,
+    parent_of,
+)
 from headrace.site.notes import Notes
 from headrace.site.placement import edges_of, result_name
 from headrace.site.tags import TagColumns
@@ -189,6 +198,8 @@ def check_formulas(notes: Notes, model: SiteModel, columns: Sequence[TagColumns]
     binding = lay(config, checked, with_off=True)
     _note_units(notes, config, checked, columns)
     derived = [*_derived_tags(model, binding), *given]
+    _note_protected(notes, config, checked, model.protections)
+    derived = _derived_tags(model, binding)
     _note_clashes(notes, model, derived, tags)
     edges, misplaced = edges_of(model, config, checked, binding.bound)
     for wrong in misplaced:
@@ -224,6 +235,50 @@ def _note_units(
                 notes.add(
                     each.file, each.line_of(notes, line, "unit"), "unit", "SITE-1112", what, remedy
                 )
+
+
+def _note_protected(
+    notes: Notes,
+    config: AppsConfig,
+    checked: Sequence[Checked],
+    protections: Sequence[Protection],
+) -> None:
+    """What stays on the edge, or leaves for a tenant's key only, never reaches a formula: it would wait for
+    ever, and nobody would know why."""
+    kept = {
+        path: each
+        for each in protections
+        if each.rule in ("stays", "encrypted")
+        for path in each.paths
+    }
+    if not kept:
+        return
+    assets = {asset.path: asset for asset in config.assets}
+    for each in checked:
+        asset_type, name = each.key
+        for asset in config.assets:
+            read = [] if asset.type != asset_type else [_path_of(asset, n) for n in each.inputs]
+            found = next((path for path in read if path in kept and _has(assets, path)), "")
+            if found:
+                by = kept[found]
+                does = "stays on its edge" if by.rule == "stays" else "leaves its edge encrypted"
+                what = f"{asset_type}.{name} reads {found}, which {does} (protection {by.name})"
+                remedy = "Read another tag, or let it leave aggregated: see docs/protection.md."
+                line = notes.text_line(("asset_type", asset_type, "formulas"), each.formula.line)
+                field = f"asset_type.{asset_type}.formulas"
+                notes.add(notes.file, line, field, "SEC-1545", what, remedy)
+                break
+
+
+def _path_of(asset: AssetConfig, name: str) -> str:
+    """The tag that a name in a formula means on an asset."""
+    relation, dot, rest = name.rpartition(".")
+    return f"{asset.relations.get(relation, '')}/{rest}" if dot else f"{asset.path}/{name}"
+
+
+def _has(assets: Mapping[str, AssetConfig], path: str) -> bool:
+    place, _, name = path.rpartition("/")
+    return place in assets and name in assets[place].tags
 
 
 def _quantity_of(kinds: Mapping[str, AssetTypeConfig], kind: str, name: str) -> Key:

@@ -51,7 +51,10 @@ class _Users:
         row = ui.element("div").classes("hr-row hr-wrap hr-pad").props(f'data-user="{user.name}"')
         with row.style("border-bottom:1px solid var(--hr-line)"):
             html(tag("span.hr-avatar", user.name[:1].upper()))
-            html(tag("div", tag("b", user.name), tag("span.hr-sub", since))).classes("hr-grow")
+            held = self._identity.grants.of(user.name)
+            grants = ", ".join(f"{texts(f'role.{g.role}')}: {g.scope or '/'}" for g in held)
+            about = tag("span.hr-sub", since), tag("span.hr-sub", grants) if grants else ""
+            html(tag("div", tag("b", user.name), *about)).classes("hr-grow")
             html(pill(color, texts(state)))
             role = ui.select({r: texts(f"role.{r}") for r in ROLES}, value=user.role)
             role.props("outlined dense options-dense").style("min-width:120px")
