@@ -11,7 +11,7 @@ import polars as pl
 
 from asset_health.anomaly import Cause
 from asset_health.texts import cause_text, say
-from asset_health.watching import Judgement, Known, judge, learn, runs
+from asset_health.watching import Judgement, Known, judge, learn
 from headrace import app
 
 EVERY = "1 min"
@@ -73,24 +73,19 @@ def _one(
     """Outputs of an asset in this window; None where there is nothing to tell."""
     settings = asset.settings
     if known.learn_after != str(settings["learn_after"]):
-        known.names, known.healthy, known.follow = [], b"", None
+        known.names, known.healthy, known.learnt = [], b"", False
         known.learn_after, known.found_us = str(settings["learn_after"]), 0
     rows_wanted = int(float(settings["learning_minutes"]) * 60 / STEP_S)
-    learnt = (
-        known.follow is not None or len(known.healthy) == rows_wanted * len(known.names) * 8 > 0
-    )
     names = known.names or _present(frame)
     whole = frame.drop_nulls(names) if names else frame.clear()
     load = LOADS[window.type]
     if not whole.height:
         return None
-    if load in whole.columns and not runs(
-        whole[load].to_numpy(), float(settings["rest_below"]) * 10
-    ):
+    if load and float(whole[load].fill_null(np.inf).min()) <= float(settings["rest_below"]):
         known.standstill += bool(known.found_us)
         return {"state": say(settings["language"], "standstill")}
     rows = whole.select(names).to_numpy().astype(np.float64)
-    if not learnt:
+    if not known.learnt:
         learn(known, names, rows, rows_wanted)
         return {"state": say(settings["language"], "learning")}
     told = judge(known, rows, window.end_us, int(settings["confirm_minutes"]))

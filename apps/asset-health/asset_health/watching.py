@@ -26,7 +26,8 @@ class Known(msgspec.Struct, kw_only=True):
     """What is kept of an asset.
 
     Attributes:
-        names: of the quantities that are judged. healthy: rows learnt, float64; learnt: all are there. tail: the newest rows.
+        names: of the quantities that are judged. healthy: rows learnt, float64; learnt: all are
+            there. tail: the newest rows.
         follow: where the level watch stands. windows: over the limit in a row. health: 0 to 100 %.
         learn_after: what the setting was when it learnt. found_us: when the limit was crossed; 0: it is not.
         peak: greatest score since then. standstill: windows since then in which it did not run.
