@@ -22,6 +22,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "site",
     "query",
     "formula",
+    "model",
     "alarm",
     "notify",
     "sim",

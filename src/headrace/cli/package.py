@@ -24,6 +24,7 @@ from headrace.apps.package.beginning import TEMPLATES, begin_app
 from headrace.apps.package.manifest import MANIFEST, read_manifest
 from headrace.apps.package.package import CERTIFICATE, certificate_of
 from headrace.cli import app_bind, package_catalog, package_trust
+from headrace.cli.app_running import add_running
 from headrace.cli.bench import bench_an_app
 from headrace.formula.cases import run_cases
 from headrace.model.errors import HeadraceError, Misconfigured, Refused
@@ -50,6 +51,7 @@ def register(app: typer.Typer) -> None:
     package_catalog.add_to(group)
     app_bind.add_to(group)
     package_trust.add_to(group)
+    add_running(group)
     app.add_typer(group, name="app")
 
 
