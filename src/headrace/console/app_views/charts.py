@@ -64,7 +64,11 @@ def _axis(unit: str, place: int) -> dict[str, Any]:
         "type": "value",
         "scale": True,
         "name": shown_unit(unit),
-        "nameTextStyle": {"color": "--hr-text-3", "fontSize": 11, "align": "right" if place else "left"},
+        "nameTextStyle": {
+            "color": "--hr-text-3",
+            "fontSize": 11,
+            "align": "right" if place else "left",
+        },
         "axisLabel": {**_TEXT, "formatter": "fn:tick"},
         "splitLine": {"show": not place, **_GRID},
     }
@@ -85,7 +89,9 @@ def _line(line: dict[str, Any], place: int, units: list[str]) -> dict[str, Any]:
     }
 
 
-def xy_plot(points: pl.DataFrame, titles: tuple[str, str], units: tuple[str, str]) -> dict[str, Any]:
+def xy_plot(
+    points: pl.DataFrame, titles: tuple[str, str], units: tuple[str, str]
+) -> dict[str, Any]:
     """One quantity against another; later points are stronger.
 
     Args:
@@ -112,9 +118,7 @@ def xy_plot(points: pl.DataFrame, titles: tuple[str, str], units: tuple[str, str
     }  # fmt: skip
 
 
-def heat_map(
-    cells: pl.DataFrame, columns: list[str], rows: list[str], unit: str
-) -> dict[str, Any]:
+def heat_map(cells: pl.DataFrame, columns: list[str], rows: list[str], unit: str) -> dict[str, Any]:
     """Averages as colours.
 
     Args:
@@ -122,7 +126,8 @@ def heat_map(
     """
     found = cells.drop_nulls("value")
     values = found["value"]
-    low, high = (values.min(), values.max()) if found.height else (0.0, 1.0)
+    numbers = values.to_numpy()
+    low, high = (float(numbers.min()), float(numbers.max())) if found.height else (0.0, 1.0)
     data = [[c, r, round(v, 6)] for c, r, v in found.select("column", "row", "value").iter_rows()]
     return {
         "animation": False,
@@ -130,7 +135,7 @@ def heat_map(
         "xAxis": {"type": "category", "data": columns, "axisLabel": _TEXT, "axisTick": {"show": False}},
         "yAxis": {"type": "category", "data": rows, "axisLabel": _TEXT, "axisTick": {"show": False},
                   "inverse": True},
-        "visualMap": {"min": low, "max": high if high != low else (low or 0) + 1, "orient": "horizontal",
+        "visualMap": {"min": low, "max": high if high != low else low + 1, "orient": "horizontal",
                       "left": "center", "bottom": 0, "itemHeight": 120, "itemWidth": 10,
                       "text": [shown_unit(unit), ""], "textStyle": {"color": "--hr-text-3", "fontSize": 11},
                       "formatter": "fn:tick",

@@ -11,7 +11,7 @@ from headrace.apps.views import to_html
 from headrace.console.app_views import live_parts
 from headrace.console.app_views.laid import Place
 from headrace.console.app_views.past import Past
-from headrace.console.pages.app_parts import put_chart
+from headrace.console.pages.app_parts import make_chart, put_chart
 from headrace.console.pages.app_service import draw_form
 from headrace.console.pages.app_values import draw_values
 from headrace.console.pages.shell import Visit, empty_state, html
@@ -36,14 +36,15 @@ from headrace.model.views import (
 
 REFRESH_S: Final = 15.0
 ALARMS_S: Final = 2.0
-_SKELETON: Final = {"xAxis": {}, "yAxis": {}, "series": []}
 
 
 def draw_view(visit: Visit, place: Place) -> None:
     """The widgets of a view, in the order of its file."""
     needs_asset = place.view.scope != "app"
     if needs_asset and not place.assets:
-        empty_state("tree", visit.texts("app_views.no_asset"), visit.texts("app_views.no_asset_what"))
+        empty_state(
+            "tree", visit.texts("app_views.no_asset"), visit.texts("app_views.no_asset_what")
+        )
         return
     with ui.element("div").classes("hr-view").props(f'data-view="{place.view.name}"'):
         for number, widget in enumerate(place.view.widgets):
@@ -138,14 +139,20 @@ def _kpi_of_past(visit: Visit, place: Place, widget: Kpi) -> None:
         lines = [(asset, await past.kpi(widget, asset)) for asset in place.assets]
         if place.view.scope == "fleet":
             rows = [
-                tag("tr", tag("td", place.title(asset)), tag("td.num", _number(place, widget, value)))
+                tag(
+                    "tr",
+                    tag("td", place.title(asset)),
+                    tag("td.num", _number(place, widget, value)),
+                )
                 for asset, value in lines
             ]
             body.set_content(tag("table.hr-table", tag("tbody", rows)))
             return
         value = lines[0][1]
         state = _state(place, widget, value)
-        body.set_content(tag(".hr-view-kpi", _number(place, widget, value, "hr-view-big"), data_state=state))
+        body.set_content(
+            tag(".hr-view-kpi", _number(place, widget, value, "hr-view-big"), data_state=state)
+        )
 
     _keep(body, refresh)
 
@@ -171,16 +178,19 @@ def _state(place: Place, widget: Kpi, value: float | None) -> str | None:
 
 def _draw_chart(visit: Visit, place: Place, widget: Trend | XyPlot | HeatMap) -> None:
     past = Past(visit.services, visit.actor, place)
-    chart = ui.echart(dict(_SKELETON)).classes("full-width hr-view-chart")
+    holder = ui.element("div")
     note = html("").classes("hr-dim hr-hide")
+    made: list[ui.echart] = []
 
     async def refresh() -> None:
         options = await past.chart(widget)
         if options is None:
-            chart.classes(add="hr-hide")
             note.classes(remove="hr-hide").set_content(place.texts("app_views.nothing"))
-            return
-        put_chart(chart, options)
+        elif made:
+            put_chart(made[0], options)
+        else:
+            with holder:
+                made.append(make_chart(options))
 
     _keep(note, refresh)
 
@@ -192,7 +202,9 @@ def _keep(note: ui.html, refresh: Callable[[], Awaitable[None]]) -> None:
         try:
             await refresh()
         except HeadraceError as error:
-            note.classes(remove="hr-hide").set_content(tag(".hr-alert", f"{error.code} {error.what}"))
+            note.classes(remove="hr-hide").set_content(
+                tag(".hr-alert", f"{error.code} {error.what}")
+            )
 
     ui.timer(0.05, tried, once=True)
     ui.timer(REFRESH_S, tried)
