@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from headrace.apps.models.handing import follow_models, hand_over
 from headrace.apps.package.package import read_package, unpack
 from headrace.apps.runtime.describe import ENVIRONMENT
 from headrace.apps.runtime.gate import Alarms, Gate, Past
@@ -194,6 +195,8 @@ class AppRun:
         except OSError as error:
             return Terminal("APPS-2240", f"{self._manifest.id} cannot be started: {error}")
         reading = asyncio.create_task(self._read(process))
+        models = follow_models(self._place.folder, self._manifest, Path(start.folder))
+        following = asyncio.create_task(models)
         try:
             return await self._watch(process)
         finally:
@@ -201,7 +204,7 @@ class AppRun:
                 process.kill()
             await process.wait()
             await asyncio.wait({reading}, timeout=STOP_S)
-            await end_tasks(reading)
+            await end_tasks(reading, following)
             self._process = None
             self.gate.end_life()
 
@@ -230,6 +233,8 @@ class AppRun:
                 )
             shutil.rmtree(files.parent, ignore_errors=True)
             unpack(package, files)
+        if manifest.models:
+            hand_over(folder, manifest, files)
         shutil.rmtree(self._scratch, ignore_errors=True)
         make_folder(self._scratch, 0o700)
         address = self._place.address

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -12,6 +11,7 @@ from headrace.apps.views import to_html
 from headrace.console.app_views import live_parts
 from headrace.console.app_views.laid import Place
 from headrace.console.app_views.past import Past
+from headrace.console.pages.app_parts import put_chart
 from headrace.console.pages.app_service import draw_form
 from headrace.console.pages.app_values import draw_values
 from headrace.console.pages.shell import Visit, empty_state, html
@@ -62,18 +62,6 @@ def draw_view(visit: Visit, place: Place) -> None:
 def kind_of(widget: AnyWidget) -> str:
     """The word of a widget's kind."""
     return str(type(widget).__struct_config__.tag)
-
-
-def add_script() -> None:
-    """What keeps gauges and charts; once a page."""
-    ui.add_body_html('<script src="/static/views.js" defer></script>')
-
-
-def put_chart(chart: ui.echart, options: dict[str, Any]) -> None:
-    """Fill a chart; its script may come after the first message of the page."""
-    wait = "while (!(window.hr && hr.views)) await new Promise((done) => setTimeout(done, 20));"
-    call = f"(async () => {{ {wait} hr.views.chart({chart.id}, {json.dumps(options)}); }})()"
-    ui.run_javascript(call)
 
 
 def _title(place: Place, widget: AnyWidget) -> str:
