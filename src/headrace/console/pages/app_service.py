@@ -9,11 +9,18 @@ from nicegui import ui
 
 from headrace.console.app_board import AppView
 from headrace.console.app_views import charts
-from headrace.console.pages.app_parts import put_chart
+from headrace.console.pages.app_parts import make_chart
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_error
 from headrace.console.pages.signing import allowed
-from headrace.console.schema_form import Answer, SchemaField, answer_of, fields_of, request_of, shown
+from headrace.console.schema_form import (
+    Answer,
+    SchemaField,
+    answer_of,
+    fields_of,
+    request_of,
+    shown,
+)
 from headrace.console.widgets.markup import tag
 from headrace.console.widgets.units import shown_unit
 from headrace.model.errors import HeadraceError
@@ -110,7 +117,11 @@ class _Form:
         with self._answer:
             if answer.facts:
                 rows = [
-                    tag("tr", tag("td", title), tag("td.num", tag("b", value), " ", shown_unit(unit)))
+                    tag(
+                        "tr",
+                        tag("td", title),
+                        tag("td.num", tag("b", value), " ", shown_unit(unit)),
+                    )
                     for title, value, unit in answer.facts
                 ]
                 html(tag("table.hr-table", tag("tbody", rows)))
@@ -130,9 +141,7 @@ class _Form:
             (name, [(row[x], row[answer.columns.index(name)]) for row in answer.rows])
             for name in answer.numbers[1:5]
         ]
-        chart = ui.echart({"xAxis": {}, "yAxis": {}, "series": []}).classes("full-width hr-view-chart")
-        options = charts.curves(answer.numbers[0], lines)
-        ui.timer(0.05, lambda: put_chart(chart, options), once=True)
+        make_chart(charts.curves(answer.numbers[0], lines))
 
 
 def _quoted(text: str) -> str:
