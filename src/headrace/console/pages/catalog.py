@@ -203,9 +203,10 @@ class _Catalog:
         dialog.close()
         visit.services.sources.apps.forget()
         show_done(self._texts(f"catalog.{what}_done", name=entry.id, version=entry.version))
-        await self.refresh()
         if what == "install":
             ui.navigate.to(f"/apps/{entry.id}/bind")
+            return
+        await self.refresh()  # last: the dialog goes with what it was opened from
 
     async def uploaded(self, event: events.UploadEventArguments) -> None:
         """A file was given: it is checked and kept, nothing runs of it."""
