@@ -166,10 +166,6 @@ class Rig:
     def _both(
         self, knowledge: Knowledge, start_us: int, end_us: int
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
-        wanted = [
-            history(self.reader, bound, knowledge.config.calendar, start_us, end_us)
-            for bound in knowledge.bounds
-        ]
         ids = np.concatenate([bound.outputs for bound in knowledge.bounds]).tolist()
         found = self.reader.read(ids, start_us, end_us).select(
             "tag_id",
@@ -178,6 +174,11 @@ class Rig:
             "text",
             "status",
         )
+        # After what is found: a formula of a formula is worked out from what is stored of the first.
+        wanted = [
+            history(self.reader, bound, knowledge.config.calendar, start_us, end_us)
+            for bound in knowledge.bounds
+        ]
         return found, pl.concat(wanted).sort("tag_id", "at_us")
 
 

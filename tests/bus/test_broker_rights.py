@@ -146,7 +146,7 @@ def test_the_table_grants_what_work_needs_and_no_more() -> None:
         "cli",
     }
     writers = {kind for kind in said if "v1.acme.mill.call.edge.local.write" in said[kind]}
-    assert writers == {"console", "cli", "hub"}
+    assert writers == {"console", "cli", "hub", "runtime"}
     assert {kind for kind in said if "$KV.desired.edge.local" in said[kind]} == {"console", "edge"}
     assert {kind for kind in said if "$JS.API.STREAM.DELETE.SAMPLES" in said[kind]} == set()
     assert {kind for kind in said if "$SYS.REQ.USER.AUTH" in said[kind]} == set()

@@ -25,6 +25,7 @@ from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress, free_port, prepare_address, start_broker, stop_broker
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.subjects import DESIRED_BUCKET, Subjects
+from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.health import ConnectionState, EdgeState
 from headrace.model.sample import make_batch
@@ -143,7 +144,7 @@ class RunningSite:
         async def send(bus: Bus) -> None:
             for place, body in enumerate(frames):
                 head = {"Nats-Msg-Id": f"local/plc_1/{time.time_ns()}/{place}"}
-                await bus.publish_frame(SUBJECTS.batch("local", "plc_1"), body, head)
+                await _acknowledged(bus, SUBJECTS.batch("local", "plc_1"), body, head)
 
         self.with_bus(send)
 
@@ -215,6 +216,17 @@ class RunningSite:
         thread.start()
         thread.join()
         return result[0]
+
+
+async def _acknowledged(bus: Bus, subject: str, body: bytes, head: dict[str, str]) -> None:
+    """As a lane does: again, under the same id, while a busy broker does not answer in time."""
+    for _ in range(12):
+        try:
+            await bus.publish_frame(subject, body, head)
+        except Transient:
+            continue
+        return
+    raise AssertionError(f"no acknowledgement on {subject}")
 
 
 @contextmanager

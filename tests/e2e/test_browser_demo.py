@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("no chromium; install it with: apt-get install chromium")
-    expect.set_options(timeout=20_000)
+    expect.set_options(timeout=45_000)
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(
             executable_path=path, args=["--headless", "--no-sandbox", "--disable-gpu"]

@@ -124,6 +124,11 @@ def newest_is(seen: Observer, path: str, status: int) -> bool:
     return seen.statuses()[path] == status
 
 
+def is_marked(seen: Observer, path: str, start_us: int) -> bool:
+    """Whether the loss of the device is among its samples; they stay, its state may be over soon."""
+    return st.BAD_NO_COMMUNICATION in seen.samples(path, start_us)["status"].to_list()
+
+
 def test_bearing_wear_shows_on_that_machine_alone(demo: Installation, seen: Observer):
     calm = {name: before(seen, path) for name, path in VIBRATION.items()}
     bearing = f"{PUMPING}/pump_1/bearing_temperature_drive_end"
@@ -208,17 +213,17 @@ def test_a_drifting_sensor_moves_away_with_good_quality(demo: Installation, seen
 @pytest.mark.parametrize("device", ["cooling_plc", "cnc_2", "hall_gateway", "hall_sensors"])
 def test_a_restarted_device_comes_back_by_itself(demo: Installation, seen: Observer, device: str):
     path, start_us = ONE_OF_EACH[device], CLOCK.now_us()
+    until_sync(lambda: seen.connection(device) is not None, 20, "its state")
     reconnects = seen.connection(device).reconnects  # type: ignore[union-attr] # it is known
-    command(demo, "start", "device_restart", device, "--set", "off_s=4")
+    command(demo, "start", "device_restart", device, "--set", "off_s=8")
     broker = device.startswith("hall")
     if device == "hall_gateway":
         wanted = st.UNCERTAIN_LAST_USABLE_VALUE  # its death makes its tags stale at once
         until_sync(lambda: newest_is(seen, path, wanted), 15, "stale")
     elif not broker:
         until_sync(lambda: seen.is_in(device, "waiting"), 15, "the connection waits")
-        until_sync(lambda: newest_is(seen, path, st.BAD_NO_COMMUNICATION), 10, "the mark")
-        marked = {p for p, s in seen.statuses().items() if s == st.BAD_NO_COMMUNICATION}
-        assert marked == set(seen.tags_of(device))
+        for tag in seen.tags_of(device):
+            until_sync(lambda tag=tag: is_marked(seen, tag, start_us), 15, f"the mark of {tag}")
     until_sync(lambda: gap_s(seen, path, start_us) > 3, 15, "a gap")
     came_us = CLOCK.now_us()
     until_sync(lambda: len(seen.values(path, came_us)) > 2, 45, "values again")

@@ -136,8 +136,8 @@ class Bus:
         handler: Callable[[bytes], Awaitable[bytes]],
         *,
         when: Callable[[], bool] = lambda: True,
-    ) -> None:
-        """Answer requests on ``subject``; a HeadraceError goes to the caller as itself.
+    ) -> Callable[[], Awaitable[None]]:
+        """Answer requests on ``subject``; a HeadraceError goes to the caller as itself. Gives the way to stop.
 
         Args:
             when: while it is false another process answers.
@@ -152,7 +152,8 @@ class Bus:
             except HeadraceError as error:
                 await message.respond(b"-" + msgspec.json.encode(error.as_dict()))
 
-        await self.client.subscribe(subject, cb=reply, pending_msgs_limit=1_000)
+        subscription = await self.client.subscribe(subject, cb=reply, pending_msgs_limit=1_000)
+        return subscription.unsubscribe
 
     async def request(self, subject: str, body: bytes = b"", *, timeout_s: float = 10.0) -> bytes:
         """Ask whoever answers on ``subject``.

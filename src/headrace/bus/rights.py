@@ -21,11 +21,14 @@ from headrace.bus import subjects as names
 from headrace.model.errors import Misconfigured
 from headrace.security.rights import Actor
 
-RoleName = Literal["edge", "historian", "apps", "console", "hub", "sim", "cli", "security"]
+RoleName = Literal[
+    "edge", "historian", "apps", "runtime", "console", "hub", "sim", "cli", "security"
+]
 ROLES: Final[tuple[RoleName, ...]] = (
     "edge",
     "historian",
     "apps",
+    "runtime",
     "console",
     "hub",
     "sim",
@@ -177,6 +180,25 @@ def _apps(edge: str) -> Rights:
     return Rights(says, (*calls, f"{inbox('apps')}.>"), answers=True)
 
 
+def _runtime(_: str) -> Rights:
+    """Between the processes of industrial apps and everything else; they themselves reach only it."""
+    says = (
+        f"{_SITE}.batch.{names.RUNTIME_EDGE}.*",
+        f"{_SITE}.event.runtime.*",
+        f"{_SITE}.event.app.*",
+        f"{_SITE}.health.app.*",
+        f"{_SITE}.call.app.*.*",
+        f"{_SITE}.call.edge.*.write",
+        f"$KV.{names.RUNTIME_BUCKET}.>",
+        f"$KV.{LEASE_BUCKET}.>",
+        *_KEEPS_ALL,
+        *(_reads(_SAMPLES) + _reads(_EVENTS)),
+        *_buckets(names.RUNTIME_BUCKET, names.DESIRED_BUCKET, LEASE_BUCKET),
+    )
+    hears = (f"{_SITE}.app.*.ask.*", f"{_SITE}.call.app.*.*", f"{inbox('runtime')}.>")
+    return Rights(says, hears, answers=True)
+
+
 def _console(_: str) -> Rights:
     says = (
         f"{_SITE}.call.>",
@@ -237,6 +259,7 @@ _ROLES: Final = {
     "edge": _edge,
     "historian": _historian,
     "apps": _apps,
+    "runtime": _runtime,
     "console": _console,
     "hub": _hub,
     "sim": _sim,

@@ -17,6 +17,10 @@
     v1.<enterprise>.<site>.call.console.<verb>           requests to the consoles
     v1.<enterprise>.<site>.call.apps.<verb>              requests to the apps role
     v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
+    v1.<enterprise>.<site>.call.app.<word>.<service>     services of an industrial app, JSON to JSON
+    v1.<enterprise>.<site>.event.app.<word>              AppEvent: work requests, value (stream EVENTS)
+    v1.<enterprise>.<site>.health.app.<word>             AppState, each second (not stored)
+    v1.<enterprise>.<site>.app.<word>.ask.<verb>         an app's process asks the runtime
     source.<domain>.>                                    what the hub takes from an edge's own log
     live.v1.<enterprise>.<site>.batch.>                  what SAMPLES has stored, on a hub (not stored)
 
@@ -46,6 +50,10 @@ APPS_EDGE: Final = "apps"
 out on an edge's own machine in the name that :func:`apps_edge` gives."""
 FORMULA_CALL: Final = "formula"
 """The call of an edge that the apps role beside it answers."""
+RUNTIME_EDGE: Final = "runtime"
+"""Outputs of industrial apps are published in this edge's name, the app's word as connection."""
+RUNTIME_BUCKET: Final = "runtime"
+"""State of each industrial app, by its word."""
 ALL_BATCHES: Final = "v1.*.*.batch.>"
 LIVE_BATCHES: Final = "live.v1.{{wildcard(1)}}.{{wildcard(2)}}.batch.>"
 ALL_SEALED: Final = "v1.*.*.sealed.>"
@@ -138,6 +146,17 @@ class Subjects:
 
     def apps_call(self, verb: str) -> str:
         return f"{self._prefix}.call.apps.{check_name(verb, 'verb')}"
+
+    def app_call(self, word: str, service: str) -> str:
+        """Of a service of an industrial app."""
+        return f"{self._prefix}.call.app.{check_name(word, 'app')}.{check_name(service, 'service')}"
+
+    def app_own(self, word: str) -> str:
+        """What begins the subjects that an industrial app's own process may use."""
+        return f"{self._prefix}.app.{check_name(word, 'app')}"
+
+    def app_health(self, word: str) -> str:
+        return f"{self._prefix}.health.app.{check_name(word, 'app')}"
 
     def sim_call(self, verb: str) -> str:
         return f"{self._prefix}.call.sim.{check_name(verb, 'verb')}"

@@ -22,6 +22,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "site",
     "query",
     "formula",
+    "model",
     "alarm",
     "notify",
     "sim",
@@ -41,9 +42,13 @@ GROUPS: Final[tuple[str, ...]] = (
     "bundle",
     "release",
     "share",
+    "app",
     "run",
     "cluster",
+    "asset_type",
 )
+MODULES: Final = {"app": "package"}
+"""Groups whose module is called otherwise: ``app`` is this one."""
 
 
 def build(groups: tuple[str, ...] = GROUPS) -> typer.Typer:
@@ -57,7 +62,8 @@ def build(groups: tuple[str, ...] = GROUPS) -> typer.Typer:
     )
     app.callback()(lambda: None)  # one command alone would else lose its name
     for group in groups:
-        importlib.import_module(f"headrace.cli.{group}").register(app)
+        module = MODULES.get(group, group)
+        importlib.import_module(f"headrace.cli.{module}").register(app)
     guard(app)
     return app
 

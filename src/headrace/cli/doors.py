@@ -46,6 +46,17 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "formula backfill": ("edit", "formulas"),
     "formula backtest": ("read", "formulas"),
     "formula changes": ("read", "formulas"),
+    "model list": ("read", "models"),
+    "model show": ("read", "models"),
+    "model compare": ("read", "models"),
+    "model train": ("edit", "models"),
+    "model shadow": ("edit", "models"),
+    "model drift": ("read", "models"),
+    "model export": ("export", "models"),
+    "model import": ("edit", "models"),
+    "model promote": ("edit", "models"),
+    "model rollback": ("edit", "models"),
+    "model retire": ("edit", "models"),
     "alarm list": ("read", "alarms"),
     "alarm show": ("read", "alarms"),
     "alarm journal": ("read", "alarms"),
@@ -131,6 +142,28 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "backup verify": ("read", "backup"),
     "backup prune": ("administer", "backup"),
     "backup restore": ("administer", "backup"),
+    "app new": ("read", "app"),
+    "app check": ("read", "app"),
+    "app test": ("read", "app"),
+    "app bench": ("read", "app"),
+    "app key": ("read", "app"),
+    "app pack": ("read", "app"),
+    "app sign": ("read", "app"),
+    "app list": ("read", "app"),
+    "app show": ("read", "app"),
+    "app publish": ("edit", "app"),
+    "app install": ("edit", "app"),
+    "app upgrade": ("edit", "app"),
+    "app rollback": ("edit", "app"),
+    "app remove": ("edit", "app"),
+    "app bind": ("edit", "app"),
+    "app status": ("read", "app"),
+    "app logs": ("read", "app"),
+    "app restart": ("operate", "app"),
+    "app call": ("operate", "app"),
+    "app trust add": ("certify", "publisher"),
+    "app trust list": ("read", "publisher"),
+    "app trust remove": ("certify", "publisher"),
     "bundle": ("export", "bundle"),
     "share offer": ("share", "share"),
     "share accept": ("share", "share"),
@@ -148,8 +181,12 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "run historian": ("read", "process"),
     "run console": ("read", "process"),
     "run apps": ("read", "process"),
+    "run runtime": ("read", "process"),
     "run hub": ("read", "process"),
     "run sim": ("read", "process"),
+    "asset-type list": ("read", "app"),
+    "asset-type show": ("read", "app"),
+    "asset-type from-nodeset": ("read", "app"),
     "cluster new": ("read", "process"),
     "cluster run": ("read", "process"),
 }
@@ -220,14 +257,11 @@ def os_actor(folder: DataFolder | None) -> Actor:
 
 
 def _tell(folder: DataFolder, actor: Actor, action: Action, resource: str, command: str) -> None:
-    from headrace.security.identity import Identity
+    from headrace.security.identity import opened_chain
     from headrace.security.policy import decide
 
     decision = decide(actor, action, resource)
-    identity = Identity(folder)
-    try:
-        told = {"command": command, "why": decision.reason, "policies": decision.policies}
-        outcome = "allowed" if decision.allowed else "denied"
-        identity.audit.record(actor.name, action, resource, outcome, **told)  # type: ignore[arg-type] # an outcome
-    finally:
-        identity.close()
+    told = {"command": command, "why": decision.reason, "policies": decision.policies}
+    outcome = "allowed" if decision.allowed else "denied"
+    with opened_chain(folder) as audit:
+        audit.record(actor.name, action, resource, outcome, **told)  # type: ignore[arg-type] # an outcome

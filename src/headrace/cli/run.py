@@ -90,6 +90,13 @@ def _others(group: typer.Typer) -> None:
 
         _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop, edge=edge))
 
+    @group.command("runtime")
+    def runtime(data: Path = DATA) -> None:
+        """Run the Python of installed industrial apps, each in a process of its own."""
+        from headrace.apps.runtime.role import run
+
+        _run(data, lambda f, a, s, stop: run(f, a.as_role("runtime"), s, stop))
+
 
 def _add_keepers(group: typer.Typer) -> None:
     """The roles that touch no samples, and the demo's devices."""

@@ -8,6 +8,7 @@
                   ├── headrace run historian
                   ├── headrace run edge      (alone with the broker, on a machine of its own)
                   ├── headrace run apps      (formulas and alarms)
+                  ├── headrace run runtime   (only when an app with Python is in the site file)
                   ├── headrace run hub       (only with --hub-listen: takes edges in)
                   └── headrace run console   (API, web pages, keeper of the desired state)
 
@@ -138,6 +139,13 @@ class Supervisor:
                 child.process = None
                 child.next_start_s = now_s + child.wait_s
                 child.wait_s = min(child.wait_s * 2, RESTART_MAX_S)
+
+    def add(self, role: str, arguments: list[str]) -> None:
+        """Start one more role, once; from then on it is as the others."""
+        if all(child.name != role for child in self.children):
+            child = Child(role, lambda: self._start_role(role, arguments))
+            self.children.append(child)
+            self._launch(child)
 
     def stop(self) -> None:
         """Stop everything, the broker last; returns within five seconds with none left."""

@@ -26,6 +26,7 @@ from headrace.bus.broker import (
     write_private,
 )
 from headrace.bus.leaf import Joined, broker_options, joined
+from headrace.cli.python_apps import PythonApps
 from headrace.cli.sharing import share
 from headrace.cli.startup import startup
 from headrace.cli.supervisor import Supervisor, installation_lock
@@ -172,8 +173,11 @@ def _up(
         local = f"{scheme}://{_reached(host)}:{port}"
         _wait_ready(out, supervisor, local, prepared["connections"], start_s, stopping)
         out.print(_banner(url, prepared["password"], folder))
+        python = PythonApps(folder)
         while not stopping:
             supervisor.tend()
+            if python.are_there():
+                supervisor.add("runtime", [])
             time.sleep(TEND_S)
     finally:
         _stop(out, supervisor)

@@ -11,8 +11,8 @@ from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
 from headrace.console.api import alarms as alarms_api
-from headrace.console.api import apps as apps_api
 from headrace.console.api import (
+    app_services,
     audit,
     errors,
     gate,
@@ -24,6 +24,7 @@ from headrace.console.api import (
     site_file,
     why,
 )
+from headrace.console.api import apps as apps_api
 from headrace.console.api import backfill as backfill_api
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
@@ -38,7 +39,11 @@ from headrace.console.pages import (
     alarm_journal,
     alarm_metrics,
     alarms,
+    app_bind,
+    app_values,
+    apps,
     backtest,
+    catalog,
     connections,
     equipment,
     events,
@@ -67,6 +72,12 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/alarms/journal", alarm_journal.show, "read"),
     ("/alarms/metrics", alarm_metrics.show, "read"),
     ("/alarms/notifications", notifications.show, "read"),
+    ("/apps", apps.show, "read"),
+    ("/apps/values", app_values.show_values, "read"),
+    ("/apps/work-requests", app_values.show_work, "read"),
+    ("/apps/{app_id}", apps.show_app, "read"),
+    ("/apps/{app_id}/bind", app_bind.show, "edit"),
+    ("/catalog", catalog.show, "read"),
     ("/trend", trend.show, "read"),
     ("/formulas", formula.show, "read"),
     ("/formulas/backtest", backtest.show, "read"),
@@ -94,6 +105,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     apps_api.make_router,
     alarms_api.make_router,
     notifications_api.make_router,
+    app_services.make_router,
     ledger.make_router,
     site_file.make_router,
     why.make_router,

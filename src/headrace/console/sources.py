@@ -22,6 +22,8 @@ from headrace.bus.client import Bus
 from headrace.bus.desired import read_desired
 from headrace.bus.recent import recent_events
 from headrace.console.alarms import AlarmBoard
+from headrace.console.app_board import AppBoard
+from headrace.console.app_records import RecordBoard
 from headrace.console.backfills import BackfillBoard
 from headrace.console.history import History
 from headrace.console.live import LiveValues
@@ -39,6 +41,7 @@ from headrace.model.health import (
     HubState,
 )
 from headrace.model.historians import together
+from headrace.model.tasks import end_tasks
 from headrace.model.time import US_PER_S, Clock
 from headrace.model.why_facts import WhyTag
 from headrace.site.keeper import ERRORS_KEY
@@ -232,6 +235,8 @@ class Sources:
         self.notifications = NotifyBoard(folder, partial(read_desired, bus), clock)
         self.backfills = BackfillBoard(folder, bus, history.reader, lambda: self.site.apps, clock)
         self.alarms = AlarmBoard(alarm_store, self._ask_apps, self._apps_config, clock)
+        self.apps = AppBoard(folder, partial(read_desired, bus), clock.monotonic_s)
+        self.records = RecordBoard(folder, bus, site_subjects, clock)
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Take what the bus brings until ``stop`` is set."""
@@ -241,6 +246,7 @@ class Sources:
             await self.bus.subscribe(subjects.ALL_HEALTH, self._take_health),
             await self.bus.subscribe(subjects.ALL_EVENTS, self._take_event),
         ]
+        taking = asyncio.create_task(self.records.follow(stop))
         try:
             await self._load_past()
             while not stop.is_set():
@@ -251,6 +257,8 @@ class Sources:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), SITE_REFRESH_S)
         finally:
+            await end_tasks(taking)
+            self.records.close()
             for end in [*unsubscribe, *live.values()]:
                 await end()
             await self.backfills.close()

@@ -23,6 +23,7 @@ class DataFolder:
         audit/             keys and newest entry of the audit chain, whose entries are in metadata.db
         keys/              master key of the vault, and keys of edges that run here (private)
         packages/          packages of apps and asset types, by the name <id>-<version>.hrapp
+        models/            models of apps, by the name <sha256>.onnx
         certificates/      own certificates, and trusted/ and rejected/ of others
         hub/               what a hub needs to take edges in: its certificates, the edges that joined
         edge/              what an edge on its own machine got when it joined its hub
@@ -79,6 +80,10 @@ class DataFolder:
     @property
     def packages(self) -> Path:
         return self.root / "packages"
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
 
     @property
     def certificates(self) -> Path:

@@ -28,8 +28,8 @@ from headrace.apps.runtime.hands import Doing, Doors, NoDoors
 from headrace.apps.runtime.store import Store
 from headrace.model.app_manifest import AppManifest
 from headrace.model.deployment import AppDeployment, BoundAsset
-from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Terminal
-from headrace.model.sample import microseconds
+from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused, Terminal
+from headrace.model.sample import Int64Array, microseconds
 
 STATE_VERSION: Final = 1
 STATE_BYTES_MAX: Final = 4 << 20
@@ -47,13 +47,15 @@ class Saved(msgspec.Struct, kw_only=True):
     """What an executor knows between two calls.
 
     Attributes:
-        to_us: source time up to which hooks ran. sequence: see ``replay_after``.
-        event_sequence: every change of alarm and order up to it was told. states: hook -> its state.
+        to_us: source time up to which hooks ran. start_us: after which the first one was due.
+        sequence: see ``replay_after``. event_sequence: every change of alarm and order up to it was
+            told. states: hook -> its state.
         held: Arrow stream of the newest sample of each tag before the windows to come.
     """
 
     version: int = STATE_VERSION
     to_us: int
+    start_us: int = 0
     sequence: int = 0
     event_sequence: int = 0
     states: dict[str, State] = {}
@@ -104,8 +106,9 @@ class Executor:
         self._assets = {name: tuple(map(self._shown, by_type[name])) for name in by_type}
         self._longest_us = max((hook.length_us for hook in self._spans()), default=0)
         self._latest_us = max((hook.lateness_us for hook in self._spans()), default=0)
-        saved = _decoded(state) if state else Saved(to_us=start_us)
+        saved = _decoded(state) if state else Saved(to_us=start_us, start_us=start_us)
         self.to_us, self.event_sequence = saved.to_us, saved.event_sequence
+        self._start_us = saved.start_us
         self._states = saved.states
         self._replay_after = self._fed = saved.sequence
         self._marks: dict[
@@ -137,7 +140,7 @@ class Executor:
         """Run every hook that is due up to a source time, in the order in which they are due."""
         done = []
         if not self.to_us:
-            self.to_us = to_us
+            self.to_us = self._start_us = to_us
         for due in due_calls(self._hooks, self.to_us, to_us, self._deployment.calendar):
             done.append(self._run(due))
         self.to_us = max(self.to_us, to_us)
@@ -217,6 +220,18 @@ class Executor:
     # -- what is kept ---------------------------------------------------------------------------
 
     @property
+    def tag_ids(self) -> Int64Array:
+        """All tags that it reads, sorted."""
+        return self._store.tag_ids
+
+    @property
+    def past_span_us(self) -> tuple[int, int] | None:
+        """``[start, end)`` of what was before the app's first hook and windows to come still look at: feed
+        that too, before all else; None when there is nothing."""
+        span = (self.horizon_us, self._start_us)
+        return span if len(self.tag_ids) and span[0] < span[1] else None
+
+    @property
     def horizon_us(self) -> int:
         """No window to come begins before it."""
         return self.to_us - self._latest_us - self._longest_us
@@ -235,6 +250,7 @@ class Executor:
         held = self._store.held(self.horizon_us)
         saved = Saved(
             to_us=self.to_us,
+            start_us=self._start_us,
             sequence=self.replay_after,
             event_sequence=self.event_sequence,
             states=self._states,
@@ -383,6 +399,12 @@ def _called(hook: Hook, *given: Any) -> Any:
         return hook.function(*given)
     except HeadraceError:
         raise
+    except PermissionError as error:
+        raise Refused(
+            "APPS-2224",
+            f"{hook.kind} {hook.name} tried what its manifest does not declare: {error}",
+            "An app reads its own folder and connects where permissions.network says, nothing else.",
+        ) from error
     except Exception as error:
         raise Terminal(
             "APPS-2216",

@@ -64,7 +64,11 @@ def _axis(unit: str, place: int) -> dict[str, Any]:
         "type": "value",
         "scale": True,
         "name": shown_unit(unit),
-        "nameTextStyle": {"color": "--hr-text-3", "fontSize": 11, "align": "right" if place else "left"},
+        "nameTextStyle": {
+            "color": "--hr-text-3",
+            "fontSize": 11,
+            "align": "right" if place else "left",
+        },
         "axisLabel": {**_TEXT, "formatter": "fn:tick"},
         "splitLine": {"show": not place, **_GRID},
     }
@@ -85,7 +89,9 @@ def _line(line: dict[str, Any], place: int, units: list[str]) -> dict[str, Any]:
     }
 
 
-def xy_plot(points: pl.DataFrame, titles: tuple[str, str], units: tuple[str, str]) -> dict[str, Any]:
+def xy_plot(
+    points: pl.DataFrame, titles: tuple[str, str], units: tuple[str, str]
+) -> dict[str, Any]:
     """One quantity against another; later points are stronger.
 
     Args:
@@ -112,9 +118,7 @@ def xy_plot(points: pl.DataFrame, titles: tuple[str, str], units: tuple[str, str
     }  # fmt: skip
 
 
-def heat_map(
-    cells: pl.DataFrame, columns: list[str], rows: list[str], unit: str
-) -> dict[str, Any]:
+def heat_map(cells: pl.DataFrame, columns: list[str], rows: list[str], unit: str) -> dict[str, Any]:
     """Averages as colours.
 
     Args:
@@ -155,4 +159,29 @@ def months(rows: list[tuple[str, float]], title: str, unit: str) -> dict[str, An
         "tooltip": {**_TIP, "trigger": "axis", "valueFormatter": "fn:format"},
         "series": [{"type": "bar", "name": title, "barMaxWidth": 42, "data": [s for _, s in rows],
                     "itemStyle": {"color": "--hr-good", "borderRadius": [3, 3, 0, 0]}}],
+    }  # fmt: skip
+
+
+def curves(x: str, lines: list[tuple[str, list[tuple[float, float]]]]) -> dict[str, Any]:
+    """Columns of an answer against its first one.
+
+    Args:
+        lines: (name, points).
+    """
+    label = {**_TEXT, "formatter": "fn:tick"}
+    return {
+        "animation": False,
+        "legend": _legend(len(lines)),
+        "grid": {"left": 52, "right": 18, "top": 24, "bottom": 66 if len(lines) > 1 else 44},
+        "xAxis": {"type": "value", "scale": True, "name": x, "nameLocation": "middle", "nameGap": 26,
+                  "nameTextStyle": {"color": "--hr-text-2", "fontSize": 12}, "axisLabel": label,
+                  "splitLine": _GRID},
+        "yAxis": {**_axis("", 0), "name": lines[0][0] if len(lines) == 1 else ""},
+        "tooltip": {**_TIP, "trigger": "axis", "valueFormatter": "fn:format"},
+        "series": [
+            {"type": "line", "name": name, "data": points, "symbolSize": 5,
+             "lineStyle": {"width": 1.4, "color": f"--hr-series-{i}"},
+             "itemStyle": {"color": f"--hr-series-{i}"}}
+            for i, (name, points) in enumerate(lines)
+        ],
     }  # fmt: skip

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -12,6 +11,7 @@ from headrace.apps.views import to_html
 from headrace.console.app_views import live_parts
 from headrace.console.app_views.laid import Place
 from headrace.console.app_views.past import Past
+from headrace.console.pages.app_parts import put_chart
 from headrace.console.pages.app_service import draw_form
 from headrace.console.pages.app_values import draw_values
 from headrace.console.pages.shell import Visit, empty_state, html
@@ -43,7 +43,9 @@ def draw_view(visit: Visit, place: Place) -> None:
     """The widgets of a view, in the order of its file."""
     needs_asset = place.view.scope != "app"
     if needs_asset and not place.assets:
-        empty_state("tree", visit.texts("app_views.no_asset"), visit.texts("app_views.no_asset_what"))
+        empty_state(
+            "tree", visit.texts("app_views.no_asset"), visit.texts("app_views.no_asset_what")
+        )
         return
     with ui.element("div").classes("hr-view").props(f'data-view="{place.view.name}"'):
         for number, widget in enumerate(place.view.widgets):
@@ -60,18 +62,6 @@ def draw_view(visit: Visit, place: Place) -> None:
 def kind_of(widget: AnyWidget) -> str:
     """The word of a widget's kind."""
     return str(type(widget).__struct_config__.tag)
-
-
-def add_script() -> None:
-    """What keeps gauges and charts; once a page."""
-    ui.add_body_html('<script src="/static/views.js" defer></script>')
-
-
-def put_chart(chart: ui.echart, options: dict[str, Any]) -> None:
-    """Fill a chart; its script may come after the first message of the page."""
-    wait = "while (!(window.hr && hr.views)) await new Promise((done) => setTimeout(done, 20));"
-    call = f"(async () => {{ {wait} hr.views.chart({chart.id}, {json.dumps(options)}); }})()"
-    ui.run_javascript(call)
 
 
 def _title(place: Place, widget: AnyWidget) -> str:
@@ -150,14 +140,20 @@ def _kpi_of_past(visit: Visit, place: Place, widget: Kpi) -> None:
         lines = [(asset, await past.kpi(widget, asset)) for asset in place.assets]
         if place.view.scope == "fleet":
             rows = [
-                tag("tr", tag("td", place.title(asset)), tag("td.num", _number(place, widget, value)))
+                tag(
+                    "tr",
+                    tag("td", place.title(asset)),
+                    tag("td.num", _number(place, widget, value)),
+                )
                 for asset, value in lines
             ]
             body.set_content(tag("table.hr-table", tag("tbody", rows)))
             return
         value = lines[0][1]
         state = _state(place, widget, value)
-        body.set_content(tag(".hr-view-kpi", _number(place, widget, value, "hr-view-big"), data_state=state))
+        body.set_content(
+            tag(".hr-view-kpi", _number(place, widget, value, "hr-view-big"), data_state=state)
+        )
 
     _keep(body, refresh)
 
@@ -204,7 +200,9 @@ def _keep(note: ui.html, refresh: Callable[[], Awaitable[None]]) -> None:
         try:
             await refresh()
         except HeadraceError as error:
-            note.classes(remove="hr-hide").set_content(tag(".hr-alert", f"{error.code} {error.what}"))
+            note.classes(remove="hr-hide").set_content(
+                tag(".hr-alert", f"{error.code} {error.what}")
+            )
 
     ui.timer(0.05, tried, once=True)
     ui.timer(REFRESH_S, tried)

@@ -31,6 +31,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("overview", "/", "overview", "read"),
     ("alarms", "/alarms", "bell", "read"),
     ("assets", "/equipment", "tree", "read"),
+    ("apps", "/apps", "apps", "read"),
     ("trend", "/trend", "trend", "read"),
     ("formulas", "/formulas", "formula", "read"),
     ("connections", "/connections", "plug", "read"),
@@ -120,7 +121,8 @@ class Visit:
 
 DOOR_PAGES: Final = (
     "/", "/equipment", "/equipment/{path:path}", "/alarms", "/alarms/journal", "/alarms/metrics",
-    "/trend", "/formulas", "/formulas/backtest",
+    "/trend", "/formulas", "/formulas/backtest", "/apps", "/apps/{app_id}", "/apps/values",
+    "/apps/work-requests",
 )  # fmt: skip
 """Pages that show each actor only what it may read."""
 

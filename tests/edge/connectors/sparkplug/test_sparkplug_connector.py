@@ -259,7 +259,13 @@ async def test_kills_lose_nothing(platform: PlatformBroker, victim: str) -> None
 
     reading = asyncio.create_task(follow())
     await emulator.start()
-    await eventually(lambda: emulator._host_online, "the host is seen")
+
+    def host_is_seen() -> bool:
+        if reading.done():
+            reading.result()  # why it ended, rather than that nobody came
+        return emulator._host_online
+
+    await eventually(host_is_seen, "the host is seen")
     for count in range(total):
         await emulator.update({NODE_TEMPERATURE: float(count)}, START_US + count * 1_000)
         if count in (200, 400):

@@ -1,0 +1,74 @@
+"""The process in which an app trains: ``python -m headrace.apps.models.trainee FOLDER``.
+
+It reads the job and the past from the folder, gives up all rights that it does not need, runs the app's
+function and writes what came out, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import polars as pl
+
+from headrace.app.records import Trained
+from headrace.apps.runtime.executor import Executor
+from headrace.apps.runtime.loading import load_module
+from headrace.apps.runtime.sandbox import enclose
+from headrace.model.deployment import AppDeployment
+from headrace.model.errors import HeadraceError
+
+HISTORY: Final = "history.arrow"
+JOB: Final = "job.json"
+RESULT: Final = "trained.mp"
+THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be done; see :class:`headrace.apps.models.training.Wanted`."""
+
+    deployment: AppDeployment
+    code: str
+    model: str
+    seed: int
+    at_us: int
+    memory_mb: int
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came out, or the error as :meth:`HeadraceError.as_dict` has it."""
+
+    trained: Trained | None = None
+    error: dict[str, str] = {}
+
+
+def run(folder: Path) -> None:
+    """Do the job of a folder."""
+    job = msgspec.json.decode((folder / JOB).read_bytes(), type=Job)
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    enclose(Path(job.code), folder, memory_mb=job.memory_mb)
+    try:
+        answer = Answer(trained=_trained(folder, job))
+    except HeadraceError as error:
+        answer = Answer(error=error.as_dict())
+    fresh = folder / f"{RESULT}.new"
+    fresh.write_bytes(msgspec.msgpack.encode(answer))
+    fresh.replace(folder / RESULT)
+
+
+def _trained(folder: Path, job: Job) -> Trained:
+    settings = {**job.deployment.settings, "seed": job.seed}
+    deployment = msgspec.structs.replace(job.deployment, settings=settings)
+    module = load_module(Path(job.code), deployment.manifest)
+    executor = Executor(deployment.manifest, module, deployment)
+    history = pl.read_ipc(folder / HISTORY)
+    return executor.train(job.model, history, job.at_us)
+
+
+if __name__ == "__main__":
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    run(Path(sys.argv[1]))
