@@ -135,6 +135,7 @@ async def test_modbus_comes_out_as_it_went_in(tmp_path: Path) -> None:
     assert values[0] == 1.5 and values[1:] == [101.5 + n for n in range(len(values) - 1)]
 
 
+@pytest.mark.soak
 async def test_opcua_is_browsed_recorded_and_shown_again(tmp_path: Path) -> None:
     recording = await recorded(tmp_path, "opcua")
     assert {p.address for p in recording.device.points} == set(OPCUA)
@@ -218,6 +219,7 @@ def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:
         load_recording(tmp_path / "half.hrec")
 
 
+@pytest.mark.soak
 async def test_the_command_records_a_device_and_is_it_again(tmp_path: Path) -> None:
     device = modbus_device()
     await device.update(MODBUS, SystemClock().now_us())
