@@ -33,6 +33,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("assets", "/equipment", "tree", "read"),
     ("trend", "/trend", "trend", "read"),
     ("formulas", "/formulas", "formula", "read"),
+    ("models", "/models", "chart", "read"),
     ("connections", "/connections", "plug", "read"),
     ("ledger", "/ledger", "ledger", "read"),
     ("events", "/events", "events", "read"),
