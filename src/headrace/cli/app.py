@@ -27,6 +27,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "notify",
     "sim",
     "replay",
+    "bench",
     "edge",
     "trust",
     "cert",
@@ -41,9 +42,12 @@ GROUPS: Final[tuple[str, ...]] = (
     "bundle",
     "release",
     "share",
+    "app",
     "run",
     "cluster",
 )
+MODULES: Final = {"app": "package"}
+"""Groups whose module is called otherwise: ``app`` is this one."""
 
 
 def build(groups: tuple[str, ...] = GROUPS) -> typer.Typer:
@@ -57,7 +61,8 @@ def build(groups: tuple[str, ...] = GROUPS) -> typer.Typer:
     )
     app.callback()(lambda: None)  # one command alone would else lose its name
     for group in groups:
-        importlib.import_module(f"headrace.cli.{group}").register(app)
+        module = MODULES.get(group, group)
+        importlib.import_module(f"headrace.cli.{module}").register(app)
     guard(app)
     return app
 

@@ -26,6 +26,9 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "ledger": ("read", "ledger"),
     "query": ("read", "site"),
     "replay": ("read", "recording"),
+    "bench app": ("read", "recording"),
+    "bench run": ("read", "recording"),
+    "bench scenarios": ("read", "recording"),
     "site check": ("read", "site"),
     "site show": ("read", "site"),
     "site export": ("read", "site"),
@@ -137,6 +140,26 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "backup verify": ("read", "backup"),
     "backup prune": ("administer", "backup"),
     "backup restore": ("administer", "backup"),
+    "app new": ("read", "app"),
+    "app check": ("read", "app"),
+    "app test": ("read", "app"),
+    "app key": ("read", "app"),
+    "app pack": ("read", "app"),
+    "app sign": ("read", "app"),
+    "app list": ("read", "app"),
+    "app show": ("read", "app"),
+    "app publish": ("edit", "app"),
+    "app install": ("edit", "app"),
+    "app upgrade": ("edit", "app"),
+    "app rollback": ("edit", "app"),
+    "app remove": ("edit", "app"),
+    "app status": ("read", "app"),
+    "app logs": ("read", "app"),
+    "app restart": ("operate", "app"),
+    "app call": ("operate", "app"),
+    "app trust add": ("certify", "publisher"),
+    "app trust list": ("read", "publisher"),
+    "app trust remove": ("certify", "publisher"),
     "bundle": ("export", "bundle"),
     "share offer": ("share", "share"),
     "share accept": ("share", "share"),
@@ -227,14 +250,11 @@ def os_actor(folder: DataFolder | None) -> Actor:
 
 
 def _tell(folder: DataFolder, actor: Actor, action: Action, resource: str, command: str) -> None:
-    from headrace.security.identity import Identity
+    from headrace.security.identity import opened_chain
     from headrace.security.policy import decide
 
     decision = decide(actor, action, resource)
-    identity = Identity(folder)
-    try:
-        told = {"command": command, "why": decision.reason, "policies": decision.policies}
-        outcome = "allowed" if decision.allowed else "denied"
-        identity.audit.record(actor.name, action, resource, outcome, **told)  # type: ignore[arg-type] # an outcome
-    finally:
-        identity.close()
+    told = {"command": command, "why": decision.reason, "policies": decision.policies}
+    outcome = "allowed" if decision.allowed else "denied"
+    with opened_chain(folder) as audit:
+        audit.record(actor.name, action, resource, outcome, **told)  # type: ignore[arg-type] # an outcome

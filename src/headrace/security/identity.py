@@ -8,7 +8,8 @@ replace it at the first sign-in.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -107,6 +108,20 @@ def _open(folder: DataFolder) -> Engine:
     else:
         event.listen(engine, "handle_error", _when_away)
     return engine
+
+
+@contextmanager
+def opened_chain(folder: DataFolder, clock: Clock | None = None) -> Iterator[AuditChain]:
+    """The audit chain of a data folder alone, for those who only tell what they do: no password is hashed.
+
+    Raises:
+        Transient: SEC-1202 when a shared database does not answer.
+    """
+    engine = _open(folder)
+    try:
+        yield AuditChain(engine, folder.audit, clock or SystemClock())
+    finally:
+        engine.dispose()
 
 
 def _when_away(context: ExceptionContext) -> None:

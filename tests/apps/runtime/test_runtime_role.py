@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 
@@ -93,19 +94,53 @@ FORBIDDEN = {
     "gives-more": ("return window.frame.select('asset', 'time', x='power')", "APPS-2211"),
 }
 
+GREEDY = {
+    "takes-memory": ("window.state.setdefault('n', 0); keep = bytearray(600 << 20)", "APPS-2242"),
+    "takes-cpu": ("while True: pass", "APPS-2243"),
+}
+
 
 async def test_an_app_that_does_more_than_it_declares_is_stopped(plant):
-    """Five of them at once, and one beside them that goes on."""
+    """Five of them at once and one that takes too much memory, and one beside them that goes on."""
     logged = '    window.log.info("window %d", window.state["n"])'
     async with runtime(plant):
         await plant.install(WATCH, SERVICE)
         for app_id, (line, _) in FORBIDDEN.items():
             await plant.install(WATCH.replace(logged, f"    {line}"), SERVICE, app_id)
+        greedy = WATCH.replace(logged, f"    {GREEDY['takes-memory'][0]}")
+        await plant.install(greedy, SERVICE, "takes-memory")
         for app_id, (_, code) in FORBIDDEN.items():
             word = app_id.replace("-", "_")
             state = await plant.state(lambda s: s.state == "stopped", word)
             assert state.pid == 0 and state.last_error_code == code
             assert (await plant.event(code, word)).source == f"app/{app_id}"
             assert not state.samples
+        await plant.event("APPS-2242", "takes_memory")
         before = plant.states["load_watch"].samples
         await plant.state(lambda s: s.samples > before)
+
+
+@pytest.mark.soak
+async def test_a_greedy_app_is_slowed_down_then_ended_and_others_go_on(plant, monkeypatch):
+    """One takes memory, one all of a core: each is ended with an event and tried again later; the one
+    beside them gives its second's sample all the time."""
+    monkeypatch.setattr("headrace.apps.runtime.meter.START_CPU_S", 1.5)
+    logged = '    window.log.info("window %d", window.state["n"])'
+    budgets = "[budgets]\nmemory_mb = 300\n"
+    async with runtime(plant, greedy_s=2.0):
+        await plant.install(WATCH, SERVICE)
+        await plant.state(lambda s: s.samples >= 1)
+        for app_id, (line, _) in GREEDY.items():
+            more = SERVICE + budgets
+            await plant.install(WATCH.replace(logged, f"    {line}"), more, app_id)
+        await plant.state(lambda s: s.throttled > 0.5 and s.state == "throttled", "takes_cpu")
+        for app_id, (_, code) in GREEDY.items():
+            word = app_id.replace("-", "_")
+            event = await plant.event(code, word)
+            assert event.severity == "error" and app_id in event.text
+            state = await plant.state(lambda s: s.restarts >= 1, word)
+            assert state.samples == 0
+        assert plant.states["load_watch"].restarts == 0
+    times = (await plant.outputs())["source_timestamp"].to_list()
+    steps = {(later - before).total_seconds() for before, later in itertools.pairwise(times)}
+    assert steps == {1.0}

@@ -158,6 +158,9 @@ class Registry:
 def check_needs(entry: CatalogEntry, available: Available, platform: str) -> None:
     """Pass when a package can run here: the platform's version, other packages, asset types.
 
+    A package of asset types that is not here at all does not stop an app: a plant may bind types of its
+    own. One that is here in other versions only does: what the app calls flow may mean something else.
+
     Args:
         available: what is here, built-in asset types too. platform: version of this Headrace.
 
@@ -172,6 +175,8 @@ def check_needs(entry: CatalogEntry, available: Available, platform: str) -> Non
         )
     lacking = []
     for name, text in sorted({**entry.types, **entry.requires}.items()):
+        if name not in available and name not in entry.requires:
+            continue
         if newest(available.get(name, ()), text) is None:
             have = ", ".join(available.get(name, ())) or "none"
             lacking.append(f"{name} {text or 'of any version'} (here: {have})")

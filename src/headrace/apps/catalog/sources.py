@@ -209,11 +209,11 @@ def _known(folder: Path) -> tuple[CatalogEntry, ...]:
 def _check_address(address: str) -> None:
     try:
         place = urlsplit(address)
-        host, port = place.hostname or "", place.port
+        scheme, host, port, user = place.scheme, place.hostname or "", place.port, place.username
     except ValueError:
-        host, port = "", None
-    is_plain_here = place.scheme == "http" and _is_loopback(host)
-    if not host or not (place.scheme == "https" or is_plain_here) or port == 0 or place.username:
+        scheme, host, port, user = "", "", None, None
+    is_plain_here = scheme == "http" and _is_loopback(host)
+    if not host or not (scheme == "https" or is_plain_here) or port == 0 or user:
         raise Misconfigured(
             "APPS-2050",
             f"{address[:200]!r} is no address of a catalog",

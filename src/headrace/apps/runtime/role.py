@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from headrace.apps.runtime.run import AppRun, Place, Secrets
+from headrace.apps.runtime.run import GREEDY_S, AppRun, Place, Secrets
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.desired import read_desired
@@ -49,11 +49,13 @@ async def run(
     *,
     clock: Clock | None = None,
     app_secrets: Secrets | None = None,
+    greedy_s: float = GREEDY_S,
 ) -> None:
     """Run the Python of installed apps until ``stop`` is set; none of their processes is left then.
 
     Args:
         app_secrets: who gives apps their users; None: the installation's actors.
+        greedy_s: how long an app may want more than its budget before it is ended.
 
     Raises:
         Refused: APPS-2245 when another runtime works on this folder.
@@ -67,7 +69,7 @@ async def run(
     with hold_lock(folder.run / "runtime.lock", refused):
         async with open_bus(address, "runtime", wait_s=BROKER_WAIT_S) as bus:
             await ensure_streams(bus)
-            role = _Role(folder, address, bus, subjects, clock, app_secrets)
+            role = _Role(folder, address, bus, subjects, clock, app_secrets, greedy_s)
             try:
                 await role.run(stop)
             finally:
@@ -129,6 +131,7 @@ class _Role:
         subjects: Subjects,
         clock: Clock,
         app_secrets: Secrets | None,
+        greedy_s: float,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -146,6 +149,7 @@ class _Role:
             secrets=app_secrets or self._own_secrets,
             past=TablePast(folder, bus),
             tell=self._event,
+            greedy_s=greedy_s,
         )
 
     async def run(self, stop: asyncio.Event) -> None:

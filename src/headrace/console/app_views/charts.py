@@ -64,7 +64,11 @@ def _axis(unit: str, place: int) -> dict[str, Any]:
         "type": "value",
         "scale": True,
         "name": shown_unit(unit),
-        "nameTextStyle": {"color": "--hr-text-3", "fontSize": 11, "align": "right" if place else "left"},
+        "nameTextStyle": {
+            "color": "--hr-text-3",
+            "fontSize": 11,
+            "align": "right" if place else "left",
+        },
         "axisLabel": {**_TEXT, "formatter": "fn:tick"},
         "splitLine": {"show": not place, **_GRID},
     }
@@ -85,7 +89,9 @@ def _line(line: dict[str, Any], place: int, units: list[str]) -> dict[str, Any]:
     }
 
 
-def xy_plot(points: pl.DataFrame, titles: tuple[str, str], units: tuple[str, str]) -> dict[str, Any]:
+def xy_plot(
+    points: pl.DataFrame, titles: tuple[str, str], units: tuple[str, str]
+) -> dict[str, Any]:
     """One quantity against another; later points are stronger.
 
     Args:
@@ -112,9 +118,7 @@ def xy_plot(points: pl.DataFrame, titles: tuple[str, str], units: tuple[str, str
     }  # fmt: skip
 
 
-def heat_map(
-    cells: pl.DataFrame, columns: list[str], rows: list[str], unit: str
-) -> dict[str, Any]:
+def heat_map(cells: pl.DataFrame, columns: list[str], rows: list[str], unit: str) -> dict[str, Any]:
     """Averages as colours.
 
     Args:

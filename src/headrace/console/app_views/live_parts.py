@@ -23,7 +23,9 @@ from headrace.model.errors import HeadraceError
 from headrace.model.views import AlarmList, Binding, Gauge, Kpi, Limit, Mimic, StatusGrid, Table
 
 _ARC: Final = "M 12 62 A 48 48 0 0 1 108 62"
-_ID: Final = re.compile(r'(<(?:text|tspan|rect|path|g|circle|ellipse|polygon|polyline|line|use)) id="([^"]+)"')
+_ID: Final = re.compile(
+    r'(<(?:text|tspan|rect|path|g|circle|ellipse|polygon|polyline|line|use)) id="([^"]+)"'
+)
 
 
 def value_of(shown: Shown, texts: Texts, *, is_large: bool = False) -> Markup:

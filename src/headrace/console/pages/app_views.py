@@ -43,7 +43,9 @@ def draw_view(visit: Visit, place: Place) -> None:
     """The widgets of a view, in the order of its file."""
     needs_asset = place.view.scope != "app"
     if needs_asset and not place.assets:
-        empty_state("tree", visit.texts("app_views.no_asset"), visit.texts("app_views.no_asset_what"))
+        empty_state(
+            "tree", visit.texts("app_views.no_asset"), visit.texts("app_views.no_asset_what")
+        )
         return
     with ui.element("div").classes("hr-view").props(f'data-view="{place.view.name}"'):
         for number, widget in enumerate(place.view.widgets):
@@ -150,14 +152,20 @@ def _kpi_of_past(visit: Visit, place: Place, widget: Kpi) -> None:
         lines = [(asset, await past.kpi(widget, asset)) for asset in place.assets]
         if place.view.scope == "fleet":
             rows = [
-                tag("tr", tag("td", place.title(asset)), tag("td.num", _number(place, widget, value)))
+                tag(
+                    "tr",
+                    tag("td", place.title(asset)),
+                    tag("td.num", _number(place, widget, value)),
+                )
                 for asset, value in lines
             ]
             body.set_content(tag("table.hr-table", tag("tbody", rows)))
             return
         value = lines[0][1]
         state = _state(place, widget, value)
-        body.set_content(tag(".hr-view-kpi", _number(place, widget, value, "hr-view-big"), data_state=state))
+        body.set_content(
+            tag(".hr-view-kpi", _number(place, widget, value, "hr-view-big"), data_state=state)
+        )
 
     _keep(body, refresh)
 
@@ -204,7 +212,9 @@ def _keep(note: ui.html, refresh: Callable[[], Awaitable[None]]) -> None:
         try:
             await refresh()
         except HeadraceError as error:
-            note.classes(remove="hr-hide").set_content(tag(".hr-alert", f"{error.code} {error.what}"))
+            note.classes(remove="hr-hide").set_content(
+                tag(".hr-alert", f"{error.code} {error.what}")
+            )
 
     ui.timer(0.05, tried, once=True)
     ui.timer(REFRESH_S, tried)

@@ -1,0 +1,1 @@
+"""The virtual-real bench: apps, site files and connectors, tried before they touch a plant."""

@@ -1,0 +1,62 @@
+"""What a scenario plays on: a site, and all samples that reach the platform, in the order of arrival.
+
+::
+
+    virtual site ──┐
+                   ├──► Ground ──► hostile conditions ──► the platform
+    recording ─────┘
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+import numpy as np
+import polars as pl
+
+from headrace.model.knowledge import AppsConfig
+from headrace.model.sample import Int64Array
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A site with samples.
+
+    Attributes:
+        config: the site; its own formulas are in it.
+        samples: of :data:`headrace.model.sample.SCHEMA`, sorted by received_timestamp.
+        start_us, end_us: the scenario's time.
+        labels: asset -> spans of time in which something is wrong with it, as somebody labelled them.
+        notes: what was decided on reading.
+        sha256: of the file that it is of; empty: of none.
+    """
+
+    config: AppsConfig
+    samples: pl.DataFrame
+    start_us: int
+    end_us: int
+    labels: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    sha256: str = ""
+
+    def tags(self) -> dict[str, int]:
+        """``asset/quantity`` -> tag_id."""
+        return {
+            f"{asset.path}/{name}": tag_id
+            for asset in self.config.assets
+            for name, tag_id in asset.tags.items()
+        }
+
+    def tags_like(self, patterns: Iterable[str]) -> Int64Array:
+        """Sorted ids of tags whose ``asset/quantity`` is like one of these."""
+        wanted = tuple(patterns)
+        found = [
+            tag_id
+            for path, tag_id in self.tags().items()
+            if any(fnmatchcase(path, each) for each in wanted)
+        ]
+        return np.unique(np.array(found, np.int64))

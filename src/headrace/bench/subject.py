@@ -1,0 +1,91 @@
+"""What is benched: an app's folder or package, or a site file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.apps.package.manifest import MANIFEST, read_manifest
+from headrace.apps.package.package import content_sha256, read_folder, read_package, unpack
+from headrace.bench.ground import Ground
+from headrace.bench.laying import Laid
+from headrace.bench.platform import Program
+from headrace.bench.program import AppProgram, load_module
+from headrace.bench.scenario_file import Read, read_scenario, read_scenarios, read_shared
+from headrace.model.app_manifest import AppManifest
+from headrace.model.errors import Misconfigured
+
+SCENARIOS = "scenarios"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An app that lies in a folder.
+
+    Attributes:
+        folder: of it. sha256: of its content, as the package says it.
+    """
+
+    manifest: AppManifest
+    folder: Path
+    sha256: str
+
+    def program(self, laid: Laid, ground: Ground) -> Program | None:
+        """Its Python on some assets; None of an app without any.
+
+        Raises:
+            Misconfigured: as of :class:`headrace.bench.program.AppProgram`.
+        """
+        name = self.manifest.python
+        if not name:
+            return None
+        return AppProgram(laid, lambda: load_module(self.folder, name), ground.start_us)
+
+
+def open_app(path: Path, unpack_to: Path) -> Subject:
+    """An app's folder, or a package.
+
+    Args:
+        unpack_to: empty folder for the files of a package; a folder stays where it is.
+
+    Raises:
+        HeadraceError: APPS-20xx when it is none, or not what its list and signature say.
+    """
+    folder = path
+    if path.is_file():
+        unpack(read_package(path, None), unpack_to)
+        folder = unpack_to
+    files = read_folder(folder)
+    if MANIFEST not in files:
+        raise Misconfigured(
+            "APPS-2402", f"{path} holds asset types, not an app", "There is nothing to bench in it."
+        )
+    manifest = read_manifest(files[MANIFEST], files, files.__getitem__)
+    return Subject(manifest, folder, content_sha256(files))
+
+
+def scenarios_of(folder: Path, named: list[str]) -> list[Read]:
+    """The scenarios to bench with: those of the app's folder, or those that are named.
+
+    Args:
+        named: files, folders, or such as ``demo/cavitation``; empty: ``scenarios/`` below the folder.
+
+    Raises:
+        Misconfigured: APPS-2401 to APPS-2404 when one is wrong; APPS-2407 when there is none.
+    """
+    found: list[Read] = []
+    for each in named or [str(folder / SCENARIOS)]:
+        path = Path(each)
+        if path.is_dir():
+            found += read_scenarios(path)
+        elif path.exists() or path.suffix == ".toml":
+            found.append(read_scenario(path))
+        elif named:
+            found.append(read_shared(each))
+    if not found:
+        raise Misconfigured(
+            "APPS-2407",
+            f"there is no scenario in {folder / SCENARIOS}",
+            "Write one (docs/bench.md), or name one: --scenario demo/cavitation.",
+        )
+    return found
