@@ -111,3 +111,4 @@ def test_drift_of_a_site_is_found_where_it_is(plant):
     assert found.by_chance == pytest.approx(0.05 * 6)
     before = look_for_drift(reader, app, record, START_US + 400 * STEP_US, stretch_us)
     assert len(before.drifted) <= 1
+    assert found.p == pytest.approx(1 / 21) and before.p > 1 / 21

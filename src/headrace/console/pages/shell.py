@@ -34,6 +34,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("trend", "/trend", "trend", "read"),
     ("apps", "/apps", "apps", "read"),
     ("formulas", "/formulas", "formula", "read"),
+    ("models", "/models", "chart", "read"),
     ("connections", "/connections", "plug", "read"),
     ("ledger", "/ledger", "ledger", "read"),
     ("events", "/events", "events", "read"),
