@@ -45,6 +45,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "app",
     "run",
     "cluster",
+    "asset_type",
 )
 MODULES: Final = {"app": "package"}
 """Groups whose module is called otherwise: ``app`` is this one."""

@@ -30,7 +30,9 @@ def add_to(group: typer.Typer) -> None:
     @group.command("bind")
     def bind(
         app: str = typer.Argument(metavar="ID", help="Id of an installed app."),
-        version: str = typer.Option("", help="Of several installed ones; else the newest."),
+        version: str = typer.Option(
+            "", help="Which; else the one of the site file, else the newest."
+        ),
         given: list[str] = typer.Option(
             [], "--set", metavar="NAME=SITE", help="pump=kreiselpumpe, or pump.flow=durchfluss."
         ),
@@ -40,8 +42,9 @@ def add_to(group: typer.Typer) -> None:
         """Propose which assets an app serves and what its names are here; write it to the site file."""
         folder = DataFolder(data.resolve())
         said = _said(given)
-        manifest = installed_manifest(folder, app, version)
         edit = SiteEdit(folder)
+        version = version or str(edit.apps().get(app, {}).get("version", ""))
+        manifest = installed_manifest(folder, app, version)
         model = edit.check()
         proposal = propose(model, manifest, known_types(folder.packages), said)
         show_proposal(proposal)

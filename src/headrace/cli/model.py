@@ -14,6 +14,7 @@ from rich.table import Table
 
 from headrace.cli.doors import person
 from headrace.cli.model_train import train
+from headrace.cli.model_watch import drift, shadow
 from headrace.cli.run import DATA
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
@@ -44,6 +45,8 @@ def register(app: typer.Typer) -> None:
     group.command("rollback")(roll_back)
     group.command("retire")(retire)
     group.command("compare")(compare)
+    group.command("shadow")(shadow)
+    group.command("drift")(drift)
     app.add_typer(group, name="model")
 
 

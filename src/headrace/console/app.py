@@ -11,8 +11,8 @@ from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
 from headrace.console.api import alarms as alarms_api
-from headrace.console.api import apps as apps_api
 from headrace.console.api import (
+    app_services,
     audit,
     errors,
     gate,
@@ -24,6 +24,7 @@ from headrace.console.api import (
     site_file,
     why,
 )
+from headrace.console.api import apps as apps_api
 from headrace.console.api import backfill as backfill_api
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
@@ -104,6 +105,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     apps_api.make_router,
     alarms_api.make_router,
     notifications_api.make_router,
+    app_services.make_router,
     ledger.make_router,
     site_file.make_router,
     why.make_router,

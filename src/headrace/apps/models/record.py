@@ -16,7 +16,7 @@ class DataWindow(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         start_us, end_us: ``[start, end)`` in UTC microseconds. held_out_us: from there on kept apart from the
-            training, for the metrics. every: distance of rows, ``1 min``.
+            training, for the metrics. every: distance of rows, ``1min``.
         assets: paths. tags: ids that were read. rows: of the frame.
         frames_sha256: of the frame's Arrow bytes: the same data have the same hash.
     """
@@ -24,7 +24,7 @@ class DataWindow(msgspec.Struct, frozen=True, kw_only=True):
     start_us: int
     end_us: int
     held_out_us: int
-    every: str = "1 min"
+    every: str = "1min"
     assets: tuple[str, ...] = ()
     tags: tuple[int, ...] = ()
     rows: int = 0

@@ -15,12 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
-import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 import msgspec
 import polars as pl
@@ -29,18 +25,15 @@ from headrace import __version__
 from headrace.app.records import Trained
 from headrace.apps.models import trainee
 from headrace.apps.models.history import Asked, Told, frame_hash, read_history
+from headrace.apps.models.process import Lines, run_process
 from headrace.apps.models.record import DataWindow, Lineage, ModelRecord
 from headrace.apps.models.registry import ModelRegistry
 from headrace.historian.pools import Pool
 from headrace.historian.reader import Reader
 from headrace.model.deployment import AppDeployment
-from headrace.model.errors import Misconfigured, Refused, Terminal, error_from_dict
+from headrace.model.errors import Misconfigured, error_from_dict
 from headrace.model.folder import DataFolder
 from headrace.model.status import BAD_NO_DATA
-
-POLL_S: Final = 0.2
-END_S: Final = 5.0
-Lines = Callable[[str], None]
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +54,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     asked: Asked
     by: str
-    every: str = "1 min"
+    every: str = "1min"
     seed: int = 0
     prove: bool = False
     budget: Budget = Budget()
@@ -153,56 +146,20 @@ class Trainer:
                 memory_mb=wanted.budget.memory_mb,
             )
             (place / trainee.JOB).write_bytes(msgspec.json.encode(job))
-            self._process(place, wanted, cancelled)
+            run_process(
+                trainee.__name__,
+                place,
+                trainee.RESULT,
+                f"the training of {self._deployment.manifest.id}/{wanted.model}",
+                seconds=wanted.budget.seconds,
+                cancelled=cancelled,
+                line=self._line,
+            )
         answer = msgspec.msgpack.decode(result.read_bytes(), type=trainee.Answer)
         if answer.error or answer.trained is None:
             shutil.rmtree(place)
             raise error_from_dict(answer.error)
         return answer.trained
-
-    def _process(self, place: Path, wanted: Wanted, cancelled: threading.Event) -> None:
-        """Run the app's function; its log comes line by line."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", trainee.__name__, str(place)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-        )
-        lines: list[str] = []
-        reading = threading.Thread(target=self._listen, args=(process, lines))
-        reading.start()
-        what = f"the training of {self._deployment.manifest.id}/{wanted.model}"
-        try:
-            left = wanted.budget.seconds
-            while not _is_over(process) and not cancelled.is_set() and left > 0:
-                left -= POLL_S
-        finally:
-            process.kill()
-            process.wait()
-            reading.join(END_S)
-        if (place / trainee.RESULT).exists():
-            return
-        if cancelled.is_set():
-            raise Refused("APPS-2524", f"{what} was cancelled", "Start it again; it goes on.")
-        if left <= 0:
-            raise Refused(
-                "APPS-2523",
-                f"{what} took more than {wanted.budget.seconds:.0f} s",
-                "Give it more time, or fewer rows.",
-            )
-        raise Terminal(
-            "APPS-2525",
-            f"{what} ended with {process.returncode} and no result: {(lines or ['-'])[-1][:300]}",
-            "See what it wrote; it may have needed more memory than --memory-mb.",
-        )
-
-    def _listen(self, process: subprocess.Popen[str], kept: list[str]) -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            kept[:] = [*kept[-20:], line.strip()]
-            self._line(line.strip())
 
     def _keep(
         self, wanted: Wanted, frame: pl.DataFrame, trained: Trained, proven: bool
@@ -251,11 +208,3 @@ def emptied(frame: pl.DataFrame) -> pl.DataFrame:
         .alias(name)
         for name in rest
     )
-
-
-def _is_over(process: subprocess.Popen[str]) -> bool:
-    try:
-        process.wait(POLL_S)
-    except subprocess.TimeoutExpired:
-        return False
-    return True

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from headrace.apps.models.laid import FOLDER, LaidModels
 from headrace.apps.runtime import wire
 from headrace.apps.runtime.effects import Effects, merged
 from headrace.apps.runtime.executor import Executor
@@ -90,7 +91,7 @@ class _Process:
         turn = wire.Turn(
             life=self._line.life,
             after=executor.replay_after,
-            events_after=executor.event_sequence,
+            events_after=executor.event_sequence if executor.wants_alarms else -1,
         )
         while True:
             raw = await self._line.ask("turn", turn)
@@ -120,6 +121,7 @@ class _Process:
             begun.state,
             start_us=begun.start_us,
             doors=self._line,
+            models=LaidModels(Path(self._start.folder) / FOLDER),
         )
         if executor.past_span_us is not None:
             executor.feed(self._line.samples(executor.tag_ids, *executor.past_span_us))

@@ -22,9 +22,10 @@ from typing import Final, Protocol
 
 import msgspec
 
+from headrace.apps.models.handing import follow_models, hand_over
 from headrace.apps.package.package import read_package, unpack
 from headrace.apps.runtime.describe import ENVIRONMENT
-from headrace.apps.runtime.gate import Gate, Past
+from headrace.apps.runtime.gate import Alarms, Gate, Past
 from headrace.apps.runtime.process import ERROR_MARK
 from headrace.apps.runtime.wire import Start
 from headrace.bus.broker import BrokerAddress
@@ -75,6 +76,7 @@ class Place:
     clock: Clock
     secrets: Secrets
     past: Past
+    alarms: Alarms
     tell: Callable[[str, AppEvent], None]
     greedy_s: float = GREEDY_S
 
@@ -91,7 +93,13 @@ class AppRun:
         self.deployment = deployment
         self._manifest = deployment.manifest
         self.gate = Gate(
-            place.bus, place.subjects, place.clock, deployment, place.past, self._event
+            place.bus,
+            place.subjects,
+            place.clock,
+            deployment,
+            place.past,
+            place.alarms,
+            self._event,
         )
         self._lines: deque[str] = deque(maxlen=LINES_MAX)
         self._state: AppStateName = "starting"
@@ -187,6 +195,8 @@ class AppRun:
         except OSError as error:
             return Terminal("APPS-2240", f"{self._manifest.id} cannot be started: {error}")
         reading = asyncio.create_task(self._read(process))
+        models = follow_models(self._place.folder, self._manifest, Path(start.folder))
+        following = asyncio.create_task(models)
         try:
             return await self._watch(process)
         finally:
@@ -194,7 +204,7 @@ class AppRun:
                 process.kill()
             await process.wait()
             await asyncio.wait({reading}, timeout=STOP_S)
-            await end_tasks(reading)
+            await end_tasks(reading, following)
             self._process = None
             self.gate.end_life()
 
@@ -223,6 +233,8 @@ class AppRun:
                 )
             shutil.rmtree(files.parent, ignore_errors=True)
             unpack(package, files)
+        if manifest.models:
+            hand_over(folder, manifest, files)
         shutil.rmtree(self._scratch, ignore_errors=True)
         make_folder(self._scratch, 0o700)
         address = self._place.address

@@ -1,0 +1,131 @@
+"""``headrace app status|logs|restart|call``: apps with Python as they run, and their services."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from headrace.bus.broker import load_address
+from headrace.bus.client import Bus, open_bus
+from headrace.bus.subjects import Subjects
+from headrace.cli.run import DATA, site_subjects
+from headrace.model.app_state import AppState
+from headrace.model.errors import Misconfigured
+from headrace.model.folder import DataFolder
+
+BROKER_WAIT_S: Final = 2.0
+HEALTH_WAIT_S: Final = 2.2
+T = TypeVar("T")
+_COLOURS: Final = {"running": "green", "stopped": "red", "waiting": "red"}
+
+
+def add_running(group: typer.Typer) -> None:
+    """Add the four commands."""
+
+    @group.command("status")
+    def status(data: Path = DATA) -> None:
+        """Say how each app with Python does: state, memory, CPU, rows, newest error."""
+        _show(_with_bus(data, app_states))
+
+    @group.command("logs")
+    def logs(app_id: str = typer.Argument(help="The app."), data: Path = DATA) -> None:
+        """Print the newest lines of an app's log."""
+        lines = _with_bus(data, lambda bus, subjects: _ask(bus, subjects, app_id, "logs"))
+        sys.stdout.write("".join(f"{line}\n" for line in msgspec.json.decode(lines)))
+
+    @group.command("restart")
+    def restart(app_id: str = typer.Argument(help="The app."), data: Path = DATA) -> None:
+        """Try an app again at once that was stopped, or waits."""
+        _with_bus(data, lambda bus, subjects: _ask(bus, subjects, app_id, "restart"))
+
+    @group.command("call")
+    def call(
+        app_id: str = typer.Argument(help="The app."),
+        service: str = typer.Argument(help="One of its services."),
+        json: str = typer.Option("{}", "--json", help="The request."),
+        timeout: float = typer.Option(60.0, "--timeout", help="Seconds to wait."),
+        data: Path = DATA,
+    ) -> None:
+        """Ask a service of an app, and print its answer as JSON."""
+        try:
+            msgspec.json.decode(json)
+        except msgspec.DecodeError as error:
+            raise Misconfigured(
+                "APPS-2235", f"--json is no JSON: {error}", """Write for example '{"flow": 40}'."""
+            ) from error
+        answer = _with_bus(
+            data,
+            lambda bus, subjects: _ask(bus, subjects, app_id, service, json.encode(), timeout),
+        )
+        pretty = msgspec.json.format(answer, indent=2).decode()
+        sys.stdout.write(f"{pretty}\n")
+
+
+async def app_states(bus: Bus, subjects: Subjects) -> list[AppState]:
+    """Each app that says something of itself within two seconds, by id."""
+    found: dict[str, AppState] = {}
+
+    async def take(message: Any) -> None:
+        state = msgspec.json.decode(message.data, type=AppState)
+        found[state.app] = state
+
+    stop = await bus.subscribe(f"{subjects.prefix}.health.app.*", take)
+    await asyncio.sleep(HEALTH_WAIT_S)
+    await stop()
+    return [found[name] for name in sorted(found)]
+
+
+async def _ask(
+    bus: Bus,
+    subjects: Subjects,
+    app_id: str,
+    service: str,
+    body: bytes = b"",
+    timeout_s: float = 10.0,
+) -> bytes:
+    subject = subjects.app_call(app_id.replace("-", "_"), service)
+    return await bus.request(subject, body, timeout_s=timeout_s)
+
+
+def _with_bus(data: Path, work: Callable[[Bus, Subjects], Awaitable[T]]) -> T:
+    folder = DataFolder(data.resolve())
+
+    async def run() -> T:
+        address = load_address(folder).as_role("cli")
+        async with open_bus(address, "app", wait_s=BROKER_WAIT_S) as bus:
+            return await work(bus, site_subjects(folder))
+
+    return asyncio.run(run())
+
+
+def _show(states: list[AppState]) -> None:
+    table = Table(box=None, header_style="dim")
+    for name in ("app", "version", "state", "assets", "MB", "CPU %", "rows/s", "restarts", "error"):
+        table.add_column(name, justify="left" if name in ("app", "state", "error") else "right")
+    for state in states:
+        colour = _COLOURS.get(state.state, "yellow")
+        error = f"{state.last_error_code} {state.last_error}" if state.last_error_code else ""
+        numbers = (f"{state.memory_mb:.0f}", f"{state.cpu_percent:.1f}", f"{state.rows_per_s:.1f}")
+        table.add_row(
+            state.app,
+            state.version,
+            f"[{colour}]{state.state}[/]",
+            str(state.assets),
+            *numbers,
+            str(state.restarts),
+            escape(error),
+        )
+    out = Console()
+    if states:
+        out.print(table)
+    else:
+        out.print("No app with Python runs here.")
