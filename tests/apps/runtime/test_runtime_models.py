@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import site_runtime
-from models_onnx import linear
 from site_runtime import runtime, site
 
 from headrace.apps.models import handing
 from headrace.apps.models.registry import open_models
 from headrace.model.time import SystemClock
+from models_onnx import linear
 
 SCORE = '''
 import polars as pl

@@ -34,6 +34,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("apps", "/apps", "apps", "read"),
     ("trend", "/trend", "trend", "read"),
     ("formulas", "/formulas", "formula", "read"),
+    ("models", "/models", "chart", "read"),
     ("connections", "/connections", "plug", "read"),
     ("ledger", "/ledger", "ledger", "read"),
     ("events", "/events", "events", "read"),
