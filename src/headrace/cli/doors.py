@@ -28,6 +28,8 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "replay": ("read", "recording"),
     "bench app": ("read", "recording"),
     "bench run": ("read", "recording"),
+    "bench record": ("read", "recording"),
+    "bench device": ("read", "recording"),
     "bench scenarios": ("read", "recording"),
     "site check": ("read", "site"),
     "site show": ("read", "site"),
