@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from headrace.apps.models.daily import DailyLook
 from headrace.apps.models.handing import follow_models, hand_over
 from headrace.apps.package.package import read_package, unpack
 from headrace.apps.runtime.describe import ENVIRONMENT
@@ -117,6 +118,7 @@ class AppRun:
     async def run(self) -> None:
         """Until it is cancelled; its process is gone then."""
         wait_s = RETRY_FIRST_S
+        looking = asyncio.create_task(self._daily_look())
         try:
             await self.gate.open()
             while True:
@@ -130,8 +132,13 @@ class AppRun:
                 wait_s = min(wait_s * 2, RETRY_MAX_S)
                 self._restarts += 1
         finally:
+            await end_tasks(looking)
             await self.gate.close()
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def _daily_look(self) -> None:
+        place = self._place
+        await DailyLook(place.folder, place.clock, self.deployment, self._event).run()
 
     def start_again(self) -> None:
         """A person wants it to be tried at once."""
