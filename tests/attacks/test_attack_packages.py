@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import zipfile
@@ -12,9 +13,9 @@ import pytest
 from attack_log import attack
 from package_fixture import archive, entries_of, link, write_app
 
-from headrace.apps.package import Trust, pack, read_package, unpack
+from headrace.apps.package import PackageProblems, Trust, pack, read_package, unpack
 from headrace.apps.package.archive import FILES_MAX, PACKAGE_BYTES_MAX
-from headrace.model.errors import Corrupt, HeadraceError, Refused
+from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused
 from headrace.security.package_keys import new_key, public_of, sign_bytes
 
 KEY = new_key()
@@ -28,7 +29,7 @@ def package(tmp_path: Path) -> bytes:
 
 
 def refused(content: bytes, code: str, kind: type[HeadraceError] = Refused) -> None:
-    for trust in (TRUST, None):
+    for trust in (Trust(TRUST.keys, is_unsigned_allowed=True), None):
         with pytest.raises(kind, match=code):
             read_package(content, trust)
 
@@ -166,6 +167,39 @@ def test_signatures_of_others(package: bytes, tmp_path: Path) -> None:
         read_package(signed("evil", mine, public_of(mine)), trusted_other)
     assert read_package(package, TRUST).is_trusted
     refused(archive(*sorted({**files, "signature.json": b"{}"}.items())), "APPS-2026", Corrupt)
+
+
+def listed(files: dict[str, bytes]) -> bytes:
+    """A package of these files whose list of hashes fits."""
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return archive(*files.items(), ("files.json", msgspec.json.encode(sums)))
+
+
+@attack(
+    "packages/deep nesting",
+    tries="nests lists, brackets or JSON so deep, or writes so much, that a reader falls over",
+    stops="sizes are bounded, and what a parser cannot hold is a problem of the file like any other",
+    stride="D",
+    requirement="SR 3.5",
+)
+def test_texts_that_would_fell_a_reader() -> None:
+    head = b'id = "a"\nversion = "1.0.0"\ntitle = { en = "A" }\n'
+    deep = b"[" * 50_000 + b"]" * 50_000
+    for manifest in (b"x = " + deep, head + b"#" * 300_000, b"\xff", b"a.b." * 5_000 + b"c = 1"):
+        refused(listed({"app.toml": manifest}), "APPS-2000", PackageProblems)
+    formula = b'[types.t]\npackage = "t"\nquantities = { q = "m" }\n[formulas]\nt = "f = %s"\n'
+    for text in (b"(" * 5_000 + b"q" + b")" * 5_000, b"not " * 5_000 + b"q", b"-" * 20_000 + b"q"):
+        refused(listed({"app.toml": head + formula % text}), "APPS-2000", PackageProblems)
+    python = head.replace(b"title", b'python = "m"\ntitle')
+    for code in (b"-" * 100_000 + b"1", b"(" * 1_000 + b")" * 1_000, b"\x00", b"x = " + deep):
+        refused(listed({"app.toml": python, "m.py": code}), "APPS-2000", PackageProblems)
+    refused(listed({"types.toml": b"x = " + deep}), "APPS-2002", Misconfigured)
+    refused(listed({"app.toml": head, "views/a.toml": b"a.b." * 5_000 + b"c = 1"}), "APPS-2033")
+    certificate = b'{"x": ' + deep + b"}"
+    assert read_package(listed({"app.toml": head, "certificate.json": certificate}), None).id == "a"
+    refused(
+        archive(("app.toml", head), ("files.json", b'{"a":' + deep + b"}")), "APPS-2025", Corrupt
+    )
 
 
 @attack(

@@ -163,6 +163,8 @@ _SUBJECTS = {
     "call.historian": "",
     "call.console": "",
     "call.apps": "",
+    "call.app": "",
+    "app": "",
     "call.sim": "",
 }
 """Family -> what an edge may there, and nothing more; our own roles may all."""

@@ -378,3 +378,35 @@ def test_a_new_package_is_seen_without_a_change_of_the_file(folder: DataFolder) 
     (share,) = (each for each in config.formulas if each.name == "share")
     assert (share.version, share.text) == (2, "share = 2 * flow / rated_flow -> %")
     registry.close()
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        "app = 5",
+        "[app]\nwater-use = 5",
+        '[app.water-use]\nversion = 5',
+        '[app.water-use]\nversion = "1.2.0"\nsettings = 5\nbind = 5',
+        '[app.water-use]\nversion = "1.2.0"\nsettings = { least_share = [] }\nbind = { pump = 5 }',
+        '[app.water-use]\nversion = "1.2.0"\nbind = { pump = [5, {}] }',
+        '[app.water-use]\nversion = "1.2.0"\nbind.pump = { type = "pumpe", quantities = { flow = ["a"] } }',
+        '[app.water-use]\nversion = "1.2.0"\nbind.pump = { type = "pumpe", quantities = 5, assets = [5] }',
+        '[app.water-use]\nversion = "1.2.0"\nbind.pump = { type = "pumpe", attributes = { rated_flow = [1] } }',
+        '[app.water-use]\nversion = "1.2.0"\nbind.pump = { type = "pumpe", settings = { "halle/p1" = 5 } }',
+        '[app.water-use]\nversion = "1.2.0"\nbind.pump = { type = ["pumpe"] }',
+        '[app."../../etc/passwd"]\nversion = "1.2.0"',
+        '[app.water-use]\nversion = "../1.2.0"',
+    ],
+)  # fmt: skip
+def test_what_is_written_wrongly_is_a_problem_and_never_a_crash(
+    folder: DataFolder, section: str
+) -> None:
+    text = folder.site_file.read_text()
+    start, end = text.index("[app.water-use]"), text.index("[connection.plc]")
+    broken = (
+        f"{text[:start]}{section}\n\n{text[end:]}"
+        if "[app" in section
+        else f"{section}\n{text[:start]}{text[end:]}"
+    )
+    model, problems = check_site(SiteFiles(folder.site_file, {"site.toml": broken.encode()}))
+    assert model is None and problems and all(each.remedy is not None for each in problems)

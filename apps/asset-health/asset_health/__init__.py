@@ -11,19 +11,28 @@ import polars as pl
 
 from asset_health.anomaly import Cause
 from asset_health.texts import cause_text, say
-from asset_health.watching import Judgement, Known, judge, learn, runs
+from asset_health.watching import Judgement, Known, judge, learn, widen
 from headrace import app
 
 EVERY = "1 min"
 STEP = "5 s"
 STEP_S = 5
-MINUTE_US = 60_000_000
+_WIDER = 4
 LOADS = {"pump": "power", "compressor": "power", "machine": "spindle_power", "engine": ""}
 """Needed type -> quantity that is near nothing while the asset is at rest."""
+OPERATING = {
+    "pump": ("speed", "flow", "suction_pressure"),
+    "compressor": ("loaded", "tank_pressure", "intake_temperature"),
+    "machine": ("spindle_speed", "spindle_power"),
+    "engine": ("core_speed", "altitude", "speed_number"),
+}
+"""Needed type -> quantities that say how it is driven, and are no sign of its health."""
 UNITS = {
     "power": "kW", "spindle_power": "kW", "flow": "m3/h", "speed": "1/min", "spindle_speed": "1/min",
     "suction_pressure": "bar", "discharge_pressure": "bar", "tank_pressure": "bar", "oil_pressure": "bar",
-    "vibration": "mm/s", "vibration_drive_end": "mm/s", "vibration_other_end": "mm/s",
+    "vibration": "mm/s", "spindle_vibration": "mm/s", "spindle_bearing_temperature": "Cel",
+    "spindle_torque": "N.m", "intake_temperature": "Cel",
+    "vibration_drive_end": "mm/s", "vibration_other_end": "mm/s",
     "bearing_temperature_drive_end": "Cel", "bearing_temperature_other_end": "Cel",
     "motor_temperature": "Cel", "oil_temperature": "Cel", "discharge_temperature": "Cel",
     "spindle_temperature": "Cel", "exhaust_temperature": "Cel", "core_speed": "1/min", "fan_speed": "1/min",
@@ -73,26 +82,24 @@ def _one(
     """Outputs of an asset in this window; None where there is nothing to tell."""
     settings = asset.settings
     if known.learn_after != str(settings["learn_after"]):
-        known.names, known.healthy, known.follow = [], b"", None
+        known.names, known.healthy, known.learnt = [], b"", False
         known.learn_after, known.found_us = str(settings["learn_after"]), 0
     rows_wanted = int(float(settings["learning_minutes"]) * 60 / STEP_S)
-    learnt = (
-        known.follow is not None or len(known.healthy) == rows_wanted * len(known.names) * 8 > 0
-    )
-    names = known.names or _present(frame)
+    names = known.names or _present(frame, window.type)
     whole = frame.drop_nulls(names) if names else frame.clear()
     load = LOADS[window.type]
     if not whole.height:
         return None
-    if load in whole.columns and not runs(
-        whole[load].to_numpy(), float(settings["rest_below"]) * 10
-    ):
+    if load and float(whole[load].fill_null(np.inf).min()) <= float(settings["rest_below"]):
         known.standstill += bool(known.found_us)
         return {"state": say(settings["language"], "standstill")}
     rows = whole.select(names).to_numpy().astype(np.float64)
-    if not learnt:
+    if not known.learnt:
+        known.operating = len([name for name in names if name in OPERATING[window.type]])
         learn(known, names, rows, rows_wanted)
         return {"state": say(settings["language"], "learning")}
+    if widen(known, rows, _WIDER * rows_wanted):
+        return {"state": say(settings["language"], "new")}
     told = judge(known, rows, window.end_us, int(settings["confirm_minutes"]))
     cause = cause_text(told.causes, UNITS)
     if told.began:
@@ -107,10 +114,11 @@ def _one(
     }
 
 
-def _present(frame: pl.DataFrame) -> list[str]:
-    """Quantities that have a value in every row."""
+def _present(frame: pl.DataFrame, type: str) -> list[str]:
+    """Quantities that have a value in every row, those first that say how the asset is driven."""
     numbers = [name for name in frame.columns if frame[name].dtype == pl.Float64]
-    return [name for name in numbers if not frame[name].null_count()]
+    there = [name for name in numbers if not frame[name].null_count()]
+    return sorted(there, key=lambda name: (name not in OPERATING[type], name))
 
 
 def _evidence(causes: tuple[Cause, ...]) -> list[dict[str, object]]:

@@ -109,7 +109,8 @@ class LevelWatch:
                 are given again for the means of the others.
 
         Returns:
-            (rows less those skipped, 2): the score (1 is the limit) and whether the alarm stands; then what to go on from.
+            (rows less those skipped, 2): the score (1 is the limit) and whether the alarm stands; then
+            what to go on from.
         """
         held = held or Follow(centre=self._centre.tolist())
         centre, active, peak = np.array(held.centre), held.active, held.peak

@@ -103,6 +103,11 @@ class Conditions:
         """How many regimes there are; 0: the conditions are continuous."""
         return 0 if self._centres is None else len(self._centres)
 
+    @property
+    def spreads(self) -> Matrix:
+        """(quantities,): one spread of each in its own unit, mean over regimes."""
+        return self._spreads.mean(axis=0) if self._centres is not None else self._spreads
+
     def residual(self, operating: Matrix, quantities: Matrix) -> Matrix:
         """What the conditions do not explain, in spreads of the training rows; (rows, quantities)."""
         scaled = (operating - self._middle) / self._spread

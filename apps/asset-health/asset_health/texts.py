@@ -13,20 +13,18 @@ TEXTS = {
     "en": {
         "title": "Inspect {asset}: it is no longer as when it was healthy",
         "reason": "{score:.1f} times its limit for {minutes:.0f} min; {cause}",
-        "life_title": "Plan an overhaul of {asset}",
-        "life_reason": "{hours:.0f} h of life left ({lower:.0f} to {upper:.0f} h), less than {limit:.0f} h",
         "baseline": "each fault found late: {stop:g} h of unplanned stop; found early: {planned:g} h planned",
         "learning": "learning what healthy is",
         "standstill": "at rest",
+        "new": "driven as never before: learning that too",
     },
     "zh": {
         "title": "检查{asset}：状态已偏离健康基线",
         "reason": "连续 {minutes:.0f} 分钟达到限值的 {score:.1f} 倍；{cause}",
-        "life_title": "安排{asset}大修",
-        "life_reason": "剩余寿命 {hours:.0f} 小时（{lower:.0f} 至 {upper:.0f} 小时），低于 {limit:.0f} 小时",
         "baseline": "故障发现过晚：非计划停机 {stop:g} 小时；提早发现：计划停机 {planned:g} 小时",
         "learning": "正在学习健康状态",
         "standstill": "停机",
+        "new": "出现新的工况，正在学习",
     },
 }
 

@@ -9,30 +9,37 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from asset_health.anomaly import Cause, Follow, Watch, percent
+from asset_health.conditions import Conditions
 from asset_health.features import Matrix
 
 TAIL_ROWS = 20
 """Rows before a window that its means and states need."""
 _HEALTH_MEMORY_WINDOWS = 30.0
-_WATCHES_MAX = 512
+_FITTED_MAX = 512
+_BEYOND = 0.1
 
 
 class Known(msgspec.Struct, kw_only=True):
     """What is kept of an asset.
 
     Attributes:
-        names: of the quantities that are judged. healthy: rows learnt, float64; learnt: all are there. tail: the newest rows.
+        names: of the columns; the first ``operating`` of them say how the asset is driven, the others are
+            judged. healthy: rows learnt, float64; learnt: all are
+            there. tail: the newest rows.
         follow: where the level watch stands. windows: over the limit in a row. health: 0 to 100 %.
         learn_after: what the setting was when it learnt. found_us: when the limit was crossed; 0: it is not.
         peak: greatest score since then. standstill: windows since then in which it did not run.
     """
 
     names: list[str] = []
+    operating: int = 0
     healthy: bytes = b""
     learnt: bool = False
     tail: bytes = b""
@@ -61,29 +68,66 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     ended: bool = False
 
 
-_watches: OrderedDict[bytes, Watch] = OrderedDict()
+class Healthy:
+    """What an asset is like while it is healthy: conditions taken out, then watched.
+
+    Args:
+        rows: (rows, columns) of which the first ``operating`` say how it is driven.
+    """
+
+    def __init__(self, rows: Matrix, names: list[str], operating: int) -> None:
+        self._operating = operating
+        driven = rows[:, :operating]
+        self._low, self._high = driven.min(axis=0), driven.max(axis=0)
+        self._margin = _BEYOND * (self._high - self._low)
+        self._conditions = Conditions(driven, rows[:, operating:])
+        self.watch = Watch(self.rest(rows), tuple(names[operating:]))
+
+    def rest(self, rows: Matrix) -> Matrix:
+        """What the conditions do not explain, in spreads."""
+        return self._conditions.residual(rows[:, : self._operating], rows[:, self._operating :])
+
+    def is_known(self, rows: Matrix) -> NDArray[np.bool_]:
+        """(rows,): whether it was driven so while it was learnt."""
+        driven = rows[:, : self._operating]
+        within = (driven >= self._low - self._margin) & (driven <= self._high + self._margin)
+        known: NDArray[np.bool_] = within.all(axis=1)
+        return known
+
+    def causes(self, rows: Matrix) -> tuple[Cause, ...]:
+        """As those of the watch, in the units of the quantities."""
+        scale = dict(zip(self.watch.names, self._conditions.spreads, strict=True))
+        return tuple(
+            replace(cause, moved=cause.moved * float(scale[cause.quantity]))
+            for cause in self.watch.causes(self.rest(rows))
+        )
+
+
+_fitted: OrderedDict[bytes, Healthy] = OrderedDict()
 
 
 def _rows(raw: bytes, columns: int) -> Matrix:
     return np.frombuffer(raw, np.float64).reshape(-1, columns)
 
 
-def watch_of(known: Known) -> Watch:
-    """The watch of the rows learnt; kept between windows because fitting costs more than asking."""
-    key = b"\0".join(name.encode() for name in known.names) + b"\0" + known.healthy
-    if key not in _watches:
-        _watches[key] = Watch(_rows(known.healthy, len(known.names)), tuple(known.names))
-        if len(_watches) > _WATCHES_MAX:
-            _watches.popitem(last=False)
-    _watches.move_to_end(key)
-    return _watches[key]
+def healthy_of(known: Known) -> Healthy:
+    """Fitted to the rows learnt; kept between windows because fitting costs more than asking."""
+    names = known.names[: known.operating], known.names[known.operating :]
+    key = repr(names).encode() + known.healthy
+    if key not in _fitted:
+        rows = _rows(known.healthy, len(known.names))
+        _fitted[key] = Healthy(rows, known.names, known.operating)
+        if len(_fitted) > _FITTED_MAX:
+            _fitted.popitem(last=False)
+    _fitted.move_to_end(key)
+    return _fitted[key]
 
 
 def learn(known: Known, names: list[str], rows: Matrix, rows_wanted: int) -> bool:
     """Take rows as healthy ones; true when there are enough.
 
     Args:
-        names: of the columns. Quantities that never moved while healthy are left out at the end.
+        names: of the columns. Those that never moved while healthy are left out at the end.
     """
     if known.names != names:
         known.names, known.healthy = names, b""
@@ -92,13 +136,27 @@ def learn(known: Known, names: list[str], rows: Matrix, rows_wanted: int) -> boo
     if len(held) < rows_wanted:
         return False
     moving = held.std(axis=0) > 1e-9 * np.maximum(1.0, np.abs(held).max(axis=0))
-    if not moving.any():
+    if not moving[known.operating :].any():
         known.healthy = b""
         return False
     known.names = [name for name, moves in zip(names, moving, strict=True) if moves]
+    known.operating = int(moving[: known.operating].sum())
     known.healthy = np.ascontiguousarray(held[:, moving]).tobytes()
     known.learnt, known.tail, known.follow, known.windows = True, b"", None, 0
     known.health, known.found_us, known.peak, known.standstill = 100.0, 0, 0.0, 0
+    return True
+
+
+def widen(known: Known, rows: Matrix, rows_max: int) -> bool:
+    """Learn rows of conditions in which the asset was not driven before; true where these were such rows.
+
+    Args:
+        rows_max: the oldest rows give way beyond it.
+    """
+    if known.found_us or healthy_of(known).is_known(rows).mean() > 0.5:
+        return False
+    held = np.vstack([_rows(known.healthy, len(known.names)), rows])[-rows_max:]
+    known.healthy, known.tail, known.follow = held.tobytes(), b"", None
     return True
 
 
@@ -108,14 +166,16 @@ def judge(known: Known, rows: Matrix, end_us: int, confirm_windows: int) -> Judg
     Args:
         end_us: of the window. confirm_windows: over the limit in a row before it counts.
     """
-    watch = watch_of(known)
+    healthy = healthy_of(known)
+    watch = healthy.watch
     before = _rows(known.tail, len(known.names))
-    together = np.vstack([before, rows])
+    joined = np.vstack([before, rows])
+    together = healthy.rest(joined)
     # The means of the first rows need those before them; what was told of these already is left out.
     told, follow = watch.level.follow(together, known.follow, skip=len(before))
     state = float(np.median(watch.state.score(together)[len(before) :]))
     score = max(float(told[-1, 0]), state)
-    known.follow, known.tail = follow, together[-TAIL_ROWS:].tobytes()
+    known.follow, known.tail = follow, joined[-TAIL_ROWS:].tobytes()
     over = bool(told[-1, 1]) or state > 1.0
     known.windows = known.windows + 1 if over else 0
     anomaly = float(percent(np.array([score]))[0])
@@ -129,7 +189,7 @@ def judge(known: Known, rows: Matrix, end_us: int, confirm_windows: int) -> Judg
         score=score,
         anomaly=anomaly,
         health=known.health,
-        causes=tuple(watch.causes(together)),
+        causes=healthy.causes(joined),
         began=began,
         ended=ended,
     )

@@ -116,12 +116,18 @@ def _own(config: AppsConfig, manifest: AppManifest) -> AppsConfig:
 
 
 def app_section(manifest: AppManifest, scenario: Scenario) -> str:
-    """``[app.ID]`` of the site file, as a scenario asks for it."""
+    """``[app.ID]`` of the site file, as a scenario asks for it.
+
+    A scenario that binds none binds all by the names of their packages; one that binds some leaves the others
+    of the app's types without assets, as a site that has no such machines does.
+    """
     head = f"app.{manifest.id}"
     lines = ["", f"[{head}]", f'version = "{manifest.version}"']
     if scenario.settings:
         lines.append(f"settings = {_literal(scenario.settings)}")
     for name, needed in manifest.types.items():
+        if scenario.bind and name not in scenario.bind:
+            continue
         bind = scenario.bind.get(name, Bind())
         fields: dict[str, Any] = {"type": bind.type or needed.package or name}
         given = msgspec.to_builtins(bind)

@@ -122,7 +122,7 @@ def _show(found: Watched, out: Console) -> None:
     out.print(table)
     out.print(
         f"{len(found.drifted)} of {len(found.quantities)} drifted; by chance at most "
-        f"{found.by_chance:.1f} would be told"
+        f"{found.by_chance:.1f} would be told; the model as a whole: p {found.p:.3f}"
     )
 
 

@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
 from headrace.console.api import alarms as alarms_api
+from headrace.console.api import app_records as app_records_api
 from headrace.console.api import (
     app_services,
     audit,
@@ -28,6 +29,7 @@ from headrace.console.api import apps as apps_api
 from headrace.console.api import backfill as backfill_api
 from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
+from headrace.console.api import models as models_api
 from headrace.console.api import notifications as notifications_api
 from headrace.console.api import policy as policy_api
 from headrace.console.api import shared as shared_api
@@ -59,6 +61,7 @@ from headrace.console.pages import (
 )
 from headrace.console.pages.audit import show as show_audit
 from headrace.console.pages.ledger import show as show_ledger
+from headrace.console.pages.models import show as show_models
 from headrace.console.pages.shell import PageBody, add_page
 from headrace.console.services import Services
 from headrace.security.policy import Action
@@ -81,6 +84,7 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/trend", trend.show, "read"),
     ("/formulas", formula.show, "read"),
     ("/formulas/backtest", backtest.show, "read"),
+    ("/models", show_models, "read"),
     ("/connections", connections.show, "read"),
     ("/connections/add", add_connection.show, "edit"),
     ("/zones", zones.show, "edit"),
@@ -103,6 +107,8 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     backfill_api.make_router,
     backtest_api.make_router,
     apps_api.make_router,
+    app_records_api.make_router,
+    models_api.make_router,
     alarms_api.make_router,
     notifications_api.make_router,
     app_services.make_router,

@@ -56,7 +56,7 @@ def propose(
     """
     written = _written(name, table)
     if written is not None and chosen is None:
-        return _as_written(written)
+        return _as_written(written, needed, types)
     best, most = Proposal(), -1.0
     for kind in types:
         if chosen not in (None, kind.name):
@@ -77,7 +77,20 @@ def _written(name: str, table: Mapping[str, object]) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _as_written(written: dict[str, Any]) -> Proposal:
+def _as_written(
+    written: dict[str, Any], needed: NeededType, types: Sequence[AssetTypeConfig]
+) -> Proposal:
+    """What is not written goes by the same name, as in the site file."""
+    its = next(
+        (kind for kind in types if kind.name == written.get("type")), AssetTypeConfig(name="")
+    )
+    ours = {**needed.quantities, **needed.optional}
+    same = {
+        "quantities": {name: name for name in ours if name in its.quantities},
+        "attributes": {name: name for name in needed.attributes if name in its.attributes},
+        "relations": {name: name for name in needed.relations if name in its.relations},
+    }
+
     def names(word: str) -> dict[str, str]:
         given = written.get(word, {})
         return (
@@ -85,6 +98,8 @@ def _as_written(written: dict[str, Any]) -> Proposal:
             if isinstance(given, dict)
             else {}
         )
+        said = given.items() if isinstance(given, dict) else ()
+        return same[word] | {key: value for key, value in said if isinstance(value, str)}
 
     attributes = written.get("attributes", {})
     values = {
@@ -95,7 +110,7 @@ def _as_written(written: dict[str, Any]) -> Proposal:
     return Proposal(
         type=str(written.get("type", "")),
         quantities=names("quantities"),
-        attributes=names("attributes"),
+        attributes={k: v for k, v in names("attributes").items() if k not in values},
         relations=names("relations"),
         values=values,
         kept={word: written[word] for word in ("assets", "settings") if word in written},
@@ -144,7 +159,8 @@ def bind_table(
 
     Example:
         >>> needed = {"pump": NeededType(package="pump", attributes={"rated": "kW"})}
-        >>> bind_table({"pump": Proposal("pumpe", {"flow": "q", "head": "head"}, values={"rated": "5"})}, needed)
+        >>> pumpe = Proposal("pumpe", {"flow": "q", "head": "head"}, values={"rated": "5"})
+        >>> bind_table({"pump": pumpe}, needed)
         {'pump': {'type': 'pumpe', 'quantities': {'flow': 'q'}, 'attributes': {'rated': 5.0}}}
     """
     found: dict[str, dict[str, Any]] = {}

@@ -217,7 +217,7 @@ def _names(
             section.notes.at(
                 key, "SITE-1009", f"the app has no {_ONE[word]} {name!r}", near(name, ours)
             )
-        elif other not in its:
+        elif not isinstance(other, str) or other not in its:
             remedy = near(str(other), its)
             section.notes.at(
                 key, "SITE-1009", f"the site's type has no {_ONE[word]} {other!r}", remedy

@@ -200,7 +200,7 @@ def edge_apps(config: AppsConfig, edge: str) -> AppsConfig | None:
     chosen = {(asset.type, asset.path): asset for asset in own}
     for asset in own:  # a relation of a relation is not read
         leads_to = types[asset.type].relations
-        places = ((leads_to[name], path) for name, path in asset.relations.items())
+        places = ((leads_to.get(name, ""), path) for name, path in asset.relations.items())
         chosen |= {place: by_place[place] for place in places if place in by_place}
     kinds = _kinds(types, chosen.values())
     return AppsConfig(

@@ -29,7 +29,7 @@ def test_false_alarms_come_as_rarely_as_stated_though_samples_depend_on_each_oth
     for _ in range(looks):
         series = walk(rng, (blocks + 1) * length, 0.9)
         old, new = series[: blocks * length], series[blocks * length :]
-        told += judge_series(old, new, alpha)["drifted"]
+        told += judge_series(old, new, alpha)[0]["drifted"]
         textbook += stats.ks_2samp(old, new).pvalue <= alpha
     # At most alpha; 300 looks have a standard deviation of 1.3 % at 5 %: four of them are allowed.
     assert told / looks <= alpha + 4 * (alpha * (1 - alpha) / looks) ** 0.5
@@ -50,7 +50,7 @@ def test_a_change_is_found(change):
             new *= 4
         else:
             new[:] = new[0]
-        found += judge_series(series[:-120], new)["drifted"]
+        found += judge_series(series[:-120], new)[0]["drifted"]
     assert found >= 19
 
 
@@ -67,11 +67,11 @@ def test_distances_are_those_of_scipy(given_values):
 
 def test_too_few_blocks_tell_nothing_and_say_so():
     rng = np.random.default_rng(2)
-    found = judge_series(rng.normal(size=18 * 50), rng.normal(size=50) + 100)
+    found = judge_series(rng.normal(size=18 * 50), rng.normal(size=50) + 100)[0]
     assert (found["blocks"], found["can_tell"], found["drifted"]) == (18, False, False)
-    found = judge_series(rng.normal(size=19 * 50), rng.normal(size=50) + 100)
+    found = judge_series(rng.normal(size=19 * 50), rng.normal(size=50) + 100)[0]
     assert (found["blocks"], found["can_tell"], found["drifted"]) == (19, True, True)
-    assert judge_series(np.zeros(0), np.zeros(0)) == {"blocks": 0}
+    assert judge_series(np.zeros(0), np.zeros(0))[0] == {"blocks": 0}
     with pytest.raises(Misconfigured, match="APPS-2535"):
         judge_series(np.zeros(5), np.zeros(5), 0)
 
@@ -93,6 +93,7 @@ def test_each_quantity_of_each_asset_is_judged_by_itself():
             for asset in ("p1", "p2")
         )
 
-    found = judge_frames(frame(2000, 0), frame(50, 4), "input")
+    found, counts = judge_frames(frame(2000, 0), frame(50, 4), "input")
     assert [(each.asset, each.quantity) for each in found if each.drifted] == [("p2", "flow")]
     assert len(found) == 4
+    assert len(counts) == 40 and counts.max() <= 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from headrace.apps.models import daily
 from headrace.apps.models.handing import lay_models, used_by
 from headrace.apps.models.laid import LaidModels
 from headrace.apps.models.record import DataWindow
@@ -14,6 +15,7 @@ from headrace.apps.models.watch import look_for_drift
 from headrace.historian.reader import Reader
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
+from headrace.model.time import ManualClock
 from models_onnx import linear
 from models_plant import ASKED, PYTHON, START_US, STEP_US, deployment, fill
 
@@ -111,3 +113,25 @@ def test_drift_of_a_site_is_found_where_it_is(plant):
     assert found.by_chance == pytest.approx(0.05 * 6)
     before = look_for_drift(reader, app, record, START_US + 400 * STEP_US, stretch_us)
     assert len(before.drifted) <= 1
+    assert found.p == pytest.approx(1 / 21) and before.p > 1 / 21
+
+
+def test_each_day_is_looked_at_once_and_a_drift_is_told(plant, monkeypatch):
+    monkeypatch.setattr(daily, "DAY_US", 20 * STEP_US)
+    monkeypatch.setattr(daily, "LATE_US", 0)
+    with open_models(plant) as registry:
+        if registry.in_use("pump-load", "load", "champion") is None:
+            registry.change("pump-load", "load", 1, "champion", **WHY)
+    clock, told = ManualClock(START_US + 400 * STEP_US), []
+
+    def looker():
+        return daily.DailyLook(plant, clock, deployment(), lambda *event: told.append(event))
+
+    reader = Reader(plant.table)
+    assert len(looker().look(reader)) == 1 and told == []
+    assert looker().look(reader) == []  # also after a restart
+    clock.advance_us(60 * STEP_US)
+    assert len(looker().look(reader)) == 1
+    (event,) = told
+    assert event[:2] == ("warning", "APPS-2540")
+    assert "power of hall/p" in event[2]

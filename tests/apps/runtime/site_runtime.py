@@ -160,11 +160,11 @@ class Site:
 
 
 @asynccontextmanager
-async def runtime(site: Site) -> AsyncIterator[asyncio.Task[None]]:
+async def runtime(site: Site, **more: float) -> AsyncIterator[asyncio.Task[None]]:
     """The role, running."""
     stop = asyncio.Event()
     address = site.address.as_role("runtime")
-    work = role.run(site.folder, address, SUBJECTS, stop, app_secrets=site.known)
+    work = role.run(site.folder, address, SUBJECTS, stop, app_secrets=site.known, **more)
     task = asyncio.create_task(work)
     try:
         yield task

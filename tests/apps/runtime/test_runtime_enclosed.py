@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tomllib
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from headrace.apps.runtime.describe import described
+from headrace.apps.runtime.describe import describe, described
+from headrace.apps.runtime.loading import load_module
+from headrace.model.app_manifest import AppManifest
 from headrace.model.errors import HeadraceError
 
 TOML = """
@@ -101,18 +105,33 @@ def test_the_kernel_refuses_what_an_app_has_no_business_with(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("more", "code"), [("1 / 0", "APPS-2225"), ("import os; os._exit(3)", "APPS-2227")]
+)
+def test_an_import_that_fails_is_told_with_a_code(tmp_path, more, code):
+    with pytest.raises(HeadraceError) as told:
+        described(write(tmp_path / "app", more))
+    assert told.value.code == code
+
+
+@pytest.mark.parametrize(
     ("more", "code"),
     [
-        ("1 / 0", "APPS-2225"),
-        ("import os; os._exit(3)", "APPS-2227"),
         ("@app.service\ndef extra(request: Question, context) -> Answer: ...", "APPS-2209"),
         ("del ask", "APPS-2209"),
         ("@app.service\ndef ask(request, context): ...", "APPS-2209"),
         ("@app.service\ndef ask(request: complex, context) -> Answer: ...", "APPS-2226"),
         ("@app.on_schedule('soon')\ndef f(context): ...", "APPS-2201"),
+        (
+            "@app.on_window('pump', length='7 s', every='1 s', step='2 s')\ndef f(w): ...",
+            "APPS-2202",
+        ),
+        ("@app.on_window('fan', length='7 s', every='1 s')\ndef f(w): ...", "APPS-2209"),
+        ("@app.train('rul')\ndef f(history, context): ...", "APPS-2209"),
     ],
 )
-def test_what_is_wrong_is_told_with_a_code(tmp_path, more, code):
+def test_a_declaration_that_does_not_fit_is_told_with_a_code(tmp_path, more, code):
+    folder = write(tmp_path / "app", more)
+    manifest = msgspec.convert(tomllib.loads(TOML), AppManifest)
     with pytest.raises(HeadraceError) as told:
-        described(write(tmp_path / "app", more))
+        describe(manifest, load_module(folder, manifest))
     assert told.value.code == code

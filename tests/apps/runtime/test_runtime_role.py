@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 
@@ -9,6 +10,8 @@ import msgspec
 import pytest
 from site_runtime import SUBJECTS, runtime, site
 
+from headrace.alarms.store import AlarmStore
+from headrace.model.alarm import Transition
 from headrace.model.time import SystemClock
 
 WATCH = '''
@@ -31,6 +34,10 @@ def watch(window):
     last = window.frame.group_by("asset", maintain_order=True).last()
     return last.select("asset", time=pl.lit(window.end_us).cast(pl.Datetime("us", "UTC")),
                        load=pl.lit(float(window.state["n"])))
+
+@app.on_alarm("pump", "hot")
+def told(alarm, context):
+    context.value(app.ValueEntry(asset=alarm.asset, kind=f"{alarm.name} {alarm.event}"))
 
 @app.service
 def ask(request: Question, context: app.Context) -> Answer:
@@ -64,6 +71,13 @@ async def test_an_app_gives_samples_once_whatever_is_killed_and_answers(plant, k
             await plant.bus.request(call, b'{"factor": "x"}')
         with pytest.raises(Exception, match=r"APPS-2216.*less than nothing"):
             await plant.bus.request(call, b'{"factor": -1}')
+        store = AlarmStore(plant.folder)
+        alarm = Transition(
+            id="a1", alarm="south/p1/load_watch_hot", key="x.hot", asset="south/p1", event="alarm",
+            before="NORM", after="UNACK", at_us=now_us(),
+        )  # fmt: skip
+        store.write([alarm], [])
+        store.close()
         for _ in range(kills):
             known, samples = state.pid, plant.states["load_watch"].samples
             os.kill(known, signal.SIGKILL)
@@ -74,6 +88,7 @@ async def test_an_app_gives_samples_once_whatever_is_killed_and_answers(plant, k
             )
         assert state.restarts == kills and state.last_error_code == "APPS-2244"
         assert any("window" in line for line in state.log)
+        await plant.event("APPS-2251")
         lines = await plant.bus.request(SUBJECTS.app_call("load_watch", "logs"))
         assert any("window 1" in line for line in msgspec.json.decode(lines))
     given = await plant.outputs()
@@ -81,7 +96,10 @@ async def test_an_app_gives_samples_once_whatever_is_killed_and_answers(plant, k
     assert counts == [float(n + 1) for n in range(len(counts))]
     times = given["source_timestamp"].to_list()
     assert len(set(times)) == len(times)
-    records = [event.record["id"] for event in await plant.events() if event.record]
+    made = [event.record for event in await plant.events() if event.record]
+    values = [record["body"]["kind"] for record in made if record["kind"] == "value"]
+    assert values == ["hot alarm"]
+    records = [record["id"] for record in made if record["kind"] == "work_request"]
     assert records == sorted(set(records)) and len(records) == len(counts) // 3
 
 
@@ -93,19 +111,53 @@ FORBIDDEN = {
     "gives-more": ("return window.frame.select('asset', 'time', x='power')", "APPS-2211"),
 }
 
+GREEDY = {
+    "takes-memory": ("window.state.setdefault('n', 0); keep = bytearray(600 << 20)", "APPS-2242"),
+    "takes-cpu": ("while True: pass", "APPS-2243"),
+}
+
 
 async def test_an_app_that_does_more_than_it_declares_is_stopped(plant):
-    """Five of them at once, and one beside them that goes on."""
+    """Five of them at once and one that takes too much memory, and one beside them that goes on."""
     logged = '    window.log.info("window %d", window.state["n"])'
     async with runtime(plant):
         await plant.install(WATCH, SERVICE)
         for app_id, (line, _) in FORBIDDEN.items():
             await plant.install(WATCH.replace(logged, f"    {line}"), SERVICE, app_id)
+        greedy = WATCH.replace(logged, f"    {GREEDY['takes-memory'][0]}")
+        await plant.install(greedy, SERVICE, "takes-memory")
         for app_id, (_, code) in FORBIDDEN.items():
             word = app_id.replace("-", "_")
             state = await plant.state(lambda s: s.state == "stopped", word)
             assert state.pid == 0 and state.last_error_code == code
             assert (await plant.event(code, word)).source == f"app/{app_id}"
             assert not state.samples
+        await plant.event("APPS-2242", "takes_memory")
         before = plant.states["load_watch"].samples
         await plant.state(lambda s: s.samples > before)
+
+
+@pytest.mark.soak
+async def test_a_greedy_app_is_slowed_down_then_ended_and_others_go_on(plant, monkeypatch):
+    """One takes memory, one all of a core: each is ended with an event and tried again later; the one
+    beside them gives its second's sample all the time."""
+    monkeypatch.setattr("headrace.apps.runtime.meter.START_CPU_S", 1.5)
+    logged = '    window.log.info("window %d", window.state["n"])'
+    budgets = "[budgets]\nmemory_mb = 300\n"
+    async with runtime(plant, greedy_s=2.0):
+        await plant.install(WATCH, SERVICE)
+        await plant.state(lambda s: s.samples >= 1)
+        for app_id, (line, _) in GREEDY.items():
+            more = SERVICE + budgets
+            await plant.install(WATCH.replace(logged, f"    {line}"), more, app_id)
+        await plant.state(lambda s: s.throttled > 0.5 and s.state == "throttled", "takes_cpu")
+        for app_id, (_, code) in GREEDY.items():
+            word = app_id.replace("-", "_")
+            event = await plant.event(code, word)
+            assert event.severity == "error" and app_id in event.text
+            state = await plant.state(lambda s: s.restarts >= 1, word)
+            assert state.samples == 0
+        assert plant.states["load_watch"].restarts == 0
+    times = (await plant.outputs())["source_timestamp"].to_list()
+    steps = {(later - before).total_seconds() for before, later in itertools.pairwise(times)}
+    assert steps == {1.0}

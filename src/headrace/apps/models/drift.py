@@ -127,8 +127,8 @@ def rank(values: Float64Array) -> npt.NDArray[np.int64]:
 
 def judge_series(
     reference: Float64Array, recent: Float64Array, alpha: float = ALPHA
-) -> dict[str, Any]:
-    """Fields of :class:`Drift` that values alone decide.
+) -> tuple[dict[str, Any], npt.NDArray[np.bool_]]:
+    """Fields of :class:`Drift` that values alone decide, and which blocks would be told by the same rule.
 
     Args:
         reference: values of the training window in order of time, evenly spaced, nan where there is none.
@@ -143,15 +143,19 @@ def judge_series(
     length = len(recent)
     count = len(reference) // length if length else 0
     cut = reference[len(reference) - count * length :].reshape(count, length)
-    blocks = [known for known in (block[~np.isnan(block)] for block in cut) if len(known) >= FEWEST]
+    is_usable = (~np.isnan(cut)).sum(axis=1) >= FEWEST
+    blocks = [block[~np.isnan(block)] for block in cut[is_usable]]
     now = recent[~np.isnan(recent)]
     if len(blocks) < 2 or len(now) < FEWEST:
-        return {"blocks": len(blocks)}
+        return {"blocks": len(blocks)}, np.zeros(count, np.bool_)
     found = distances([*blocks, now])
     strange = strangeness(found)
-    p = (1 + int((strange[:-1] >= strange[-1]).sum())) / (1 + len(blocks))
+    shares = (len(strange) - np.searchsorted(np.sort(strange), strange, "left")) / len(strange)
+    p = float(shares[-1])
+    told = np.zeros(count, np.bool_)
+    told[is_usable] = shares[:-1] <= alpha
     before = np.median(found[:-1], axis=0)
-    return {
+    fields = {
         "blocks": len(blocks),
         "psi": float(found[-1, 0]),
         "ks": float(found[-1, 1]),
@@ -161,12 +165,13 @@ def judge_series(
         "can_tell": alpha * (1 + len(blocks)) >= 1,
         "drifted": p <= alpha,
     }
+    return fields, told
 
 
 def judge_frames(
     reference: pl.DataFrame, recent: pl.DataFrame, kind: Kind, alpha: float = ALPHA
-) -> list[Drift]:
-    """Each quantity of each asset.
+) -> tuple[list[Drift], npt.NDArray[np.int64]]:
+    """Each quantity of each asset, and how many of them would be told in each block of the training.
 
     Args:
         reference: the training window, recent: the newest stretch; both with ``asset``, ``time`` and one
@@ -178,7 +183,7 @@ def judge_frames(
         if its == pl.Float64 and reference.schema.get(name) == pl.Float64
     ]
     before = {key[0]: part for key, part in reference.partition_by("asset", as_dict=True).items()}
-    found = []
+    found, counts = [], np.zeros(0, np.int64)
     for (asset, *_), part in sorted(recent.partition_by("asset", as_dict=True).items()):
         if asset not in before:
             continue
@@ -186,21 +191,38 @@ def judge_frames(
             old, new = _numbers(before[asset][name]), _numbers(part[name])
             if np.isnan(old).all() and np.isnan(new).all():
                 continue
-            found.append(_judged(str(asset), name, kind, old, new, alpha))
-    return found
+            judged, told = _judged(str(asset), name, kind, old, new, alpha)
+            found.append(judged)
+            counts = added(counts, told.astype(np.int64))
+    return found, counts
+
+
+def added(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The sum of two rows of blocks that end at the same time.
+
+    Example:
+        >>> added(np.array([1, 2, 3]), np.array([10])).tolist()
+        [1, 2, 13]
+    """
+    longer, shorter = (one, other) if len(one) >= len(other) else (other, one)
+    total = longer.copy()
+    total[len(longer) - len(shorter) :] += shorter
+    return total
 
 
 def _judged(
     asset: str, name: str, kind: Kind, old: Float64Array, new: Float64Array, alpha: float
-) -> Drift:
-    return Drift(
+) -> tuple[Drift, npt.NDArray[np.bool_]]:
+    fields, told = judge_series(old, new, alpha)
+    judged = Drift(
         asset=asset,
         quantity=name,
         kind=kind,
         missing=float(np.isnan(new).mean()) if len(new) else 1.0,
         missing_before=float(np.isnan(old).mean()) if len(old) else 1.0,
-        **judge_series(old, new, alpha),
+        **fields,
     )
+    return judged, told
 
 
 def _numbers(column: pl.Series) -> Float64Array:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
+import numpy as np
 import polars as pl
 
-from headrace.apps.models.drift import ALPHA, Drift, judge_frames
-from headrace.apps.models.history import Asked, check_asked, read_part
+from headrace.apps.models.drift import ALPHA, Drift, Kind, added, judge_frames
+from headrace.apps.models.history import Asked, check_asked, parts_of, read_part
 from headrace.apps.models.record import ModelRecord
 from headrace.historian.reader import Reader
 from headrace.historian.times import parse_duration
 from headrace.model.deployment import AppDeployment, BoundAsset
 from headrace.model.errors import Misconfigured
+
+PARTS: Final = 16
+"""Quantities that a part of the assets is sized for."""
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +26,8 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         end_us, stretch_us: the newest stretch. alpha: false alarms, as a share of looks at a quantity.
         by_chance: how many of the quantities that can tell would be told by chance alone, at most.
+        p: of the model as a whole: in which share of stretches, this one and the blocks of the training, at
+            least as many quantities are told; quantities that move together count as what they are.
     """
 
     app: str
@@ -29,6 +37,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     stretch_us: int
     alpha: float
     by_chance: float
+    p: float
     quantities: list[Drift]
 
     @property
@@ -66,14 +75,21 @@ def look_for_drift(
         )
     step_us = parse_duration(window.every)
     found: list[Drift] = []
+    counts = np.zeros(0, np.int64)
     for kind in sorted({types[path] for path in assets}):
         chosen = tuple(path for path in assets if types[path] == kind)
         spans = ((window.start_us, window.end_us), (end_us - stretch_us, end_us))
-        inputs = [_frame(reader, deployment, kind, chosen, span, step_us) for span in spans]
-        found += judge_frames(inputs[0], inputs[1], "input", alpha)
-        given = outputs_as_inputs(deployment)
-        outputs = [_frame(reader, given, kind, chosen, span, step_us) for span in spans]
-        found += judge_frames(outputs[0], outputs[1], "output", alpha)
+        sides: tuple[tuple[Kind, AppDeployment], ...] = (
+            ("input", deployment),
+            ("output", outputs_as_inputs(deployment)),
+        )
+        for side, app in sides:
+            for part in parts_of(chosen, _asked(kind, chosen, spans[0], step_us), PARTS):
+                before, now = (_frame(reader, app, kind, part, span, step_us) for span in spans)
+                judged, told = judge_frames(before, now, side, alpha)
+                found += judged
+                counts = added(counts, told)
+    drifted = sum(each.drifted for each in found)
     return Watched(
         app=record.app,
         model=record.name,
@@ -82,6 +98,7 @@ def look_for_drift(
         stretch_us=stretch_us,
         alpha=alpha,
         by_chance=alpha * sum(each.can_tell for each in found),
+        p=float((1 + (counts >= drifted).sum()) / (1 + len(counts))),
         quantities=found,
     )
 
@@ -94,18 +111,21 @@ def _frame(
     span: tuple[int, int],
     step_us: int,
 ) -> pl.DataFrame:
-    start_us, end_us = span
-    asked = Asked(
-        type=kind,
-        start_us=start_us,
-        end_us=end_us,
-        held_out_us=end_us - 1,
-        step_us=step_us,
-        assets=assets,
-    )
+    asked = _asked(kind, assets, span, step_us)
     frame = read_part(reader, deployment, asked, check_asked(deployment, asked))
     status = [name for name in frame.columns if name.endswith("_status")]
     return frame.drop("held_out", *status)
+
+
+def _asked(kind: str, assets: tuple[str, ...], span: tuple[int, int], step_us: int) -> Asked:
+    return Asked(
+        type=kind,
+        start_us=span[0],
+        end_us=span[1],
+        held_out_us=span[1] - 1,
+        step_us=step_us,
+        assets=assets,
+    )
 
 
 def outputs_as_inputs(deployment: AppDeployment) -> AppDeployment:

@@ -25,6 +25,8 @@ MANIFEST: Final = "app.toml"
 ID: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 ID_MAX: Final = 40
 LANGUAGES: Final = ("en", "zh")
+MANIFEST_BYTES_MAX: Final = 256 * 1024
+DOTS_MAX: Final = 100
 MEMORY_MB_MAX: Final = 16_384
 SERVICE_S_MAX: Final = 60.0
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
@@ -74,9 +76,9 @@ def check_manifest(
     """The manifest and no problems, or None and all of them, in the order of files and lines."""
     notes = Notes(MANIFEST)
     try:
-        notes.text = content.decode("utf-8")
+        notes.text = toml_text(content)
         data = tomllib.loads(notes.text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, or too much
         line = re.search(r"line (\d+)", str(error))
         what = f"it is no TOML: {error}"
         notes.add(
@@ -88,6 +90,23 @@ def check_manifest(
     if notes.count:
         return None, sorted(notes.problems, key=lambda each: (each.file != MANIFEST, each.line))
     return manifest, []
+
+
+def toml_text(content: bytes) -> str:
+    """The text of a TOML file of a package, when no parser can take long over it.
+
+    A key of thousands of dots takes a parser minutes, so a line may have :data:`DOTS_MAX`.
+
+    Raises:
+        ValueError: it is too long, no UTF-8, or has such a line.
+    """
+    if len(content) > MANIFEST_BYTES_MAX:
+        raise ValueError(f"it has {len(content):,} bytes, and may have {MANIFEST_BYTES_MAX:,}")
+    text = content.decode("utf-8")
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.count(".") > DOTS_MAX:
+            raise ValueError(f"more than {DOTS_MAX} dots (at line {number})")
+    return text
 
 
 class _Check:
@@ -302,7 +321,7 @@ class _Check:
             return
         try:
             ast.parse(self.read(name))
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = getattr(error, "lineno", None) or 1
             what = f"it is no Python: {getattr(error, 'msg', error)}"
             self.notes.add(name, line, "syntax", "APPS-2013", what, "Correct that line.")

@@ -33,7 +33,13 @@ from headrace.apps.package.archive import (
     read_archive,
     write_archive,
 )
-from headrace.apps.package.manifest import MANIFEST, check_manifest, is_id, read_manifest
+from headrace.apps.package.manifest import (
+    MANIFEST,
+    check_manifest,
+    is_id,
+    read_manifest,
+    toml_text,
+)
 from headrace.apps.package.versions import parse_version
 from headrace.model.app_manifest import AppManifest
 from headrace.model.bench_certificate import Certificate
@@ -257,7 +263,7 @@ def certificate_of(files: Mapping[str, bytes]) -> Certificate | None:
         return None
     try:
         certificate = msgspec.json.decode(files[CERTIFICATE], type=Certificate)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
     return certificate if certificate.content_sha256 == content_sha256(files) else None
 
@@ -290,12 +296,13 @@ def read_package(path: Path | bytes, trust: Trust | None) -> Package:
             PackageProblems APPS-2000 when its manifest is wrong.
         Corrupt: APPS-2020 when it is damaged, APPS-2025 when a file was altered, removed or added,
             APPS-2026 when the signature does not fit.
-        Refused: APPS-2021 to APPS-2024 for a hostile archive, APPS-2027 when the publisher is not
+        Refused: APPS-2021 to APPS-2024, APPS-2033 for a hostile archive, APPS-2027 when the publisher is not
             trusted, APPS-2028 when nobody signed it, APPS-2029 when it is signed as somebody else's.
     """
     content = path if isinstance(path, bytes) else _content(path)
     files = read_archive(content)
     _check_sums(files)
+    _check_texts(files)
     signature = _signature(files)
     if trust is not None:
         _check_trust(signature, trust)
@@ -360,7 +367,7 @@ def _content(path: Path) -> bytes:
 def _check_sums(files: Mapping[str, bytes]) -> None:
     try:
         sums = msgspec.json.decode(files[FILES], type=dict[str, str])
-    except (KeyError, msgspec.MsgspecError) as error:
+    except (KeyError, msgspec.MsgspecError, RecursionError) as error:
         raise Corrupt(
             "APPS-2025", f"the package has no list of its files ({FILES})", "Fetch it again."
         ) from error
@@ -374,12 +381,24 @@ def _check_sums(files: Mapping[str, bytes]) -> None:
             )
 
 
+def _check_texts(files: Mapping[str, bytes]) -> None:
+    """Views and scenarios are read by others, who trust that no parser falls over them."""
+    for name, content in files.items():
+        if name.startswith(("views/", "scenarios/")) and name.endswith(".toml"):
+            try:
+                toml_text(content)
+            except ValueError as error:
+                raise Refused(
+                    "APPS-2033", f"{name!r} in the package: {error}", "Write it with fewer."
+                ) from error
+
+
 def _signature(files: Mapping[str, bytes]) -> Signature | None:
     if SIGNATURE not in files:
         return None
     try:
         signature = msgspec.json.decode(files[SIGNATURE], type=Signature)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise Corrupt(
             "APPS-2026", f"{SIGNATURE} of the package cannot be read", "Fetch it again."
         ) from error
@@ -419,8 +438,8 @@ class _TypesHead(msgspec.Struct):
 
 def _types_head(content: bytes) -> _TypesHead:
     try:
-        head = msgspec.convert(tomllib.loads(content.decode("utf-8")), _TypesHead)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        head = msgspec.convert(tomllib.loads(toml_text(content)), _TypesHead)
+    except (ValueError, RecursionError) as error:  # no UTF-8, no TOML, too much, not what it needs
         raise Misconfigured(
             "APPS-2002", f"{TYPES} cannot be read: {error}", "It begins with id and version."
         ) from error

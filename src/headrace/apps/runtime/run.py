@@ -22,10 +22,11 @@ from typing import Final, Protocol
 
 import msgspec
 
+from headrace.apps.models.daily import DailyLook
 from headrace.apps.models.handing import follow_models, hand_over
 from headrace.apps.package.package import read_package, unpack
 from headrace.apps.runtime.describe import ENVIRONMENT
-from headrace.apps.runtime.gate import Gate, Past
+from headrace.apps.runtime.gate import Alarms, Gate, Past
 from headrace.apps.runtime.process import ERROR_MARK
 from headrace.apps.runtime.wire import Start
 from headrace.bus.broker import BrokerAddress
@@ -76,6 +77,7 @@ class Place:
     clock: Clock
     secrets: Secrets
     past: Past
+    alarms: Alarms
     tell: Callable[[str, AppEvent], None]
     greedy_s: float = GREEDY_S
 
@@ -92,7 +94,13 @@ class AppRun:
         self.deployment = deployment
         self._manifest = deployment.manifest
         self.gate = Gate(
-            place.bus, place.subjects, place.clock, deployment, place.past, self._event
+            place.bus,
+            place.subjects,
+            place.clock,
+            deployment,
+            place.past,
+            place.alarms,
+            self._event,
         )
         self._lines: deque[str] = deque(maxlen=LINES_MAX)
         self._state: AppStateName = "starting"
@@ -110,6 +118,7 @@ class AppRun:
     async def run(self) -> None:
         """Until it is cancelled; its process is gone then."""
         wait_s = RETRY_FIRST_S
+        looking = asyncio.create_task(self._daily_look())
         try:
             await self.gate.open()
             while True:
@@ -123,8 +132,13 @@ class AppRun:
                 wait_s = min(wait_s * 2, RETRY_MAX_S)
                 self._restarts += 1
         finally:
+            await end_tasks(looking)
             await self.gate.close()
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+    async def _daily_look(self) -> None:
+        place = self._place
+        await DailyLook(place.folder, place.clock, self.deployment, self._event).run()
 
     def start_again(self) -> None:
         """A person wants it to be tried at once."""

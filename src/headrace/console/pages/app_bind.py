@@ -1,4 +1,4 @@
-"""Which assets an app serves and under which names: a form with a proposal, and what it changes in the site file."""
+"""Which assets an app serves under which names: a form with a proposal, and its change of the site file."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.knowledge import AssetTypeConfig
 
 NOTHING: Final = ""
+IN_FORCE_TRIES: Final = 30
+IN_FORCE_S: Final = 0.3
 
 
 async def show(visit: Visit) -> None:
@@ -29,7 +31,7 @@ async def show(visit: Visit) -> None:
     crumbs = [(texts("apps.title"), "/apps")]
     with frame(visit, texts("bind.title"), nav="apps", help_text=texts("bind.help"), crumbs=crumbs):
         try:
-            app = await visit.services.sources.apps.app(app_id)
+            app = await _in_force(visit, app_id)
             if app is None:
                 raise Misconfigured("CONS-2321", f"the app {app_id[:64]} is not installed")
             table = await asyncio.to_thread(visit.services.catalog.table, app_id)
@@ -39,6 +41,21 @@ async def show(visit: Visit) -> None:
             )
             return
         _Bind(visit, app, table).draw()
+
+
+async def _in_force(visit: Visit, app_id: str) -> AppView | None:
+    """The app; one that is installed a moment ago is in force as soon as the site file is."""
+    board = visit.services.sources.apps
+    for _ in range(IN_FORCE_TRIES):
+        app = await board.app(app_id)
+        if app is not None:
+            return app
+        await asyncio.to_thread(
+            visit.services.catalog.table, app_id
+        )  # raises when it is not installed
+        await asyncio.sleep(IN_FORCE_S)
+        board.forget()
+    return None
 
 
 class _Bind:

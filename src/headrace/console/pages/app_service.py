@@ -9,7 +9,7 @@ from nicegui import ui
 
 from headrace.console.app_board import AppView
 from headrace.console.app_views import charts
-from headrace.console.pages.app_parts import put_chart
+from headrace.console.pages.app_parts import make_chart
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_error
 from headrace.console.pages.signing import allowed
@@ -146,6 +146,7 @@ class _Form:
         )
         options = charts.curves(answer.numbers[0], lines)
         ui.timer(0.05, lambda: put_chart(chart, options), once=True)
+        make_chart(charts.curves(answer.numbers[0], lines))
 
 
 def _quoted(text: str) -> str:

@@ -10,7 +10,7 @@ from nicegui import ui
 
 from headrace.console.app_records import KeptRecord, Kind, Verdict
 from headrace.console.app_views import charts
-from headrace.console.pages.app_parts import add_script, put_chart
+from headrace.console.pages.app_parts import add_script, make_chart
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import (
     Visit,
@@ -155,6 +155,7 @@ def _month_chart(months: list[ValueSum], hours: str) -> None:
     )
     options = charts.months(rows, title, title)
     ui.timer(0.05, lambda: put_chart(chart, options), once=True)
+    make_chart(charts.months(rows, title, title), "small")
 
 
 def _sums_table(visit: Visit, title: str, found: list[ValueSum]) -> None:
@@ -179,7 +180,7 @@ def _entries(visit: Visit, found: Sequence[KeptRecord]) -> Markup:
             tag("td", asset_link(visit, one.asset), tag("span.hr-sub", f"{one.app} {one.version}")),
             tag("td", one.text("kind")),
             tag("td.num", f"{one.number('hours'):,.1f}"),
-            tag("td.num", f"{one.number('money'):,.0f} {one.text('currency')}".strip()),
+            tag("td.num", money_text({one.text("currency"): one.number("money")})),
             tag("td", one.text("baseline") or "–"),
             tag("td", evidence(visit, one)),
         )

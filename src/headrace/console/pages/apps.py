@@ -336,12 +336,15 @@ class _About:
     def _assets(self) -> Markup:
         site, texts = self._visit.site, self._texts
         seen = {tag_.unit_path for tag_ in site.tags}
-        rows = [
-            tag("tr", tag("td", tag("a", site.title_of(a.path, texts.language), href=f"/equipment/{quote(a.path)}"),
-                          tag("span.hr-sub", a.path)),
-                tag("td", a.type), tag("td", ", ".join(a.tags)))
-            for a in self._app.deployment.assets if a.path in seen
-        ]  # fmt: skip
+        rows = []
+        for asset in self._app.deployment.assets:
+            if asset.path in seen:
+                title = site.title_of(asset.path, texts.language)
+                link = tag("a", title, href=f"/equipment/{quote(asset.path)}")
+                name = tag("td", link, tag("span.hr-sub", asset.path))
+                rows.append(
+                    tag("tr", name, tag("td", asset.type), tag("td", ", ".join(asset.tags)))
+                )
         for key, why in self._app.deployment.unserved.items():
             kind, _, path = key.partition(" ")
             if path in seen:

@@ -40,6 +40,7 @@ async def show(visit: Visit) -> None:
                     label=texts("catalog.upload"), auto_upload=True, max_file_size=BYTES_MAX,
                     on_upload=page.uploaded, on_rejected=page.rejected,
                 )  # fmt: skip
+                page.upload = upload
                 upload.props("flat bordered accept=.hrapp data-upload").classes("hr-upload")
         page.body = ui.element("div").classes("hr-stack")
         await page.refresh()
@@ -47,6 +48,7 @@ async def show(visit: Visit) -> None:
 
 class _Catalog:
     body: ui.element
+    upload: ui.upload
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
@@ -201,14 +203,15 @@ class _Catalog:
         dialog.close()
         visit.services.sources.apps.forget()
         show_done(self._texts(f"catalog.{what}_done", name=entry.id, version=entry.version))
-        await self.refresh()
         if what == "install":
             ui.navigate.to(f"/apps/{entry.id}/bind")
+            return
+        await self.refresh()  # last: the dialog goes with what it was opened from
 
     async def uploaded(self, event: events.UploadEventArguments) -> None:
         """A file was given: it is checked and kept, nothing runs of it."""
         content = await event.file.read()
-        event.sender.reset()
+        self.upload.reset()
         try:
             package = await asyncio.to_thread(read_package, content, None)
             actor = self._visit.require("edit", f"app/{package.id}", {"version": package.version})
