@@ -10,8 +10,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from headrace.cli.processes import ROLE_ENVIRONMENT
 from headrace.cli.run import keep_site
-from headrace.cli.supervisor import ROLE_ENVIRONMENT
 from headrace.model.folder import DataFolder
 
 

@@ -64,4 +64,4 @@ async def next_event(bus: Bus, after: int, subject: str) -> tuple[int, str, byte
         return None
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
         raise Transient("BUS-1030", "cannot read the events", "The console tries again.") from error
-    return int(message.seq or after + 1), message.subject, message.data or b""
+    return int(message.seq or after + 1), str(message.subject), message.data or b""

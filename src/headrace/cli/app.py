@@ -46,6 +46,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "run",
     "cluster",
     "asset_type",
+    "aas",
 )
 MODULES: Final = {"app": "package"}
 """Groups whose module is called otherwise: ``app`` is this one."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from headrace.cli.supervisor import die_with_parent, installation_lock
+from headrace.cli.processes import die_with_parent
+from headrace.cli.supervisor import installation_lock
 from headrace.model.errors import Misconfigured, Terminal
 from headrace.model.folder import DataFolder
 

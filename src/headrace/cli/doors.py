@@ -182,6 +182,8 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "run runtime": ("read", "process"),
     "run hub": ("read", "process"),
     "run sim": ("read", "process"),
+    "aas export": ("read", "site"),
+    "aas import": ("edit", "site"),
     "asset-type list": ("read", "app"),
     "asset-type show": ("read", "app"),
     "asset-type from-nodeset": ("read", "app"),

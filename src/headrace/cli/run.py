@@ -16,12 +16,14 @@ import typer
 from headrace.bus.broker import BrokerAddress, load_address, write_private
 from headrace.bus.driver import load_nats
 from headrace.bus.subjects import Subjects
-from headrace.cli.supervisor import die_with_parent
+from headrace.cli.processes import die_with_parent
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder
 from headrace.security.redaction import guard_logs
 
+END_S = 10.0
+"""How long a role may take to end by itself after SIGTERM."""
 DATA = typer.Option(Path("data"), "--data", help="Data folder of the installation.")
 
 
@@ -186,5 +188,12 @@ async def _until_signal(  # type: ignore[no-untyped-def]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    working = asyncio.ensure_future(role(folder, address, subjects, stop))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    _, late = await asyncio.wait({working}, timeout=END_S)
+    for task in late:
+        task.cancel()  # it may wait for a broker that is gone
     with contextlib.suppress(asyncio.CancelledError):
-        await role(folder, address, subjects, stop)
+        await working

@@ -27,8 +27,8 @@ from urllib.parse import urlsplit
 
 from headrace.bus.broker import load_address
 from headrace.bus.driver import load_nats
+from headrace.cli.processes import die_with_parent, open_log
 from headrace.cli.run import keep_site, named_site, site_subjects
-from headrace.cli.supervisor import die_with_parent, open_log
 from headrace.model.errors import HeadraceError, Terminal, error_from_dict
 from headrace.model.folder import DataFolder
 from headrace.security.listener import Listener

@@ -3,6 +3,7 @@
 ::
 
     headrace up ──┬── nats-server            restarted when it dies
+                  ├── nursery                (forks the roles below: cli/nursery.py)
                   ├── headrace run security  (who else may connect to the broker)
                   ├── headrace run sim       (demo only)
                   ├── headrace run historian
@@ -20,7 +21,6 @@ whose supervisor is killed dies with it (Linux: PR_SET_PDEATHSIG).
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -28,10 +28,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from headrace.bus.broker import BrokerAddress, BrokerOptions, start_broker, write_private
+from headrace.cli.nursery import Forked, Nursery, is_possible
+from headrace.cli.processes import ROLE_ENVIRONMENT, open_log
 from headrace.model.errors import Refused
 from headrace.model.folder import DataFolder
 from headrace.security.files import hold_lock, make_folder
@@ -40,18 +41,6 @@ RESTART_FIRST_S: Final = 0.2
 RESTART_MAX_S: Final = 10.0
 STEADY_S: Final = 20.0
 STOP_S: Final = 4.5
-LOG_BYTES_MAX: Final = 10 << 20
-_PR_SET_PDEATHSIG: Final = 1
-
-# Two cores and a few hundred megabytes are a plant PC: no thread pool a core-count wide in each role.
-ROLE_ENVIRONMENT: Final = {
-    "POLARS_MAX_THREADS": "2",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MALLOC_ARENA_MAX": "2",
-    "TOKIO_WORKER_THREADS": "2",
-    "PYTHONUNBUFFERED": "1",
-}
 
 
 @contextlib.contextmanager
@@ -73,19 +62,13 @@ def installation_lock(folder: DataFolder) -> Iterator[None]:
         yield
 
 
-def die_with_parent(kill_signal: int = signal.SIGKILL) -> None:
-    """Ask the kernel to end this process when its parent ends; Linux only, elsewhere nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, kill_signal)
-
-
 @dataclass
 class Child:
     """One supervised process."""
 
     name: str
-    start: Callable[[], subprocess.Popen[bytes]]
-    process: subprocess.Popen[bytes] | None = None
+    start: Callable[[], subprocess.Popen[bytes] | Forked]
+    process: subprocess.Popen[bytes] | Forked | None = None
     started_s: float = 0.0
     wait_s: float = RESTART_FIRST_S
     next_start_s: float = 0.0
@@ -112,9 +95,15 @@ class Supervisor:
     broker_options: Callable[[], BrokerOptions] = BrokerOptions
     children: list[Child] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        environment = {**ROLE_ENVIRONMENT, **os.environ}
+        self._nursery = Nursery(self.folder.root, self.folder.logs / "nursery.log", environment)
+
     def start(self) -> None:
         """Start everything; returns at once."""
         self.folder.logs.mkdir(parents=True, exist_ok=True)
+        if self.roles and is_possible():
+            self._nursery.open()  # it loads while the broker starts
         broker = Child("broker", self._start_broker)
         self.children = [] if self.address.is_cluster else [broker]
         for role, arguments in self.roles.items():
@@ -158,6 +147,7 @@ class Supervisor:
         for child in brokers:
             self._signal(child, signal.SIGTERM)
         self._wait(brokers, deadline_s)
+        self._nursery.close()
 
     def _launch(self, child: Child) -> None:
         child.process = child.start()
@@ -167,12 +157,15 @@ class Supervisor:
     def _start_broker(self) -> subprocess.Popen[bytes]:
         return start_broker(self.folder, self.address, **self.broker_options())
 
-    def _start_role(self, role: str, arguments: list[str]) -> subprocess.Popen[bytes]:
+    def _start_role(self, role: str, arguments: list[str]) -> subprocess.Popen[bytes] | Forked:
         kind = role.partition("-")[0]
-        command = [sys.executable, "-m", "headrace", "run", kind, "--data", str(self.folder.root)]
-        with open_log(self.folder.logs / f"{role}.log") as log:
+        command = ["run", kind, "--data", str(self.folder.root), *arguments]
+        path = self.folder.logs / f"{role}.log"
+        if is_possible():
+            return self._nursery.start(command, path)
+        with open_log(path) as log:
             return subprocess.Popen(
-                [*command, *arguments],
+                [sys.executable, "-m", "headrace", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -195,10 +188,3 @@ class Supervisor:
                 self.notify(f"{child.name} did not stop in time; killed")
                 child.process.kill()
                 child.process.wait()
-
-
-def open_log(path: Path) -> IO[bytes]:
-    """A log file to append to; one older copy is kept when it has grown past 10 MB."""
-    if path.exists() and path.stat().st_size > LOG_BYTES_MAX:
-        path.replace(path.with_suffix(".old.log"))
-    return path.open("ab")

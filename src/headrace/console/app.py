@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
 from headrace.console.api import alarms as alarms_api
+from headrace.console.api import app_records as app_records_api
 from headrace.console.api import (
     app_services,
     audit,
@@ -103,6 +104,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     backfill_api.make_router,
     backtest_api.make_router,
     apps_api.make_router,
+    app_records_api.make_router,
     alarms_api.make_router,
     notifications_api.make_router,
     app_services.make_router,

@@ -56,13 +56,15 @@ def propose(
     """
     written = _written(name, table)
     if written is not None and chosen is None:
-        return _as_written(written)
+        return _as_written(written, needed, types)
     best, most = Proposal(), -1.0
     for kind in types:
         if chosen not in (None, kind.name):
             continue
         found = _fit(needed, kind)
-        share = len(found.quantities.keys() & needed.quantities.keys()) / max(len(needed.quantities), 1)
+        share = len(found.quantities.keys() & needed.quantities.keys()) / max(
+            len(needed.quantities), 1
+        )
         share += 0.5 * (kind.name == needed.package) + 0.1 * _like(kind.name, needed.package)
         if share > most and (chosen is not None or share >= LIKE):
             best, most = found, share
@@ -75,10 +77,24 @@ def _written(name: str, table: Mapping[str, object]) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _as_written(written: dict[str, Any]) -> Proposal:
+def _as_written(
+    written: dict[str, Any], needed: NeededType, types: Sequence[AssetTypeConfig]
+) -> Proposal:
+    """What is not written goes by the same name, as in the site file."""
+    its = next(
+        (kind for kind in types if kind.name == written.get("type")), AssetTypeConfig(name="")
+    )
+    ours = {**needed.quantities, **needed.optional}
+    same = {
+        "quantities": {name: name for name in ours if name in its.quantities},
+        "attributes": {name: name for name in needed.attributes if name in its.attributes},
+        "relations": {name: name for name in needed.relations if name in its.relations},
+    }
+
     def names(word: str) -> dict[str, str]:
         given = written.get(word, {})
-        return {k: v for k, v in given.items() if isinstance(v, str)} if isinstance(given, dict) else {}
+        said = given.items() if isinstance(given, dict) else ()
+        return same[word] | {key: value for key, value in said if isinstance(value, str)}
 
     attributes = written.get("attributes", {})
     values = {
@@ -89,7 +105,7 @@ def _as_written(written: dict[str, Any]) -> Proposal:
     return Proposal(
         type=str(written.get("type", "")),
         quantities=names("quantities"),
-        attributes=names("attributes"),
+        attributes={k: v for k, v in names("attributes").items() if k not in values},
         relations=names("relations"),
         values=values,
         kept={word: written[word] for word in ("assets", "settings") if word in written},
@@ -97,7 +113,9 @@ def _as_written(written: dict[str, Any]) -> Proposal:
 
 
 def _fit(needed: NeededType, kind: AssetTypeConfig) -> Proposal:
-    quantities = _names({**needed.quantities, **needed.optional}, kind.quantities, alone=needed.quantities)
+    quantities = _names(
+        {**needed.quantities, **needed.optional}, kind.quantities, alone=needed.quantities
+    )
     attributes = _names(needed.attributes, kind.attributes, alone=needed.attributes)
     relations = {name: name for name in needed.relations if name in kind.relations}
     return Proposal(kind.name, quantities, attributes, relations)
@@ -136,7 +154,8 @@ def bind_table(
 
     Example:
         >>> needed = {"pump": NeededType(package="pump", attributes={"rated": "kW"})}
-        >>> bind_table({"pump": Proposal("pumpe", {"flow": "q", "head": "head"}, values={"rated": "5"})}, needed)
+        >>> pumpe = Proposal("pumpe", {"flow": "q", "head": "head"}, values={"rated": "5"})
+        >>> bind_table({"pump": pumpe}, needed)
         {'pump': {'type': 'pumpe', 'quantities': {'flow': 'q'}, 'attributes': {'rated': 5.0}}}
     """
     found: dict[str, dict[str, Any]] = {}

@@ -12,7 +12,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, Text, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
@@ -262,7 +273,9 @@ class RecordBoard:
             if message is None:
                 break
             position, _, body = message
-            with contextlib.suppress(msgspec.DecodeError):  # what is no event of an app says nothing
+            with contextlib.suppress(
+                msgspec.DecodeError
+            ):  # what is no event of an app says nothing
                 said = msgspec.json.decode(body, type=_Said)
                 found += [said.record] if said.record is not None else []
         if position == before:

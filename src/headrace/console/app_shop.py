@@ -56,7 +56,9 @@ class AppShop:
         return [
             Shelf(
                 id=name,
-                entries=tuple(sorted(entries, key=lambda one: parse_version(one.version) or (0, 0, 0))),
+                entries=tuple(
+                    sorted(entries, key=lambda one: parse_version(one.version) or (0, 0, 0))
+                ),
                 installed=installed.get(name, ""),
                 before=self._before(name) if name in installed else "",
             )
@@ -102,7 +104,9 @@ class AppShop:
             HeadraceError: what the catalog and the site file refuse; then nothing was done.
         """
         if change not in CHANGES:
-            raise Misconfigured("CONS-2320", f"{change!r} is no change", f"One of {', '.join(CHANGES)}.")
+            raise Misconfigured(
+                "CONS-2320", f"{change!r} is no change", f"One of {', '.join(CHANGES)}."
+            )
         edit = self.plan(entry, change, by)
         self._catalog.finish(edit, entry.id, entry.version, change, by)
 

@@ -180,7 +180,9 @@ def _checked_number(field: SchemaField, answer: Any) -> tuple[Any] | FieldProble
         return FieldProblem(field=field.name, key=key, values={"n": f"{low:g}", "unit": field.unit})
     if high is not None and (number >= high if field.is_below else number > high):
         key = "app_form.below" if field.is_below else "app_form.most"
-        return FieldProblem(field=field.name, key=key, values={"n": f"{high:g}", "unit": field.unit})
+        return FieldProblem(
+            field=field.name, key=key, values={"n": f"{high:g}", "unit": field.unit}
+        )
     return (int(number) if whole else number,)
 
 

@@ -29,6 +29,7 @@ from headrace.console.history import History
 from headrace.console.live import LiveValues
 from headrace.console.notifications import NotifyBoard
 from headrace.console.site_view import SiteView, TagView, build_view
+from headrace.model.app_state import AppState
 from headrace.model.apps import AppsState
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
@@ -52,6 +53,7 @@ EVENTS_KEPT: Final = 2_000
 HEALTH_SILENT_US: Final = 5 * US_PER_S
 SITE_REFRESH_S: Final = 1.0
 EDGES_MAX: Final = 1_000
+APPS_MAX: Final = 1_000
 HISTORIANS_MAX: Final = 64
 APPS_KEY: Final = "apps"
 
@@ -99,6 +101,7 @@ class Health:
         self._hub: tuple[HubState, int] | None = None
         self._apps: tuple[AppsState, int] | None = None
         self._beside: dict[str, tuple[AppsState, int]] = {}
+        self._app_states: dict[str, tuple[AppState, int]] = {}
         self.version = 0
 
     def take(self, subject: str, body: bytes) -> None:
@@ -119,6 +122,9 @@ class Health:
             elif ".health.apps." in subject and len(self._beside) < EDGES_MAX:
                 beside = msgspec.json.decode(body, type=AppsState)
                 self._beside[beside.edge] = (beside, now_us)
+            elif ".health.app." in subject and len(self._app_states) < APPS_MAX:
+                word = subject.rpartition(".")[2]
+                self._app_states[word] = (msgspec.json.decode(body, type=AppState), now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
@@ -130,6 +136,11 @@ class Health:
     def apps(self) -> AppsState | None:
         """The newest state of the apps role; None before the first or when it has been silent for 5 s."""
         return None if self._apps is None or self._silent(self._apps[1]) else self._apps[0]
+
+    def app(self, word: str) -> AppState | None:
+        """The newest state of an industrial app; None when it has been silent for 5 s."""
+        heard = self._app_states.get(word)
+        return None if heard is None or self._silent(heard[1]) else heard[0]
 
     @property
     def apps_beside(self) -> list[AppsState]:

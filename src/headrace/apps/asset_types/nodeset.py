@@ -7,6 +7,7 @@ Other files that it builds on are not looked up; what a type inherits from them 
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +17,6 @@ from typing import Final
 from xml.parsers import expat
 
 import msgspec
-import tomlkit
 
 from headrace.apps.asset_types.catalog import Companion, NamedUnit, TypePackage
 from headrace.model.errors import Misconfigured, Refused
@@ -145,16 +145,35 @@ def _free_name(way: tuple[str, ...], taken: Mapping[str, object]) -> str:
 
 def types_toml(package: TypePackage) -> str:
     """A package as ``types.toml``; what is empty is left out."""
+    lines = [f"id = {_quoted(package.id)}", f"version = {_quoted(package.version)}"]
+    lines += [f"publisher = {_quoted(package.publisher)}"] if package.publisher else []
+    lines += [f"title = {_texts(package.title)}", *_names(package.names)]
+    if package.companion is not None:
+        said = msgspec.to_builtins(package.companion)
+        lines += [
+            "",
+            "[companion]",
+            *(f"{key} = {_quoted(said[key])}" for key in said if said[key]),
+        ]
+    for word, table in (("quantities", package.quantities), ("attributes", package.attributes)):
+        for name, each in table.items():
+            lines += ["", f"[{word}.{name}]", f"unit = {_quoted(each.unit)}"]
+            lines += [f"title = {_texts(each.title)}"] if each.title else []
+            lines += _names(each.names)
+            lines += [f"node = {_quoted(each.node)}"] if each.node else []
+    return "\n".join(lines) + "\n"
 
-    def full(value: object) -> object:
-        if isinstance(value, dict):
-            kept = {key: full(each) for key, each in value.items()}
-            return {key: each for key, each in kept.items() if each not in (None, "", {}, (), [])}
-        return value
 
-    plain = full(msgspec.to_builtins(package))
-    assert isinstance(plain, dict), "a struct is a table"
-    return tomlkit.dumps(plain)
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _texts(title: Mapping[str, str]) -> str:
+    return "{ " + ", ".join(f"{key} = {_quoted(text)}" for key, text in title.items()) + " }"
+
+
+def _names(names: tuple[str, ...]) -> list[str]:
+    return ["names = [" + ", ".join(map(_quoted, names)) + "]"] if names else []
 
 
 def snake(name: str) -> str:

@@ -81,7 +81,9 @@ def make_router(services: Services) -> APIRouter:
             said: Verdict = msgspec.convert(verdict, Verdict)
         except msgspec.MsgspecError as error:
             raise Misconfigured(
-                "CONS-2314", f"the decision cannot be read: {error}", 'Send {"id": "...", "reason": "..."}.'
+                "CONS-2314",
+                f"the decision cannot be read: {error}",
+                'Send {"id": "...", "reason": "..."}.',
             ) from error
         before = await records.one(body.id)
         actor = services.require(

@@ -126,7 +126,8 @@ def heat_map(cells: pl.DataFrame, columns: list[str], rows: list[str], unit: str
     """
     found = cells.drop_nulls("value")
     values = found["value"]
-    low, high = (values.min(), values.max()) if found.height else (0.0, 1.0)
+    numbers = values.to_numpy()
+    low, high = (float(numbers.min()), float(numbers.max())) if found.height else (0.0, 1.0)
     data = [[c, r, round(v, 6)] for c, r, v in found.select("column", "row", "value").iter_rows()]
     return {
         "animation": False,
@@ -134,7 +135,7 @@ def heat_map(cells: pl.DataFrame, columns: list[str], rows: list[str], unit: str
         "xAxis": {"type": "category", "data": columns, "axisLabel": _TEXT, "axisTick": {"show": False}},
         "yAxis": {"type": "category", "data": rows, "axisLabel": _TEXT, "axisTick": {"show": False},
                   "inverse": True},
-        "visualMap": {"min": low, "max": high if high != low else (low or 0) + 1, "orient": "horizontal",
+        "visualMap": {"min": low, "max": high if high != low else low + 1, "orient": "horizontal",
                       "left": "center", "bottom": 0, "itemHeight": 120, "itemWidth": 10,
                       "text": [shown_unit(unit), ""], "textStyle": {"color": "--hr-text-3", "fontSize": 11},
                       "formatter": "fn:tick",

@@ -1,4 +1,4 @@
-"""Which assets an app serves and under which names: a form with a proposal, and what it changes in the site file."""
+"""Which assets an app serves under which names: a form with a proposal, and its change of the site file."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.knowledge import AssetTypeConfig
 
 NOTHING: Final = ""
+IN_FORCE_TRIES: Final = 30
+IN_FORCE_S: Final = 0.3
 
 
 async def show(visit: Visit) -> None:
@@ -29,14 +31,31 @@ async def show(visit: Visit) -> None:
     crumbs = [(texts("apps.title"), "/apps")]
     with frame(visit, texts("bind.title"), nav="apps", help_text=texts("bind.help"), crumbs=crumbs):
         try:
-            app = await visit.services.sources.apps.app(app_id)
+            app = await _in_force(visit, app_id)
             if app is None:
                 raise Misconfigured("CONS-2321", f"the app {app_id[:64]} is not installed")
             table = await asyncio.to_thread(visit.services.catalog.table, app_id)
         except HeadraceError as error:
-            empty_state("tree", f"{error.code} {error.what}", error.remedy, (texts("apps.title"), "/apps"))
+            empty_state(
+                "tree", f"{error.code} {error.what}", error.remedy, (texts("apps.title"), "/apps")
+            )
             return
         _Bind(visit, app, table).draw()
+
+
+async def _in_force(visit: Visit, app_id: str) -> AppView | None:
+    """The app; one that is installed a moment ago is in force as soon as the site file is."""
+    board = visit.services.sources.apps
+    for _ in range(IN_FORCE_TRIES):
+        app = await board.app(app_id)
+        if app is not None:
+            return app
+        await asyncio.to_thread(
+            visit.services.catalog.table, app_id
+        )  # raises when it is not installed
+        await asyncio.sleep(IN_FORCE_S)
+        board.forget()
+    return None
 
 
 class _Bind:
@@ -92,7 +111,9 @@ class _Bind:
         box.props("outlined dense options-dense").style("max-width:320px")
 
         def chosen(event: Any) -> None:
-            self._proposals[name] = propose(name, needed, tuple(self._types.values()), {}, str(event.value))
+            self._proposals[name] = propose(
+                name, needed, tuple(self._types.values()), {}, str(event.value)
+            )
             self._draw_types()
 
         box.on_value_change(chosen)
@@ -101,11 +122,19 @@ class _Bind:
             return
         with ui.element("div").classes("hr-form").style("margin-top:12px"):
             for quantity, unit in {**needed.quantities, **needed.optional}.items():
-                self._choice(proposal.quantities, quantity, unit, kind.quantities, quantity in needed.quantities)
+                self._choice(
+                    proposal.quantities,
+                    quantity,
+                    unit,
+                    kind.quantities,
+                    quantity in needed.quantities,
+                )
             for attribute, unit in needed.attributes.items():
                 self._attribute(proposal, attribute, unit, kind)
             for relation in needed.relations:
-                self._choice(proposal.relations, relation, "", dict.fromkeys(kind.relations, ""), False)
+                self._choice(
+                    proposal.relations, relation, "", dict.fromkeys(kind.relations, ""), False
+                )
         count = sum(asset.type == proposal.type for asset in self._assets())
         html(tag("p.hr-dim", texts("bind.serves", n=count)))
 
@@ -121,7 +150,9 @@ class _Bind:
         }
         label = f"{readable(name)} ({shown_unit(unit)})" if unit else readable(name)
         value = into.get(name, NOTHING)
-        box = ui.select(options, value=value if value in options else NOTHING, label=label + " *" * required)
+        box = ui.select(
+            options, value=value if value in options else NOTHING, label=label + " *" * required
+        )
         box.props(f'outlined dense options-dense data-quantity="{name}"').classes("full-width")
         if required and not value:
             box.error = self._texts("bind.lacking")
@@ -136,8 +167,12 @@ class _Bind:
         said = proposal.values.get(name, proposal.attributes.get(name, ""))
         label = f"{readable(name)} ({shown_unit(unit)}) *" if unit else f"{readable(name)} *"
         box = ui.input(label, value=str(said), autocomplete=list(kind.attributes))
-        hint = self._texts("bind.attribute", names=", ".join(kind.attributes) or "–").replace('"', "")
-        box.props(f'outlined dense stack-label hint="{hint}" data-attribute="{name}"').classes("full-width")
+        hint = self._texts("bind.attribute", names=", ".join(kind.attributes) or "–").replace(
+            '"', ""
+        )
+        box.props(f'outlined dense stack-label hint="{hint}" data-attribute="{name}"').classes(
+            "full-width"
+        )
 
         def taken(event: Any) -> None:
             text = str(event.value or "").strip()
@@ -194,7 +229,9 @@ class _Bind:
             show_error(visit, error)
             return
         if dry:
-            self._diff.set_content(tag("pre.hr-toml", diff_markup(diff) or self._texts("bind.same")))
+            self._diff.set_content(
+                tag("pre.hr-toml", diff_markup(diff) or self._texts("bind.same"))
+            )
             return
         visit.services.sources.apps.forget()
         show_done(self._texts("bind.saved"))

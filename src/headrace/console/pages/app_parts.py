@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from nicegui import ui
 
@@ -14,6 +14,24 @@ from headrace.console.widgets.markup import Markup, join, tag
 def add_script() -> None:
     """What keeps gauges and charts; once a page."""
     ui.add_body_html('<script src="/static/views.js" defer></script>')
+
+
+_BARE: Final = ("type", "xAxisIndex", "yAxisIndex")
+
+
+def make_chart(options: dict[str, Any], cls: str = "") -> ui.echart:
+    """A chart of these options, here: what the component itself sets at any time has the kinds of axes and
+    series alone, so that it merges with what was drawn and takes nothing away."""
+
+    def bare(part: Any) -> Any:
+        if isinstance(part, list):
+            return [bare(each) for each in part]
+        return {name: part[name] for name in _BARE if name in part}
+
+    kinds = {name: bare(options[name]) for name in ("xAxis", "yAxis", "series")}
+    chart = ui.echart(kinds).classes(f"full-width hr-view-chart {cls}")
+    ui.timer(0.05, lambda: put_chart(chart, options), once=True)
+    return chart
 
 
 def put_chart(chart: ui.echart, options: dict[str, Any]) -> None:

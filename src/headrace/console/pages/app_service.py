@@ -5,15 +5,24 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import msgspec
 from nicegui import ui
 
 from headrace.console.app_board import AppView
+from headrace.console.app_calls import call_facts, call_service
 from headrace.console.app_views import charts
-from headrace.console.pages.app_parts import put_chart
+from headrace.console.pages.app_parts import make_chart
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import Visit, html, show_error
 from headrace.console.pages.signing import allowed
-from headrace.console.schema_form import Answer, SchemaField, answer_of, fields_of, request_of, shown
+from headrace.console.schema_form import (
+    Answer,
+    SchemaField,
+    answer_of,
+    fields_of,
+    request_of,
+    shown,
+)
 from headrace.console.widgets.markup import tag
 from headrace.console.widgets.units import shown_unit
 from headrace.model.errors import HeadraceError
@@ -95,14 +104,14 @@ class _Form:
         manifest = self._app.manifest
         service = self._app.service(self._name)
         assert service is not None, "the form was drawn of it"
-        resource = f"app/{manifest.id}"
-        facts = {"service": self._name, "dangerous": service.dangerous}
-        asked = partial(self._visit.require, "operate", resource, facts)
-        if await allowed(self._visit, lambda one: asked(release=one)) is None:
+        services, body = self._visit.services, msgspec.json.encode(request)
+        facts = call_facts(service, body)
+        asked = partial(self._visit.require, "operate", f"app/{manifest.id}", facts)
+        actor = await allowed(self._visit, lambda one: asked(release=one))
+        if actor is None:
             return None
-        sources = self._visit.services.sources
-        subject = sources.subjects.app_call(manifest.word, self._name)
-        return (await sources.request(subject, request, timeout_s=service.timeout_s + 2),)
+        answer = await call_service(services, actor, manifest, service, body)
+        return (msgspec.json.decode(answer),)
 
     def _show(self, given: Any) -> None:
         answer = answer_of(self._schema.get("answer", {}), given)
@@ -110,7 +119,11 @@ class _Form:
         with self._answer:
             if answer.facts:
                 rows = [
-                    tag("tr", tag("td", title), tag("td.num", tag("b", value), " ", shown_unit(unit)))
+                    tag(
+                        "tr",
+                        tag("td", title),
+                        tag("td.num", tag("b", value), " ", shown_unit(unit)),
+                    )
                     for title, value, unit in answer.facts
                 ]
                 html(tag("table.hr-table", tag("tbody", rows)))
@@ -130,9 +143,7 @@ class _Form:
             (name, [(row[x], row[answer.columns.index(name)]) for row in answer.rows])
             for name in answer.numbers[1:5]
         ]
-        chart = ui.echart({"xAxis": {}, "yAxis": {}, "series": []}).classes("full-width hr-view-chart")
-        options = charts.curves(answer.numbers[0], lines)
-        ui.timer(0.05, lambda: put_chart(chart, options), once=True)
+        make_chart(charts.curves(answer.numbers[0], lines))
 
 
 def _quoted(text: str) -> str:

@@ -10,9 +10,17 @@ from nicegui import ui
 
 from headrace.console.app_records import KeptRecord, Kind, Verdict
 from headrace.console.app_views import charts
-from headrace.console.pages.app_parts import add_script, put_chart
+from headrace.console.pages.app_parts import add_script, make_chart
 from headrace.console.pages.parts import button
-from headrace.console.pages.shell import Visit, empty_state, frame, html, pill, show_done, show_error
+from headrace.console.pages.shell import (
+    Visit,
+    empty_state,
+    frame,
+    html,
+    pill,
+    show_done,
+    show_error,
+)
 from headrace.console.schema_form import shown
 from headrace.console.scope import may_see
 from headrace.console.value_sums import ValueSum, by_month, money_text, sums
@@ -58,7 +66,12 @@ async def show_values(visit: Visit) -> None:
     with frame(visit, texts("values.title"), nav="apps", help_text=texts("values.help")):
         with ui.element("div").classes("hr-bar"):
             html(parts_nav(visit, "values")).classes("hr-grow")
-            link = tag("a.hr-btn", icon("download", 16), "CSV", href="/api/v1/app-records/values?format=csv")
+            link = tag(
+                "a.hr-btn",
+                icon("download", 16),
+                "CSV",
+                href="/api/v1/app-records/values?format=csv",
+            )
             html(link)
         draw_values(visit, count_max=ROWS_SHOWN, is_whole=True)
 
@@ -111,7 +124,9 @@ def _values(visit: Visit, found: Sequence[KeptRecord], count_max: int, is_whole:
         ("values.hours", f"{total.hours:,.1f} h"),
         ("values.entries", str(total.entries)),
     )
-    cards = [tag(".hr-card.hr-fact", tag("label", texts(key)), tag("b", value)) for key, value in facts]
+    cards = [
+        tag(".hr-card.hr-fact", tag("label", texts(key)), tag("b", value)) for key, value in facts
+    ]
     html(join(cards)).classes("hr-values-facts")
     _month_chart(months, texts("values.hours"))
     if is_whole:
@@ -121,7 +136,9 @@ def _values(visit: Visit, found: Sequence[KeptRecord], count_max: int, is_whole:
                 ("values.by_asset", lambda one: title_of(one.asset, texts.language)),
                 ("values.by_app", lambda one: one.app),
             ):
-                _sums_table(visit, texts(key), sums(found, cast("Callable[[KeptRecord], str]", name)))
+                _sums_table(
+                    visit, texts(key), sums(found, cast("Callable[[KeptRecord], str]", name))
+                )
     card = html(_entries(visit, found[:count_max])).classes("hr-card")
     card.style("overflow-x:auto")
 
@@ -133,9 +150,7 @@ def _month_chart(months: list[ValueSum], hours: str) -> None:
     if currencies:
         title = currencies[0]
         rows = [(m.name, m.money.get(title, 0.0)) for m in months]
-    chart = ui.echart({"xAxis": {}, "yAxis": {}, "series": []}).classes("full-width hr-view-chart small")
-    options = charts.months(rows, title, title)
-    ui.timer(0.05, lambda: put_chart(chart, options), once=True)
+    make_chart(charts.months(rows, title, title), "small")
 
 
 def _sums_table(visit: Visit, title: str, found: list[ValueSum]) -> None:
@@ -160,7 +175,7 @@ def _entries(visit: Visit, found: Sequence[KeptRecord]) -> Markup:
             tag("td", asset_link(visit, one.asset), tag("span.hr-sub", f"{one.app} {one.version}")),
             tag("td", one.text("kind")),
             tag("td.num", f"{one.number('hours'):,.1f}"),
-            tag("td.num", f"{one.number('money'):,.0f} {one.text('currency')}".strip()),
+            tag("td.num", money_text({one.text("currency"): one.number("money")})),
             tag("td", one.text("baseline") or "–"),
             tag("td", evidence(visit, one)),
         )
@@ -249,7 +264,9 @@ class _Work:
                 tag("span.hr-sub", asset_link(visit, one.asset), " · ", about),
             ]
             if one.decided_by:
-                said = texts(f"work.by_{one.state}", name=one.decided_by, time=moment(one.decided_us))
+                said = texts(
+                    f"work.by_{one.state}", name=one.decided_by, time=moment(one.decided_us)
+                )
                 lines.append(tag("span.hr-sub", f"{said} {one.reason}".strip()))
             html(tag("div", lines)).classes("hr-grow").style("min-width:15em")
             priority = one.text("priority") or "medium"
@@ -257,7 +274,9 @@ class _Work:
             html(pill(_PRIORITIES[key], texts(f"alarm.priority_{key}")))
             html(evidence(visit, one))
             if one.state == "proposed" and visit.may("operate"):
-                button(texts("work.accept"), lambda: self._ask(one, "accepted"), "primary", small=True)
+                button(
+                    texts("work.accept"), lambda: self._ask(one, "accepted"), "primary", small=True
+                )
                 button(texts("work.reject"), lambda: self._ask(one, "rejected"), small=True)
 
     def _ask(self, one: KeptRecord, verdict: Verdict) -> None:

@@ -11,7 +11,7 @@ from headrace.apps.views import to_html
 from headrace.console.app_views import live_parts
 from headrace.console.app_views.laid import Place
 from headrace.console.app_views.past import Past
-from headrace.console.pages.app_parts import put_chart
+from headrace.console.pages.app_parts import make_chart, put_chart
 from headrace.console.pages.app_service import draw_form
 from headrace.console.pages.app_values import draw_values
 from headrace.console.pages.shell import Visit, empty_state, html
@@ -36,7 +36,6 @@ from headrace.model.views import (
 
 REFRESH_S: Final = 15.0
 ALARMS_S: Final = 2.0
-_SKELETON: Final = {"xAxis": {}, "yAxis": {}, "series": []}
 
 
 def draw_view(visit: Visit, place: Place) -> None:
@@ -179,16 +178,19 @@ def _state(place: Place, widget: Kpi, value: float | None) -> str | None:
 
 def _draw_chart(visit: Visit, place: Place, widget: Trend | XyPlot | HeatMap) -> None:
     past = Past(visit.services, visit.actor, place)
-    chart = ui.echart(dict(_SKELETON)).classes("full-width hr-view-chart")
+    holder = ui.element("div")
     note = html("").classes("hr-dim hr-hide")
+    made: list[ui.echart] = []
 
     async def refresh() -> None:
         options = await past.chart(widget)
         if options is None:
-            chart.classes(add="hr-hide")
             note.classes(remove="hr-hide").set_content(place.texts("app_views.nothing"))
-            return
-        put_chart(chart, options)
+        elif made:
+            put_chart(made[0], options)
+        else:
+            with holder:
+                made.append(make_chart(options))
 
     _keep(note, refresh)
 

@@ -22,7 +22,15 @@ from headrace.console.pages.app_service import draw_form
 from headrace.console.pages.app_values import parts_nav
 from headrace.console.pages.app_views import draw_view
 from headrace.console.pages.parts import button
-from headrace.console.pages.shell import Visit, empty_state, frame, html, pill, show_done, show_error
+from headrace.console.pages.shell import (
+    Visit,
+    empty_state,
+    frame,
+    html,
+    pill,
+    show_done,
+    show_error,
+)
 from headrace.console.texts import Texts
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment
@@ -103,7 +111,9 @@ class _List:
                     on = app.deployment.enabled
                     key = "apps.stop" if on else "apps.start"
                     button(texts(key), partial(self._enable, manifest.id, not on), small=True)
-                    html(tag("a.hr-btn.small", texts("bind.title"), href=f"/apps/{manifest.id}/bind"))
+                    html(
+                        tag("a.hr-btn.small", texts("bind.title"), href=f"/apps/{manifest.id}/bind")
+                    )
 
     async def _enable(self, app_id: str, on: bool) -> None:
         try:
@@ -172,7 +182,9 @@ async def show_app(visit: Visit) -> None:
         return
     if app is None:
         with frame(visit, texts("apps.title"), nav="apps", crumbs=crumbs):
-            empty_state("tree", texts("apps.none", name=app_id[:80]), "", (texts("apps.title"), "/apps"))
+            empty_state(
+                "tree", texts("apps.none", name=app_id[:80]), "", (texts("apps.title"), "/apps")
+            )
         return
     add_script()
     title = texts.title(app.manifest.title, app.manifest.id)
@@ -198,7 +210,15 @@ class _AppPage:
                 self._asset_select(view)
         if self._app.problem is not None:
             problem = self._app.problem
-            html(tag(".hr-error", tag("code", problem.code), " ", problem.what, tag(".hr-what-now", problem.remedy)))
+            html(
+                tag(
+                    ".hr-error",
+                    tag("code", problem.code),
+                    " ",
+                    problem.what,
+                    tag(".hr-what-now", problem.remedy),
+                )
+            )
         if view is None:
             _About(self._visit, self._app).draw()
             return
@@ -219,7 +239,12 @@ class _AppPage:
         more = f"&asset={quote(asset)}" if asset else ""
         base = f"/apps/{quote(self._app.manifest.id)}"
         links = [
-            tag("a", title, href=f"{base}?view={quote(name)}{more}", cls="on" if name == self._here else "")
+            tag(
+                "a",
+                title,
+                href=f"{base}?view={quote(name)}{more}",
+                cls="on" if name == self._here else "",
+            )
             for name, title in names
         ]
         return tag("nav.hr-seg.hr-parts", links)
@@ -228,7 +253,9 @@ class _AppPage:
         found = assets_of(self._app, self._visit.site, view)
         titles = {a.path: self._visit.site.title_of(a.path, self._texts.language) for a in found}
         base = f"/apps/{quote(self._app.manifest.id)}?view={quote(view.name)}&asset="
-        box = ui.select(titles, value=self._asset(view) or None, label=self._texts("app_views.asset"))
+        box = ui.select(
+            titles, value=self._asset(view) or None, label=self._texts("app_views.asset")
+        )
         box.props("outlined dense options-dense data-asset").style("min-width:220px")
         box.on_value_change(lambda event: ui.navigate.to(base + quote(str(event.value))))
 
@@ -309,12 +336,15 @@ class _About:
     def _assets(self) -> Markup:
         site, texts = self._visit.site, self._texts
         seen = {tag_.unit_path for tag_ in site.tags}
-        rows = [
-            tag("tr", tag("td", tag("a", site.title_of(a.path, texts.language), href=f"/equipment/{quote(a.path)}"),
-                          tag("span.hr-sub", a.path)),
-                tag("td", a.type), tag("td", ", ".join(a.tags)))
-            for a in self._app.deployment.assets if a.path in seen
-        ]  # fmt: skip
+        rows = []
+        for asset in self._app.deployment.assets:
+            if asset.path in seen:
+                title = site.title_of(asset.path, texts.language)
+                link = tag("a", title, href=f"/equipment/{quote(asset.path)}")
+                name = tag("td", link, tag("span.hr-sub", asset.path))
+                rows.append(
+                    tag("tr", name, tag("td", asset.type), tag("td", ", ".join(asset.tags)))
+                )
         for key, why in self._app.deployment.unserved.items():
             kind, _, path = key.partition(" ")
             if path in seen:
@@ -324,7 +354,9 @@ class _About:
                 )  # fmt: skip
         if not rows:
             return tag(".hr-pad.hr-dim", texts("app_views.no_asset_what"))
-        head = tag("tr", *(tag("th", texts(f"apps.col_{n}")) for n in ("asset", "type", "quantities")))
+        head = tag(
+            "tr", *(tag("th", texts(f"apps.col_{n}")) for n in ("asset", "type", "quantities"))
+        )
         return tag("table.hr-table", tag("thead", head), tag("tbody", rows))
 
 

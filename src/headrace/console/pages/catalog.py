@@ -40,6 +40,7 @@ async def show(visit: Visit) -> None:
                     label=texts("catalog.upload"), auto_upload=True, max_file_size=BYTES_MAX,
                     on_upload=page.uploaded, on_rejected=page.rejected,
                 )  # fmt: skip
+                page.upload = upload
                 upload.props("flat bordered accept=.hrapp data-upload").classes("hr-upload")
         page.body = ui.element("div").classes("hr-stack")
         await page.refresh()
@@ -47,6 +48,7 @@ async def show(visit: Visit) -> None:
 
 class _Catalog:
     body: ui.element
+    upload: ui.upload
 
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
@@ -63,7 +65,9 @@ class _Catalog:
                 html(tag(".hr-alert", f"{error.code} {error.what}. {error.remedy}"))
                 return
             if not shelves:
-                empty_state("folder", self._texts("catalog.empty"), self._texts("catalog.empty_what"))
+                empty_state(
+                    "folder", self._texts("catalog.empty"), self._texts("catalog.empty_what")
+                )
             for shelf in shelves:
                 self._draw(shelf)
 
@@ -73,7 +77,9 @@ class _Catalog:
             title = texts.title(newest.title, shelf.id)
             kind = tag("span.hr-pill.idle", texts(f"catalog.kind_{newest.kind}"))
             now = shelf.installed
-            state = tag("span.hr-pill.good", texts("catalog.installed", version=now)) if now else None
+            state = (
+                tag("span.hr-pill.good", texts("catalog.installed", version=now)) if now else None
+            )
             html(
                 join(
                     tag("h3.hr-app-title", title, kind, state),
@@ -93,7 +99,10 @@ class _Catalog:
             "tr",
             tag("td", tag("b", entry.version), tag("span.hr-sub", f"{entry.size / 1024:,.0f} kB")),
             tag("td", signature_mark(texts, entry.publisher, is_signed=entry.is_signed)),
-            tag("td", rating_mark(texts, entry.scenarios, entry.rating) if entry.kind == "app" else ""),
+            tag(
+                "td",
+                rating_mark(texts, entry.scenarios, entry.rating) if entry.kind == "app" else "",
+            ),
             tag("td.hr-dim", texts("catalog.needs", what=needed) if needed else ""),
             tag("td", tag("code", entry.sha256[:12], title=entry.sha256)),
             cls="on" if entry.version == shelf.installed else "",
@@ -103,7 +112,9 @@ class _Catalog:
         texts, now = self._texts, shelf.installed
         with ui.element("div").classes("hr-row hr-wrap").style("margin-top:12px"):
             if not now:
-                button(texts("catalog.install"), partial(self._confirm, newest, "install"), "primary")
+                button(
+                    texts("catalog.install"), partial(self._confirm, newest, "install"), "primary"
+                )
                 return
             if newest.version != now:
                 text = texts("catalog.upgrade", version=newest.version)
@@ -135,17 +146,30 @@ class _Catalog:
             if news := news_of(package):
                 html(texts("catalog.news"), tag_name="h3").classes("hr-h2")
                 html(tag("pre.hr-toml", news)).style("width:100%")
-            html(tag("details", tag("summary", texts("catalog.diff")), tag("pre.hr-toml", diff_markup(plan.diff()))))
-            self._dialog_buttons(dialog, texts(f"catalog.{what}_do"), partial(self._do, dialog, entry, what))
+            html(
+                tag(
+                    "details",
+                    tag("summary", texts("catalog.diff")),
+                    tag("pre.hr-toml", diff_markup(plan.diff())),
+                )
+            )
+            self._dialog_buttons(
+                dialog, texts(f"catalog.{what}_do"), partial(self._do, dialog, entry, what)
+            )
         dialog.open()
 
     def _remove(self, shelf: Shelf) -> None:
         texts = self._texts
         entry = next(e for e in shelf.entries if e.version == shelf.installed)
         with ui.dialog() as dialog, ui.card().classes("hr-dialog"):
-            html(texts("catalog.remove_title", name=texts.title(entry.title, shelf.id)), tag_name="h2")
+            html(
+                texts("catalog.remove_title", name=texts.title(entry.title, shelf.id)),
+                tag_name="h2",
+            )
             html(texts("catalog.remove_what")).classes("hr-dim")
-            name = ui.input(texts("catalog.remove_type", name=shelf.id)).props("outlined dense autofocus")
+            name = ui.input(texts("catalog.remove_type", name=shelf.id)).props(
+                "outlined dense autofocus"
+            )
             name.classes("full-width")
 
             async def remove() -> None:
@@ -179,14 +203,15 @@ class _Catalog:
         dialog.close()
         visit.services.sources.apps.forget()
         show_done(self._texts(f"catalog.{what}_done", name=entry.id, version=entry.version))
-        await self.refresh()
         if what == "install":
             ui.navigate.to(f"/apps/{entry.id}/bind")
+            return
+        await self.refresh()  # last: the dialog goes with what it was opened from
 
     async def uploaded(self, event: events.UploadEventArguments) -> None:
         """A file was given: it is checked and kept, nothing runs of it."""
         content = await event.file.read()
-        event.sender.reset()
+        self.upload.reset()
         try:
             package = await asyncio.to_thread(read_package, content, None)
             actor = self._visit.require("edit", f"app/{package.id}", {"version": package.version})
