@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -178,3 +181,22 @@ def test_without_a_declared_baseline_nothing_is_claimed(manifest: AppManifest) -
     ]
     done = merged(play(executor, rows, 0))
     assert made(done, WorkRequest) and not made(done, ValueEntry)
+
+
+@pytest.mark.soak
+def test_its_scenarios_pass_on_the_bench(tmp_path: Path) -> None:
+    folder = tmp_path / "asset-health"
+    shutil.copytree(APP, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [
+        sys.executable,
+        "-m",
+        "headrace",
+        "app",
+        "bench",
+        str(folder),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
