@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bench_rig import SCENARIO, failed, must, write_scenario
+from typer.testing import CliRunner
 
 from headrace.bench.scenario_file import (
     file_of,
@@ -16,6 +17,7 @@ from headrace.bench.scenario_file import (
     shared_names,
 )
 from headrace.bench.trial import run_trial
+from headrace.cli.app import build
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.sim.faults import KINDS
 
@@ -118,3 +120,40 @@ def test_what_is_labelled_is_found_or_not(tmp_path: Path) -> None:
     assert failed(trial)[0].endswith(
         "recall 0.000, precision 0.000, F1 0.000, false 0.000, 0 of 1 labelled times"
     )
+
+
+def test_a_site_file_is_benched_by_a_recording_of_its_tags(tmp_path: Path) -> None:
+    """Its own formulas and alarms, against what is labelled."""
+    path = write_scenario(tmp_path)
+    site = [
+        "[site]",
+        'enterprise = "acme"',
+        'name = "mill"',
+        "[asset_type.pump]",
+        'quantities = { head = "m" }',
+        "formulas = '''",
+        "alarm low: head < 15 m, priority high",
+        "'''",
+        '[asset."hall/p1"]',
+        'type = "pump"',
+        "[connection.plc]",
+        'protocol = "modbus"',
+        'endpoint = "127.0.0.1:5020"',
+        "[[tag]]",
+        'path = "hall/p1/head"',
+        'connection = "plc"',
+        'address = "input:0:float32"',
+        'unit = "m"',
+    ]
+    (tmp_path / "plant.toml").write_text("\n".join(site) + "\n", "utf-8")
+    text = path.read_text("utf-8").partition("[[asset]]")[0]
+    text += 'site = "plant.toml"\ncolumns = { "hall/p1/head" = "head" }\n'
+    finds = must("find", asset="hall/p1", alarm="low", recall=1, precision=1, episodes=1)
+    path.write_text(text + finds + must("quiet", until_s=59), "utf-8")
+    trial = run_trial(read_scenario(path))
+    assert trial.passed, (trial.reason, failed(trial))
+    words = ["bench", "site", str(tmp_path / "plant.toml"), "--scenario", str(path)]
+    ran = CliRunner().invoke(build(("bench",)), words)
+    assert ran.exit_code == 0 and "1 passed" in ran.output, ran.output
+    path.write_text(text.replace('"hall/p1/head"', '"hall/p1/heed"'), "utf-8")
+    assert "no tag hall/p1/heed" in run_trial(read_scenario(path)).reason

@@ -17,16 +17,18 @@ from headrace.model.errors import Misconfigured
 from headrace.model.sample import concat_batches, make_batch, microseconds
 from headrace.model.time import US_PER_S
 from headrace.sim.replay.loader import TIME, LoadOptions, Recording, load
+from headrace.site.file import SiteFiles, check_site
 from headrace.site.knowledge import apps_config
+from headrace.site.model import SiteProblems
 
 ROWS_MAX: Final = 20_000_000
 
 
-def recorded_ground(scenario: Scenario, path: Path) -> Ground:
+def recorded_ground(scenario: Scenario, path: Path, folder: Path) -> Ground:
     """Lay a recording out as samples of assets.
 
     Args:
-        path: of the recording.
+        path: of the recording. folder: that the scenario's site file is below.
 
     Raises:
         Misconfigured: APPS-2406 when a column or key is not in it or is no number, or it is too long;
@@ -45,18 +47,24 @@ def recorded_ground(scenario: Scenario, path: Path) -> Ground:
     )
     frame, keys = _cut(recording, scenario)
     _check(scenario, recording)
-    files = {SITE_FILE: site_of(scenario.asset).encode()}
+    files = _files(scenario, folder)
     model = load_files(files)
     ids = ids_of(model)
     batches, labels = [], dict[str, tuple[Span, ...]]()
+    for tag, column in source.columns.items():
+        if tag not in ids:
+            raise _unfit(scenario, f"the site has no tag {tag}")
+        batches.append(_samples(frame, column, ids[tag], scenario))
     for each in scenario.asset:
         rows = frame if not each.key else frame.filter(keys == each.key)
         if not rows.height:
             raise _unfit(scenario, f"no rows of {each.key!r}")
-        for name, column in each.quantities.items():
-            batches.append(_samples(rows, column.column, ids[f"{each.path}/{name}"], scenario))
+        for name, of in each.quantities.items():
+            batches.append(_samples(rows, of.column, ids[f"{each.path}/{name}"], scenario))
         if source.label:
             labels[each.path] = _spans(rows, source.label)
+    if source.label and source.site:
+        labels = {asset.path: _spans(frame, source.label) for asset in model.assets}
     samples = concat_batches(batches)
     if samples.height > ROWS_MAX:
         raise _unfit(scenario, f"{samples.height} samples; at most {ROWS_MAX}")
@@ -108,6 +116,18 @@ def _literal(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _files(scenario: Scenario, folder: Path) -> dict[str, bytes]:
+    """The site file that the scenario names with the tag files that it names; else one of its assets."""
+    if not scenario.source.site:
+        return {SITE_FILE: site_of(scenario.asset).encode()}
+    files = SiteFiles(folder / scenario.source.site)
+    model, problems = check_site(files)
+    if model is None:
+        raise SiteProblems(problems)
+    read = dict(files.read)
+    return {SITE_FILE: read.pop(files.path.name), **read}
+
+
 def _cut(recording: Recording, scenario: Scenario) -> tuple[pl.DataFrame, pl.Series]:
     """The rows that the scenario takes."""
     source, frame = scenario.source, recording.frame
@@ -127,6 +147,7 @@ def _cut(recording: Recording, scenario: Scenario) -> tuple[pl.DataFrame, pl.Ser
 def _check(scenario: Scenario, recording: Recording) -> None:
     types = {column.name: column.data_type for column in recording.columns}
     wanted = [c.column for each in scenario.asset for c in each.quantities.values()]
+    wanted += scenario.source.columns.values()
     if scenario.source.label:
         wanted.append(scenario.source.label)
     for name in wanted:

@@ -83,6 +83,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             :class:`headrace.sim.replay.loader.LoadOptions`.
         label: column that is above 0 where something is wrong.
         skip_rows: of the recording, from its begin.
+        site: a site file below the scenario's folder, instead of ``[[asset]]``: its own formulas and alarms
+            run where no app is benched. columns: path of a tag there -> column.
     """
 
     kind: Literal["virtual", "recording"] = "virtual"
@@ -98,6 +100,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     interval_s: float = 1.0
     label: str = ""
     skip_rows: int = 0
+    site: str = ""
+    columns: dict[str, str] = {}
 
 
 class Hostile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

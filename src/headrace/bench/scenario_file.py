@@ -136,8 +136,8 @@ def _checked(scenario: Scenario, where: str) -> Scenario:
         raise wrong(
             f"source.duration_s is {source.duration_s:g}", f"Use {least:g} to {longest:g} seconds."
         )
-    if source.kind == "recording" and not (source.file and scenario.asset):
-        raise wrong("a recording needs source.file and at least one [[asset]]")
+    if source.kind == "recording" and not (source.file and (scenario.asset or source.columns)):
+        raise wrong("a recording needs source.file, and [[asset]] or source.columns")
     if source.kind == "recording" and scenario.fault:
         raise wrong("faults act on the virtual site", "Use [[hostile]] with a recording.")
     if not 0.1 <= scenario.turn_s <= 3_600.0:

@@ -91,7 +91,8 @@ def ground_of(read: Read) -> Ground:
     """
     if read.scenario.source.kind == "virtual":
         return virtual_ground(read.scenario)
-    return recorded_ground(read.scenario, file_of(read, os.environ.get("HEADRACE_DATA", "")))
+    path = file_of(read, os.environ.get("HEADRACE_DATA", ""))
+    return recorded_ground(read.scenario, path, read.folder)
 
 
 def run_trial(

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -66,6 +67,35 @@ def bench_scenarios(
     if out is not None:
         _write(report, out)
     raise typer.Exit(0 if report.passed else 1)
+
+
+def bench_site(
+    file: Path = typer.Argument(help="The site file."),
+    scenario: list[str] = SCENARIO,
+    out: Path | None = OUT,
+    jobs: int = JOBS,
+    limit: float = LIMIT,
+) -> None:
+    """Try the formulas and alarms of a site file on recordings of its tags."""
+    found = scenarios_of(file.parent, scenario)
+    for each in found:
+        if not each.scenario.source.columns:
+            raise Misconfigured(
+                "APPS-2408",
+                f"scenario {each.scenario.name} does not say which tags its recording is of",
+                'Name them below [source]: columns = { "path/of/tag" = "column" }.',
+            )
+    reads = [_on_site(each, file) for each in found]
+    report = bench_own(reads, _runner(jobs, limit), name=file.stem)
+    _show(report)
+    if out is not None:
+        _write(report, out)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def _on_site(read: Read, file: Path) -> Read:
+    source = msgspec.structs.replace(read.scenario.source, site=str(file.resolve()))
+    return Read(msgspec.structs.replace(read.scenario, source=source), read.folder)
 
 
 def list_scenarios() -> None:
@@ -129,6 +159,7 @@ def register(app: typer.Typer) -> None:
     """Put the group into the command line."""
     group = typer.Typer(help="Try apps, site files and connectors before they touch a plant.")
     group.command("app")(bench_an_app)
+    group.command("site")(bench_site)
     group.command("run")(bench_scenarios)
     group.command("scenarios")(list_scenarios)
     group.command("record")(record)

@@ -28,6 +28,7 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "replay": ("read", "recording"),
     "bench app": ("read", "recording"),
     "bench run": ("read", "recording"),
+    "bench site": ("read", "recording"),
     "bench record": ("read", "recording"),
     "bench device": ("read", "recording"),
     "bench scenarios": ("read", "recording"),
