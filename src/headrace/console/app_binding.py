@@ -93,11 +93,6 @@ def _as_written(
 
     def names(word: str) -> dict[str, str]:
         given = written.get(word, {})
-        return (
-            {k: v for k, v in given.items() if isinstance(v, str)}
-            if isinstance(given, dict)
-            else {}
-        )
         said = given.items() if isinstance(given, dict) else ()
         return same[word] | {key: value for key, value in said if isinstance(value, str)}
 

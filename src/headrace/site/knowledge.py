@@ -197,9 +197,8 @@ def check_formulas(notes: Notes, model: SiteModel, columns: Sequence[TagColumns]
             note_formula(notes, found.asset_type, found.problem)
     binding = lay(config, checked, with_off=True)
     _note_units(notes, config, checked, columns)
-    derived = [*_derived_tags(model, binding), *given]
     _note_protected(notes, config, checked, model.protections)
-    derived = _derived_tags(model, binding)
+    derived = [*_derived_tags(model, binding), *given]
     _note_clashes(notes, model, derived, tags)
     edges, misplaced = edges_of(model, config, checked, binding.bound)
     for wrong in misplaced:

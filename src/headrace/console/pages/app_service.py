@@ -5,11 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import msgspec
 from nicegui import ui
 
 from headrace.console.app_board import AppView
-from headrace.console.app_calls import call_facts, call_service
 from headrace.console.app_views import charts
 from headrace.console.pages.app_parts import make_chart
 from headrace.console.pages.parts import button
@@ -104,14 +102,14 @@ class _Form:
         manifest = self._app.manifest
         service = self._app.service(self._name)
         assert service is not None, "the form was drawn of it"
-        services, body = self._visit.services, msgspec.json.encode(request)
-        facts = call_facts(service, body)
-        asked = partial(self._visit.require, "operate", f"app/{manifest.id}", facts)
-        actor = await allowed(self._visit, lambda one: asked(release=one))
-        if actor is None:
+        resource = f"app/{manifest.id}"
+        facts = {"service": self._name, "dangerous": service.dangerous}
+        asked = partial(self._visit.require, "operate", resource, facts)
+        if await allowed(self._visit, lambda one: asked(release=one)) is None:
             return None
-        answer = await call_service(services, actor, manifest, service, body)
-        return (msgspec.json.decode(answer),)
+        sources = self._visit.services.sources
+        subject = sources.subjects.app_call(manifest.word, self._name)
+        return (await sources.request(subject, request, timeout_s=service.timeout_s + 2),)
 
     def _show(self, given: Any) -> None:
         answer = answer_of(self._schema.get("answer", {}), given)
@@ -143,11 +141,6 @@ class _Form:
             (name, [(row[x], row[answer.columns.index(name)]) for row in answer.rows])
             for name in answer.numbers[1:5]
         ]
-        chart = ui.echart({"xAxis": {}, "yAxis": {}, "series": []}).classes(
-            "full-width hr-view-chart"
-        )
-        options = charts.curves(answer.numbers[0], lines)
-        ui.timer(0.05, lambda: put_chart(chart, options), once=True)
         make_chart(charts.curves(answer.numbers[0], lines))
 
 

@@ -150,11 +150,6 @@ def _month_chart(months: list[ValueSum], hours: str) -> None:
     if currencies:
         title = currencies[0]
         rows = [(m.name, m.money.get(title, 0.0)) for m in months]
-    chart = ui.echart({"xAxis": {}, "yAxis": {}, "series": []}).classes(
-        "full-width hr-view-chart small"
-    )
-    options = charts.months(rows, title, title)
-    ui.timer(0.05, lambda: put_chart(chart, options), once=True)
     make_chart(charts.months(rows, title, title), "small")
 
 
