@@ -66,6 +66,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "typer": ("cli/",),
     "rich": ("cli/",),
     "tomlkit": ("site/",),
+    "basyx": ("apps/asset_types/",),
     "fastexcel": ("site/",),
     "xlsxwriter": ("site/", "alarms/"),
 }

@@ -100,8 +100,7 @@ def write_scenario(folder: Path, musts: str = "", extra: str = "") -> Path:
 
 def tried(app: Path, scenario: Path, unpack_to: Path | None = None) -> Trial:
     """The app on the scenario, in this process."""
-    subject = open_app(app, unpack_to or app)
-    return run_trial(read_scenario(scenario), subject.manifest, subject.program)
+    return run_trial(read_scenario(scenario), open_app(app, unpack_to or app))
 
 
 def failed(trial: Trial) -> list[str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -19,6 +20,7 @@ import polars as pl
 from headrace.model.knowledge import AppsConfig
 from headrace.model.sample import Int64Array
 
+SITE_FILE: Final = "site.toml"
 Span = tuple[int, int]
 
 
@@ -27,7 +29,8 @@ class Ground:
     """A site with samples.
 
     Attributes:
-        config: the site; its own formulas are in it.
+        config: the site; its own formulas are in it. files: its site file, and what that names.
+        ids: path -> tag_id.
         samples: of :data:`headrace.model.sample.SCHEMA`, sorted by received_timestamp.
         start_us, end_us: the scenario's time.
         labels: asset -> spans of time in which something is wrong with it, as somebody labelled them.
@@ -36,6 +39,8 @@ class Ground:
     """
 
     config: AppsConfig
+    files: Mapping[str, bytes]
+    ids: Mapping[str, int]
     samples: pl.DataFrame
     start_us: int
     end_us: int
@@ -43,20 +48,12 @@ class Ground:
     notes: tuple[str, ...] = ()
     sha256: str = ""
 
-    def tags(self) -> dict[str, int]:
-        """``asset/quantity`` -> tag_id."""
-        return {
-            f"{asset.path}/{name}": tag_id
-            for asset in self.config.assets
-            for name, tag_id in asset.tags.items()
-        }
-
     def tags_like(self, patterns: Iterable[str]) -> Int64Array:
         """Sorted ids of tags whose ``asset/quantity`` is like one of these."""
         wanted = tuple(patterns)
         found = [
             tag_id
-            for path, tag_id in self.tags().items()
+            for path, tag_id in self.ids.items()
             if any(fnmatchcase(path, each) for each in wanted)
         ]
         return np.unique(np.array(found, np.int64))

@@ -24,7 +24,7 @@ def suffer(ground: Ground, scenario: Scenario) -> pl.DataFrame:
         >>> from headrace.model.knowledge import AppsConfig
         >>> from headrace.model.sample import empty_batch
         >>> site = AppsConfig(enterprise="acme", site="mill")
-        >>> suffer(Ground(site, empty_batch(), 0, 1), Scenario(name="calm")).height
+        >>> suffer(Ground(site, {}, {}, empty_batch(), 0, 1), Scenario(name="calm")).height
         0
     """
     samples = ground.samples

@@ -1,23 +1,30 @@
-"""An app laid on a scenario's site: what the keeper makes of a site file, made of a scenario's ``bind``."""
+"""An app laid on a scenario's site, by the keeper's own way: a site file with ``[app.ID]``, and the package
+beside it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 import msgspec
 
+from headrace.bench.ground import SITE_FILE, Ground
 from headrace.bench.scenario import Bind, Scenario
-from headrace.formula.grammar import parse_file
-from headrace.formula.tree import AlarmStatement
-from headrace.model.app_manifest import AppManifest, NeededType
-from headrace.model.deployment import AppDeployment, BoundAsset
+from headrace.model.app_manifest import AppManifest
+from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Misconfigured
-from headrace.model.knowledge import AppsConfig, AssetConfig, AssetTypeConfig, FormulaConfig
-from headrace.model.units import parse_unit, same_dimension
+from headrace.model.knowledge import APP_DOT, AppsConfig, given_name
+from headrace.site.app_assets import deployments
+from headrace.site.app_package import package_name
+from headrace.site.file import load_site
+from headrace.site.knowledge import apps_config
+from headrace.site.model import SiteModel, SiteProblems
 
-_PLAIN = ("", "text", "condition")
+SHOWN: Final = 4
 
 
 @dataclass(frozen=True)
@@ -33,213 +40,110 @@ class Laid:
     deployment: AppDeployment
     outputs: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
-    @property
-    def assets(self) -> int:
-        """How many assets it is bound to."""
-        return len(self.deployment.assets)
 
-
-class _Ids:
-    """Fresh tag ids, above those of the site."""
-
-    def __init__(self, site: AppsConfig) -> None:
-        used = [i for a in site.assets for i in (*a.tags.values(), *a.outputs.values())]
-        self._last = max(used, default=0)
-
-    def next(self) -> int:
-        self._last += 1
-        return self._last
-
-
-def lay_app(manifest: AppManifest, site: AppsConfig, scenario: Scenario, sha256: str = "") -> Laid:
-    """Bind an app to the assets of a scenario's site.
+def load_files(files: Mapping[str, bytes]) -> SiteModel:
+    """The site that some files are, ``site.toml`` among them.
 
     Raises:
-        Misconfigured: APPS-2410 there is no such type, or no asset that has what the app needs; APPS-2411 a
-            quantity is in a unit that is not the app's; APPS-2412 a setting that the app has not.
-        FormulaProblem: when its formulas cannot be read.
+        SiteProblems: SITE-1000 with everything that is wrong.
     """
-    ids, word = _Ids(site), manifest.word
-    types, assets, bound = list[AssetTypeConfig](), list[AssetConfig](), list[BoundAsset]()
-    formulas, outputs = list[FormulaConfig](), dict[int, tuple[str, str]]()
-    settings = _settings(manifest, scenario.settings)
+    with TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        return load_site(Path(folder, SITE_FILE))
+
+
+def ids_of(model: SiteModel, known: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Path -> tag_id of all tags of a site, derived ones too.
+
+    Args:
+        known: those that have one; others get the next.
+    """
+    ids = dict(known or {})
+    for tag in (*model.tags, *model.derived):
+        ids.setdefault(tag.path, len(ids) + 1)
+    return ids
+
+
+def lay_app(manifest: AppManifest, package: bytes, ground: Ground, scenario: Scenario) -> Laid:
+    """Bind an app to the assets of a scenario's site.
+
+    Args:
+        package: its ``.hrapp`` file.
+
+    Raises:
+        Misconfigured: APPS-2410 when the site cannot have the app so; APPS-2411 when it has no asset that
+            the app can serve.
+    """
+    name = package_name(manifest.id, manifest.version)
+    text = ground.files[SITE_FILE] + app_section(manifest, scenario).encode()
+    try:
+        model = load_files({**ground.files, SITE_FILE: text, name: package})
+    except SiteProblems as error:
+        told = [f"{each.code} {each.field}: {each.what}" for each in error.problems[:SHOWN]]
+        raise Misconfigured(
+            "APPS-2410",
+            f"{manifest.id} does not fit on the site of scenario {scenario.name}: {'; '.join(told)}",
+            error.problems[0].remedy,
+        ) from error
+    ids = ids_of(model, ground.ids)
+    deployment = deployments(model, ids)[manifest.word]
+    if not deployment.assets:
+        why = [f"{which}: {reason}" for which, reason in list(deployment.unserved.items())[:SHOWN]]
+        raise Misconfigured(
+            "APPS-2411",
+            f"{manifest.id} can serve no asset of scenario {scenario.name}: {'; '.join(why) or 'none'}",
+            "Map names in the scenario's [bind], or correct the units in app.toml.",
+        )
+    outputs = {
+        tag_id: (asset.path, output)
+        for asset in deployment.assets
+        for output, tag_id in asset.outputs.items()
+    }
+    return Laid(_own(apps_config(model, ids, {}), manifest), deployment, outputs)
+
+
+def _own(config: AppsConfig, manifest: AppManifest) -> AppsConfig:
+    """The part of the configuration that is the app's: the site's own formulas do not run with it."""
+    prefix = manifest.word + APP_DOT
+    return msgspec.structs.replace(
+        config,
+        assets=tuple(each for each in config.assets if each.type.startswith(prefix)),
+        formulas=tuple(each for each in config.formulas if each.asset_type.startswith(prefix)),
+    )
+
+
+def app_section(manifest: AppManifest, scenario: Scenario) -> str:
+    """``[app.ID]`` of the site file, as a scenario asks for it."""
+    head = f"app.{manifest.id}"
+    lines = ["", f"[{head}]", f'version = "{manifest.version}"']
+    if scenario.settings:
+        lines.append(f"settings = {_literal(scenario.settings)}")
     for name, needed in manifest.types.items():
         bind = scenario.bind.get(name, Bind())
-        kind, found = _chosen(name, needed, bind, site, scenario)
-        names = _names(needed, bind, kind)
-        texts = _formulas(manifest, name)
-        formulas += texts
-        types.append(_type(manifest, name, needed, bind, kind, names))
-        for asset in found:
-            config = AssetConfig(
-                path=asset.path,
-                type=f"{word}.{name}",
-                title=asset.title,
-                tags={n: asset.tags[of] for n, of in names.items() if of in asset.tags},
-                attributes=_attributes(manifest, needed, bind, asset, settings),
-                relations={n: asset.relations[n] for n in needed.relations if n in asset.relations},
-                outputs={each.name: ids.next() for each in texts if each.kind == "formula"},
-            )
-            assets.append(config)
-            given = {o.name: ids.next() for o in manifest.outputs if o.type == name}
-            outputs.update({tag: (asset.path, each) for each, tag in given.items()})
-            units = {n: types[-1].quantities[n] for n in config.tags}
-            bound.append(_bound(config, name, units, given, bind))
-    app_config = msgspec.structs.replace(
-        site, types=tuple(types), assets=tuple(assets), formulas=tuple(formulas)
-    )
-    deployment = AppDeployment(
-        enterprise=site.enterprise,
-        site=site.site,
-        manifest=manifest,
-        package_sha256=sha256,
-        assets=tuple(bound),
-        settings=settings,
-        calendar=site.calendar,
-    )
-    return Laid(app_config, deployment, outputs)
+        fields: dict[str, Any] = {"type": bind.type or needed.package or name}
+        given = msgspec.to_builtins(bind)
+        fields |= {key: value for key, value in given.items() if value and key != "type"}
+        lines += ["", f"[{head}.bind.{name}]"]
+        lines += [f"{key} = {_literal(value)}" for key, value in fields.items()]
+    return "\n".join(lines) + "\n"
 
 
-def _bound(
-    config: AssetConfig, name: str, units: dict[str, str], given: dict[str, int], bind: Bind
-) -> BoundAsset:
-    return BoundAsset(
-        path=config.path,
-        type=name,
-        title=config.title,
-        tags=config.tags,
-        units=units,
-        attributes=config.attributes,
-        relations=config.relations,
-        outputs=given,
-        settings=bind.settings,
-    )
+def told_name(word: str, path: str) -> str:
+    """Last part of a path as the app calls it.
+
+    Example:
+        >>> told_name("seal_watch", "hall/p1/seal_watch_hot"), told_name("", "hall/p1/hot")
+        ('hot', 'hot')
+    """
+    name = path.rpartition("/")[2]
+    return name.removeprefix(given_name(word + APP_DOT, "")) if word else name
 
 
-def _chosen(
-    name: str, needed: NeededType, bind: Bind, site: AppsConfig, scenario: Scenario
-) -> tuple[AssetTypeConfig, list[AssetConfig]]:
-    wanted = bind.type or needed.package or name
-    kind = next((each for each in site.types if each.name == wanted), None)
-    if kind is None:
-        raise Misconfigured(
-            "APPS-2410",
-            f"the site of scenario {scenario.name} has no assets of type {wanted}, which the app needs"
-            f" as {name}; it has {', '.join(each.name for each in site.types)}",
-            f"Name the type in the scenario: [bind.{name}] type = ...",
-        )
-    names = _names(needed, bind, kind)
-    patterns = bind.assets or ["*"]
-    alike = [
-        asset
-        for asset in site.assets
-        if asset.type == wanted and any(fnmatchcase(asset.path, each) for each in patterns)
-    ]
-    found = [a for a in alike if all(names[n] in a.tags for n in needed.quantities)]
-    if not found:
-        lacking = sorted(n for n in needed.quantities if not any(names[n] in a.tags for a in alike))
-        raise Misconfigured(
-            "APPS-2410",
-            f"no {wanted} of scenario {scenario.name} has what the app needs as {name}"
-            + (f": no {', '.join(lacking)}" if lacking else f"; of {len(alike)} that are meant"),
-            f"Map names in the scenario: [bind.{name}.quantities]",
-        )
-    return kind, found
-
-
-def _names(needed: NeededType, bind: Bind, kind: AssetTypeConfig) -> dict[str, str]:
-    """The app's quantity -> the site's; optional ones that the type has not are left out."""
-    found = {name: bind.quantities.get(name, name) for name in needed.quantities}
-    for name in needed.optional:
-        if (of := bind.quantities.get(name, name)) in kind.quantities:
-            found[name] = of
-    return found
-
-
-def _type(
-    manifest: AppManifest,
-    name: str,
-    needed: NeededType,
-    bind: Bind,
-    kind: AssetTypeConfig,
-    names: dict[str, str],
-) -> AssetTypeConfig:
-    units = {}
-    for quantity, of in names.items():
-        wanted = {**needed.quantities, **needed.optional}[quantity]
-        have = kind.quantities[of]
-        units[quantity] = _unit(f"{quantity} of {name}", wanted, have)
-    attributes = dict(needed.attributes)
-    for setting, each in manifest.settings.items():
-        if each.kind == "number" and setting not in attributes and setting not in units:
-            attributes[setting] = each.unit
-    return AssetTypeConfig(
-        name=f"{manifest.word}.{name}",
-        quantities=units,
-        attributes=attributes,
-        relations={n: f"{manifest.word}.{to}" for n, to in needed.relations.items()},
-    )
-
-
-def _unit(what: str, wanted: str, have: str) -> str:
-    """The site's unit, in which the tag's values are; formulas and frames convert it."""
-    if have == wanted or (wanted in _PLAIN and have in _PLAIN and "text" not in (have, wanted)):
-        return have
-    if not have and parse_unit(wanted) is not None:
-        return wanted  # a recording that says no unit is taken by the app's word
-    if same_dimension(have, wanted):
-        return have
-    raise Misconfigured(
-        "APPS-2411",
-        f"{what} is in {have or 'no unit'}, and the app needs {wanted or 'no unit'}",
-        "Correct the unit in app.toml, or map another quantity.",
-    )
-
-
-def _attributes(
-    manifest: AppManifest,
-    needed: NeededType,
-    bind: Bind,
-    asset: AssetConfig,
-    settings: Mapping[str, float | str | bool],
-) -> dict[str, float | str]:
-    found: dict[str, float | str] = {}
-    for name in needed.attributes:
-        given = bind.attributes.get(name, name)
-        value = asset.attributes.get(given) if isinstance(given, str) else given
-        if value is None and name in bind.attributes:
-            value = bind.attributes[name]
-        if value is not None:
-            found[name] = value
-    for name, setting in manifest.settings.items():
-        value = bind.settings.get(name, settings[name])
-        if setting.kind == "number" and name not in found and not isinstance(value, str):
-            found[name] = float(value)
-    return found
-
-
-def _settings(
-    manifest: AppManifest, given: Mapping[str, float | str | bool]
-) -> dict[str, float | str | bool]:
-    unknown = sorted(given.keys() - manifest.settings.keys())
-    if unknown:
-        raise Misconfigured(
-            "APPS-2412",
-            f"the app {manifest.id} has no setting {unknown[0]}",
-            f"It has {', '.join(manifest.settings) or 'none'}.",
-        )
-    return {name: given.get(name, each.default) for name, each in manifest.settings.items()}
-
-
-def _formulas(manifest: AppManifest, name: str) -> list[FormulaConfig]:
-    text = manifest.formulas.get(name, "")
-    return [
-        FormulaConfig(
-            asset_type=f"{manifest.word}.{name}",
-            name=each.name,
-            kind="alarm" if isinstance(each, AlarmStatement) else "formula",
-            text=each.source,
-            line=each.line,
-        )
-        for each in parse_file(text)
-    ]
+def _literal(value: object) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{json.dumps(k)} = {_literal(v)}" for k, v in value.items())
+        return f"{{ {inner} }}"
+    return json.dumps(value, ensure_ascii=False)

@@ -15,7 +15,7 @@ import polars as pl
 from headrace.app.records import AlarmChange
 from headrace.apps.runtime.effects import Effects, Problem, Record, merged
 from headrace.apps.runtime.executor import Executor
-from headrace.bench.laying import Laid
+from headrace.bench.laying import Laid, told_name
 from headrace.bench.platform import Given, Proposal, Trouble
 from headrace.model.alarm import Transition
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
@@ -147,7 +147,7 @@ class AppProgram:
         word = self._laid.deployment.manifest.word
         return AlarmChange(
             asset=each.asset,
-            name=each.alarm.rpartition("/")[2].removeprefix(f"{word}_"),
+            name=told_name(word, each.alarm),
             event=each.event,
             active=each.after in _ACTIVE,
             at_us=each.at_us,

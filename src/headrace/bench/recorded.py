@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import polars as pl
 
-from headrace.bench.ground import Ground, Span
+from headrace.bench.ground import SITE_FILE, Ground, Span
+from headrace.bench.laying import ids_of, load_files
 from headrace.bench.scenario import RecordedAsset, Scenario
 from headrace.model.errors import Misconfigured
-from headrace.model.knowledge import AppsConfig, AssetConfig, AssetTypeConfig
 from headrace.model.sample import concat_batches, make_batch, microseconds
 from headrace.model.time import US_PER_S
 from headrace.sim.replay.loader import TIME, LoadOptions, Recording, load
+from headrace.site.knowledge import apps_config
 
 ROWS_MAX: Final = 20_000_000
 
@@ -42,37 +45,67 @@ def recorded_ground(scenario: Scenario, path: Path) -> Ground:
     )
     frame, keys = _cut(recording, scenario)
     _check(scenario, recording)
-    assets, batches, labels, next_id = [], [], dict[str, tuple[Span, ...]](), 1
+    files = {SITE_FILE: site_of(scenario.asset).encode()}
+    model = load_files(files)
+    ids = ids_of(model)
+    batches, labels = [], dict[str, tuple[Span, ...]]()
     for each in scenario.asset:
         rows = frame if not each.key else frame.filter(keys == each.key)
         if not rows.height:
             raise _unfit(scenario, f"no rows of {each.key!r}")
-        tags: dict[str, int] = {}
         for name, column in each.quantities.items():
-            tags[name] = next_id
-            batches.append(_samples(rows, column.column, next_id, scenario))
-            next_id += 1
-        assets.append(
-            AssetConfig(path=each.path, type=each.type, tags=tags, attributes=each.attributes)
-        )
+            batches.append(_samples(rows, column.column, ids[f"{each.path}/{name}"], scenario))
         if source.label:
             labels[each.path] = _spans(rows, source.label)
     samples = concat_batches(batches)
     if samples.height > ROWS_MAX:
         raise _unfit(scenario, f"{samples.height} samples; at most {ROWS_MAX}")
-    samples = samples.sort("received_timestamp", "tag_id", maintain_order=True)
     at_us = microseconds(frame[TIME])
     return Ground(
-        config=AppsConfig(
-            enterprise="bench", site="recording", types=_types(scenario.asset), assets=tuple(assets)
-        ),
-        samples=samples,
+        config=apps_config(model, ids, {}),
+        files=files,
+        ids=ids,
+        samples=samples.sort("received_timestamp", "tag_id", maintain_order=True),
         start_us=int(at_us[0]),
         end_us=int(at_us[-1]) + 1,
         labels=labels,
         notes=recording.notes,
         sha256=recording.sha256,
     )
+
+
+def site_of(assets: Sequence[RecordedAsset]) -> str:
+    """The site file of a recording."""
+    lines = ["[site]", 'enterprise = "bench"', 'name = "recording"', 'time_zone = "UTC"']
+    lines += ["", "[connection.recording]", 'protocol = "mqtt"', 'endpoint = "broker"']
+    types: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
+    for each in assets:
+        quantities, attributes = types.setdefault(each.type, ({}, {}))
+        quantities.update({name: column.unit for name, column in each.quantities.items()})
+        for name, value in each.attributes.items():
+            attributes[name] = "text" if isinstance(value, str) else each.units.get(name, "")
+    for kind, tables in types.items():
+        lines += ["", f"[asset_type.{kind}]"]
+        for word, table in zip(("quantities", "attributes"), tables, strict=True):
+            lines.append(f"{word} = {_literal(table)}")
+    for each in assets:
+        lines += ["", f"[asset.{_literal(each.path)}]", f'type = "{each.type}"']
+        if each.attributes:
+            lines.append(f"attributes = {_literal(each.attributes)}")
+        for name, column in each.quantities.items():
+            path = f"{each.path}/{name}"
+            lines += ["", "[[tag]]", f"path = {_literal(path)}", 'connection = "recording"']
+            lines += [f"address = {_literal(f'{path}#/value')}"]
+            if column.unit not in ("", "1", "text", "condition"):
+                lines.append(f"unit = {_literal(column.unit)}")
+    return "\n".join(lines) + "\n"
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, dict):
+        inner = ", ".join(f"{json.dumps(k)} = {_literal(v)}" for k, v in value.items())
+        return f"{{ {inner} }}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _cut(recording: Recording, scenario: Scenario) -> tuple[pl.DataFrame, pl.Series]:
@@ -106,19 +139,6 @@ def _unfit(scenario: Scenario, what: str) -> Misconfigured:
         "APPS-2406",
         f"the recording {scenario.source.file} does not fit scenario {scenario.name}: {what}",
         "Correct the scenario's [source] and [[asset]].",
-    )
-
-
-def _types(assets: list[RecordedAsset]) -> tuple[AssetTypeConfig, ...]:
-    found: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
-    for each in assets:
-        quantities, attributes = found.setdefault(each.type, ({}, {}))
-        quantities.update({name: column.unit for name, column in each.quantities.items()})
-        texts = {name: "text" for name, v in each.attributes.items() if isinstance(v, str)}
-        attributes.update({**dict.fromkeys(each.attributes, ""), **texts})
-    return tuple(
-        AssetTypeConfig(name=name, quantities=quantities, attributes=attributes)
-        for name, (quantities, attributes) in found.items()
     )
 
 

@@ -19,16 +19,17 @@ class Bind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         type: of the site; empty: that with the name of the needed type's package.
-        quantities: the app's -> the site's, where they are not named alike.
-        attributes: the app's -> the site's, or a value. assets: paths with ``*``; empty: all of the type.
-        settings: of these assets.
+        quantities, relations: the app's -> the site's, where they are not named alike.
+        attributes: the app's -> the site's, or a number. assets: paths with ``*``; empty: all of the type.
+        settings: path of an asset -> setting -> value.
     """
 
     type: str = ""
     quantities: dict[str, str] = {}
     attributes: dict[str, str | float] = {}
+    relations: dict[str, str] = {}
     assets: list[str] = []
-    settings: dict[str, float | str | bool] = {}
+    settings: dict[str, dict[str, float | str | bool]] = {}
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +47,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A column of a recording, as a quantity of an asset."""
+    """A column of a recording, as a quantity of an asset; ``condition`` and ``text`` are units too."""
 
     column: str
     unit: str = ""
@@ -57,7 +58,8 @@ class RecordedAsset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     Attributes:
         key: its rows, of a recording with ``key_column``; empty: all rows.
-        quantities: the site's name -> column.
+        quantities: the site's name -> column. attributes: name -> value. units: of attributes, where they
+            have one.
     """
 
     path: str
@@ -65,6 +67,7 @@ class RecordedAsset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     key: str = ""
     quantities: dict[str, Column]
     attributes: dict[str, float | str] = {}
+    units: dict[str, str] = {}
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

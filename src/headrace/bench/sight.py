@@ -10,6 +10,7 @@ from typing import Final
 import polars as pl
 
 from headrace.bench.ground import Span
+from headrace.bench.laying import told_name
 from headrace.bench.platform import Proposal, Seen, Trouble
 from headrace.model.alarm import Transition
 from headrace.model.knowledge import AppsConfig
@@ -96,8 +97,8 @@ def sight_of(
         span: of the scenario. word: of the app; names are told without it.
         outputs: tag_id -> (asset, name) of what the app's Python gives.
     """
-    episodes = _episodes(seen.told, f"{word}_" if word else "", span)
-    series = _results(seen, f"{word}_" if word else "")
+    episodes = _episodes(seen.told, word, span)
+    series = _results(seen)
     series.update(_outputs(seen.outputs, outputs or {}))
     return Sight(
         start_us=span[0],
@@ -115,13 +116,13 @@ def sight_of(
     )
 
 
-def _episodes(told: Sequence[tuple[int, Transition]], prefix: str, span: Span) -> list[Episode]:
+def _episodes(told: Sequence[tuple[int, Transition]], word: str, span: Span) -> list[Episode]:
     """From the journal; one that late data took back is none."""
     begun: dict[str, tuple[int, int]] = {}
     found: list[Episode] = []
 
     def end(each: Transition, at_us: int, start: tuple[int, int]) -> None:
-        name = each.alarm.rpartition("/")[2].removeprefix(prefix)
+        name = told_name(word, each.alarm)
         found.append(Episode(each.asset, name, start[0], at_us, start[1]))
 
     last: dict[str, Transition] = {}
@@ -133,7 +134,7 @@ def _episodes(told: Sequence[tuple[int, Transition]], prefix: str, span: Span) -
         if each.event == "missed":
             end(each, each.at_us, (each.at_us, now_us))
         elif each.event == "revoke":
-            _revoke(found, each, prefix)
+            _revoke(found, each, word)
             if not heard:
                 begun.pop(each.alarm, None)
         elif heard and each.alarm not in begun:
@@ -146,8 +147,8 @@ def _episodes(told: Sequence[tuple[int, Transition]], prefix: str, span: Span) -
     return [each for each in found if span[0] < each.start_us < span[1]]
 
 
-def _revoke(found: list[Episode], each: Transition, prefix: str) -> None:
-    name = each.alarm.rpartition("/")[2].removeprefix(prefix)
+def _revoke(found: list[Episode], each: Transition, word: str) -> None:
+    name = told_name(word, each.alarm)
     mine = [
         n
         for n, e in enumerate(found)
@@ -157,14 +158,14 @@ def _revoke(found: list[Episode], each: Transition, prefix: str) -> None:
         del found[mine[-1]]
 
 
-def _results(seen: Seen, prefix: str) -> dict[tuple[str, str], pl.DataFrame]:
+def _results(seen: Seen) -> dict[tuple[str, str], pl.DataFrame]:
     by_bound: dict[str, tuple[tuple[str, ...], list[pl.DataFrame]]] = {}
     for bound, rows in seen.results:
         if bound.role == "formula":
             by_bound.setdefault(bound.key, (bound.assets, []))[1].append(rows)
     found = {}
     for key, (assets, frames) in by_bound.items():
-        name = key.rpartition(".")[2].removeprefix(prefix)
+        name = key.rpartition(".")[2]
         whole = pl.concat(frames).unique(["asset", "at_us"], keep="last", maintain_order=True)
         whole = whole.filter(pl.col("status") != RETRACTED).sort("asset", "at_us")
         for (number,), rows in whole.group_by("asset", maintain_order=True):

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.apps.package.manifest import MANIFEST, read_manifest
-from headrace.apps.package.package import content_sha256, read_folder, read_package, unpack
+from headrace.apps.package.package import content_sha256, pack, read_folder, read_package, unpack
 from headrace.bench.ground import Ground
-from headrace.bench.laying import Laid
+from headrace.bench.laying import Laid, lay_app
 from headrace.bench.platform import Program
 from headrace.bench.program import AppProgram, load_module
+from headrace.bench.scenario import Scenario
 from headrace.bench.scenario_file import Read, read_scenario, read_scenarios, read_shared
 from headrace.model.app_manifest import AppManifest
 from headrace.model.errors import Misconfigured
@@ -29,6 +30,14 @@ class Subject:
     manifest: AppManifest
     folder: Path
     sha256: str
+
+    def lay(self, ground: Ground, scenario: Scenario) -> Laid:
+        """Bind it to the assets of a scenario's site.
+
+        Raises:
+            Misconfigured: as of :func:`headrace.bench.laying.lay_app`.
+        """
+        return lay_app(self.manifest, pack(self.folder), ground, scenario)
 
     def program(self, laid: Laid, ground: Ground) -> Program | None:
         """Its Python on some assets; None of an app without any.

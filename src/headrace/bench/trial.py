@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -13,12 +12,12 @@ import numpy as np
 from headrace.bench.checks import Budget, Verdict, budgets, ceilings, judge
 from headrace.bench.ground import Ground
 from headrace.bench.hostile import crashes, suffer
-from headrace.bench.laying import Laid, lay_app
 from headrace.bench.platform import Platform, Program, Seen, lateness_of
 from headrace.bench.recorded import recorded_ground
 from headrace.bench.scenario import MustKeep, Scenario
 from headrace.bench.scenario_file import Read, file_of
 from headrace.bench.sight import Sight, sight_of
+from headrace.bench.subject import Subject
 from headrace.bench.virtual import virtual_ground
 from headrace.model.app_manifest import AppManifest
 from headrace.model.errors import HeadraceError
@@ -29,7 +28,6 @@ from headrace.model.time import US_PER_S, Clock
 DRAIN_US: Final = 10 * US_PER_S
 POINTS: Final = 240
 SERIES: Final = 12
-MakeProgram = Callable[[Laid, Ground], Program | None]
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +96,7 @@ def ground_of(read: Read) -> Ground:
 
 def run_trial(
     read: Read,
-    manifest: AppManifest | None,
-    make_program: MakeProgram = lambda laid, ground: None,
+    subject: Subject | None = None,
     *,
     ground: Ground | None = None,
     clock: Clock | None = None,
@@ -107,8 +104,8 @@ def run_trial(
     """Run a scenario and judge it; what cannot run is an outcome too.
 
     Args:
-        manifest: of the app; None benches the formulas and alarms of the site itself.
-        make_program: gives the app's Python on its assets. ground: where it is laid out already.
+        subject: the app; None benches the formulas and alarms of the site itself.
+        ground: where it is laid out already.
     """
     scenario = read.scenario
     try:
@@ -117,12 +114,13 @@ def run_trial(
         outcome = "skipped" if error.code == "APPS-2405" else "error"
         return _stopped(read, outcome, error)
     try:
-        laid = lay_app(manifest, ground.config, scenario) if manifest is not None else None
-        program = make_program(laid, ground) if laid is not None else None
+        laid = subject.lay(ground, scenario) if subject is not None else None
+        program = subject.program(laid, ground) if subject is not None and laid else None
         config = laid.config if laid is not None else _own(ground.config, scenario)
         seen = play(scenario, ground, Platform(config, program, clock=clock, **_late(read, ground)))
     except HeadraceError as error:
         return _stopped(read, "error", error)
+    manifest = subject.manifest if subject is not None else None
     sight = sight_of(
         seen,
         config,

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from headrace.bench.ground import Ground
+from headrace.bench.ground import SITE_FILE, Ground
+from headrace.bench.laying import ids_of, load_files
 from headrace.bench.scenario import Fault, Scenario
 from headrace.model import status as st
 from headrace.model.errors import Misconfigured
@@ -29,32 +28,32 @@ from headrace.sim.demo_devices import DemoTag, demo_devices
 from headrace.sim.emulators import Value
 from headrace.sim.faults import Faults
 from headrace.sim.plant.plant import Plant
-from headrace.site.file import load_site
 from headrace.site.knowledge import apps_config
 
 STEP_S: Final = 1.0
 _PORT: Final = 1024
 
 
+class DemoSite(NamedTuple):
+    """The demo's site: its files, what its own formulas are, and path -> tag_id."""
+
+    files: dict[str, bytes]
+    config: AppsConfig
+    ids: dict[str, int]
+
+
 @cache
-def demo_config() -> AppsConfig:
-    """What the apps role runs of the demo's own site file, formulas and alarms included."""
+def demo_site() -> DemoSite:
+    """The demo's own site file, as ``headrace up --demo`` writes it."""
     devices = demo_devices(Plant(1))
-    with TemporaryDirectory() as folder:
-        ports = {device.name: _PORT + n for n, device in enumerate(devices)}
-        Path(folder, TAG_FILE).write_text(tags_csv(devices), "utf-8")
-        Path(folder, "site.toml").write_text(site_text(Plant(1), devices, ports), "utf-8")
-        model = load_site(Path(folder, "site.toml"))
-    paths = [tag.path for tag in model.tags]
-    paths += [
-        f"{asset.path}/{formula.name}"
-        for asset in model.assets
-        for kind in model.asset_types
-        for formula in kind.formulas
-        if kind.name == asset.type
-    ]
-    ids = {path: number for number, path in enumerate(dict.fromkeys(paths), 1)}
-    return apps_config(model, ids, {})
+    ports = {device.name: _PORT + n for n, device in enumerate(devices)}
+    files = {
+        TAG_FILE: tags_csv(devices).encode(),
+        SITE_FILE: site_text(Plant(1), devices, ports).encode(),
+    }
+    model = load_files(files)
+    ids = ids_of(model)
+    return DemoSite(files, apps_config(model, ids, {}), ids)
 
 
 @dataclass(slots=True)
@@ -172,12 +171,9 @@ def virtual_ground(scenario: Scenario) -> Ground:
     Raises:
         Misconfigured: APPS-2404 as of :func:`start_of`; SIM-1010 to SIM-1012 when a fault cannot be.
     """
-    source, config, start_us = scenario.source, demo_config(), start_of(scenario)
-    ids = {
-        f"{asset.path}/{name}": tag_id
-        for asset in config.assets
-        for name, tag_id in asset.tags.items()
-    }
+    source, site, start_us = scenario.source, demo_site(), start_of(scenario)
+    read = {tag_id for asset in site.config.assets for tag_id in asset.tags.values()}
+    ids = {path: tag_id for path, tag_id in site.ids.items() if tag_id in read}
     plant = Plant(source.seed)
     devices = {each.name: _Device(each.protocol, each.tags, ids) for each in demo_devices(plant)}
     faults = Faults(plant, devices)
@@ -191,7 +187,8 @@ def virtual_ground(scenario: Scenario) -> Ground:
             device.read(second, at_us, values)
     samples = concat_batches([batch for each in devices.values() for batch in each.batches()])
     samples = samples.sort("received_timestamp", "source_timestamp", "tag_id", maintain_order=True)
-    return Ground(config, samples, start_us, start_us + seconds * US_PER_S)
+    end_us = start_us + seconds * US_PER_S
+    return Ground(site.config, site.files, site.ids, samples, start_us, end_us)
 
 
 def _switch(faults: Faults, script: Sequence[Fault], second: int) -> None:

@@ -43,9 +43,9 @@ def run_job(job: Job) -> Trial:
     """Run one scenario."""
     read = Read(job.scenario, Path(job.folder))
     if job.manifest is None:
-        return run_trial(read, None)
+        return run_trial(read)
     subject = Subject(job.manifest, Path(job.app), job.sha256)
-    return run_trial(read, subject.manifest, subject.program)
+    return run_trial(read, subject)
 
 
 def serve(lines: IO[bytes], answers: IO[bytes]) -> None:

@@ -44,3 +44,24 @@ async def recent_events(bus: Bus, limit: int = 500) -> list[Event]:
                 "BUS-1030", "cannot read the events", "The console tries again."
             ) from error
     return events
+
+
+async def next_event(bus: Bus, after: int, subject: str) -> tuple[int, str, bytes] | None:
+    """The first stored event on a subject after a place in the stream: (its place, subject, body); None when
+    there is none.
+
+    Args:
+        after: 0 begins with the oldest. subject: may have wildcards.
+
+    Raises:
+        Transient: BUS-1030 when the broker is away.
+    """
+    try:
+        message = await bus.stream.get_msg(
+            subjects.EVENTS_STREAM, after + 1, subject, direct=True, next=True
+        )
+    except nats.js.errors.NotFoundError:
+        return None
+    except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+        raise Transient("BUS-1030", "cannot read the events", "The console tries again.") from error
+    return int(message.seq or after + 1), str(message.subject), message.data or b""

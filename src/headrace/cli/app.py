@@ -45,6 +45,8 @@ GROUPS: Final[tuple[str, ...]] = (
     "app",
     "run",
     "cluster",
+    "asset_type",
+    "aas",
 )
 MODULES: Final = {"app": "package"}
 """Groups whose module is called otherwise: ``app`` is this one."""

@@ -43,8 +43,8 @@ def bench_an_app(
         scenarios = _chosen(scenarios_of(subject.folder, scenario), only)
         report = bench_app(subject, scenarios, _runner(jobs, limit))
     _show(report)
-    shown = out or (path if path.is_dir() else path.parent) / "bench"
-    _write(report, shown)
+    # Hidden, so that it is no part of the app's package.
+    _write(report, out or (path if path.is_dir() else path.parent) / ".bench")
     if path.is_dir() and not only and not scenario:
         typer.echo(f"certificate: {write_certificate(report, path)}")
     raise typer.Exit(0 if report.passed else 1)

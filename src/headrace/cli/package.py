@@ -23,8 +23,9 @@ from headrace.apps.package import (
 from headrace.apps.package.beginning import TEMPLATES, begin_app
 from headrace.apps.package.manifest import MANIFEST, read_manifest
 from headrace.apps.package.package import CERTIFICATE, certificate_of
-from headrace.cli import package_catalog, package_trust
+from headrace.cli import app_bind, package_catalog, package_trust
 from headrace.cli.app_running import add_running
+from headrace.cli.bench import bench_an_app
 from headrace.formula.cases import run_cases
 from headrace.model.errors import HeadraceError, Misconfigured, Refused
 from headrace.security.files import write_whole
@@ -43,10 +44,12 @@ def register(app: typer.Typer) -> None:
     group.command("new")(new)
     group.command("check")(check)
     group.command("test")(test)
+    group.command("bench")(bench_an_app)
     group.command("key")(key_)
     group.command("pack")(pack_)
     group.command("sign")(sign)
     package_catalog.add_to(group)
+    app_bind.add_to(group)
     package_trust.add_to(group)
     add_running(group)
     app.add_typer(group, name="app")

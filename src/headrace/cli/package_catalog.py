@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from headrace.apps.asset_types.catalog import known_types
 from headrace.apps.catalog import (
     Catalog,
     CatalogEntry,
@@ -23,7 +24,6 @@ from headrace.apps.catalog import (
     entry_of,
     write_catalog,
 )
-from headrace.apps.catalog.builtin import builtin_types
 from headrace.apps.package import read_package
 from headrace.cli.audit import person
 from headrace.model.errors import Misconfigured
@@ -215,7 +215,12 @@ def _history(data: Path, app: str) -> Iterator[str]:
 def _catalog(data: Path) -> Iterator[Catalog]:
     folder = DataFolder(data.resolve())
     with opened_chain(folder) as audit:
-        yield Catalog(folder, audit, SystemClock(), builtin_types())
+        yield Catalog(
+            folder,
+            audit,
+            SystemClock(),
+            {name: [each.version] for name, each in known_types().items()},
+        )
 
 
 def _brought(catalog: Catalog, package: str, version: str, source: str) -> CatalogEntry:

@@ -11,6 +11,7 @@ from fastapi.staticfiles import StaticFiles
 from nicegui import ui
 
 from headrace.console.api import alarms as alarms_api
+from headrace.console.api import app_records as app_records_api
 from headrace.console.api import (
     app_services,
     audit,
@@ -40,7 +41,11 @@ from headrace.console.pages import (
     alarm_journal,
     alarm_metrics,
     alarms,
+    app_bind,
+    app_values,
+    apps,
     backtest,
+    catalog,
     connections,
     equipment,
     events,
@@ -70,6 +75,12 @@ _PAGES: Final[tuple[tuple[str, PageBody, Action], ...]] = (
     ("/alarms/journal", alarm_journal.show, "read"),
     ("/alarms/metrics", alarm_metrics.show, "read"),
     ("/alarms/notifications", notifications.show, "read"),
+    ("/apps", apps.show, "read"),
+    ("/apps/values", app_values.show_values, "read"),
+    ("/apps/work-requests", app_values.show_work, "read"),
+    ("/apps/{app_id}", apps.show_app, "read"),
+    ("/apps/{app_id}/bind", app_bind.show, "edit"),
+    ("/catalog", catalog.show, "read"),
     ("/trend", trend.show, "read"),
     ("/formulas", formula.show, "read"),
     ("/formulas/backtest", backtest.show, "read"),
@@ -97,6 +108,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     backtest_api.make_router,
     apps_api.make_router,
     models_api.make_router,
+    app_records_api.make_router,
     alarms_api.make_router,
     notifications_api.make_router,
     app_services.make_router,

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from headrace.console.alarms import AlarmBoard
+from headrace.console.app_shop import AppShop
 from headrace.console.scope import ScopedBoard, Scopes, is_whole
 from headrace.console.session_watch import SessionWatch
 from headrace.console.site_view import SiteView
@@ -77,6 +78,11 @@ class Services:
     def watch(self) -> SessionWatch:
         """Tells who holds a line open that its session is over."""
         return SessionWatch(self.identity)
+
+    @cached_property
+    def catalog(self) -> AppShop:
+        """Packages of apps, and what is installed."""
+        return AppShop(self.sources.folder, self.identity.audit, self.sources.clock)
 
     @cached_property
     def sso(self) -> SingleSignOn | None:

@@ -22,11 +22,14 @@ from headrace.bus.client import Bus
 from headrace.bus.desired import read_desired
 from headrace.bus.recent import recent_events
 from headrace.console.alarms import AlarmBoard
+from headrace.console.app_board import AppBoard
+from headrace.console.app_records import RecordBoard
 from headrace.console.backfills import BackfillBoard
 from headrace.console.history import History
 from headrace.console.live import LiveValues
 from headrace.console.notifications import NotifyBoard
 from headrace.console.site_view import SiteView, TagView, build_view
+from headrace.model.app_state import AppState
 from headrace.model.apps import AppsState
 from headrace.model.errors import Corrupt, HeadraceError, Transient
 from headrace.model.folder import DataFolder
@@ -39,6 +42,7 @@ from headrace.model.health import (
     HubState,
 )
 from headrace.model.historians import together
+from headrace.model.tasks import end_tasks
 from headrace.model.time import US_PER_S, Clock
 from headrace.model.why_facts import WhyTag
 from headrace.site.keeper import ERRORS_KEY
@@ -49,6 +53,7 @@ EVENTS_KEPT: Final = 2_000
 HEALTH_SILENT_US: Final = 5 * US_PER_S
 SITE_REFRESH_S: Final = 1.0
 EDGES_MAX: Final = 1_000
+APPS_MAX: Final = 1_000
 HISTORIANS_MAX: Final = 64
 APPS_KEY: Final = "apps"
 
@@ -96,6 +101,7 @@ class Health:
         self._hub: tuple[HubState, int] | None = None
         self._apps: tuple[AppsState, int] | None = None
         self._beside: dict[str, tuple[AppsState, int]] = {}
+        self._app_states: dict[str, tuple[AppState, int]] = {}
         self.version = 0
 
     def take(self, subject: str, body: bytes) -> None:
@@ -116,6 +122,9 @@ class Health:
             elif ".health.apps." in subject and len(self._beside) < EDGES_MAX:
                 beside = msgspec.json.decode(body, type=AppsState)
                 self._beside[beside.edge] = (beside, now_us)
+            elif ".health.app." in subject and len(self._app_states) < APPS_MAX:
+                word = subject.rpartition(".")[2]
+                self._app_states[word] = (msgspec.json.decode(body, type=AppState), now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
@@ -127,6 +136,11 @@ class Health:
     def apps(self) -> AppsState | None:
         """The newest state of the apps role; None before the first or when it has been silent for 5 s."""
         return None if self._apps is None or self._silent(self._apps[1]) else self._apps[0]
+
+    def app(self, word: str) -> AppState | None:
+        """The newest state of an industrial app; None when it has been silent for 5 s."""
+        heard = self._app_states.get(word)
+        return None if heard is None or self._silent(heard[1]) else heard[0]
 
     @property
     def apps_beside(self) -> list[AppsState]:
@@ -232,6 +246,8 @@ class Sources:
         self.notifications = NotifyBoard(folder, partial(read_desired, bus), clock)
         self.backfills = BackfillBoard(folder, bus, history.reader, lambda: self.site.apps, clock)
         self.alarms = AlarmBoard(alarm_store, self._ask_apps, self._apps_config, clock)
+        self.apps = AppBoard(folder, partial(read_desired, bus), clock.monotonic_s)
+        self.records = RecordBoard(folder, bus, site_subjects, clock)
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Take what the bus brings until ``stop`` is set."""
@@ -241,6 +257,7 @@ class Sources:
             await self.bus.subscribe(subjects.ALL_HEALTH, self._take_health),
             await self.bus.subscribe(subjects.ALL_EVENTS, self._take_event),
         ]
+        taking = asyncio.create_task(self.records.follow(stop))
         try:
             await self._load_past()
             while not stop.is_set():
@@ -251,6 +268,8 @@ class Sources:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), SITE_REFRESH_S)
         finally:
+            await end_tasks(taking)
+            self.records.close()
             for end in [*unsubscribe, *live.values()]:
                 await end()
             await self.backfills.close()

@@ -255,6 +255,18 @@ class SiteEdit:
         block = _toml_block(f"[app.{_key(app)}]", table)
         self._take(self._insert_after("app", block), expected)
 
+    def add_tables(self, section: str, tables: dict[str, dict[str, Any]]) -> None:
+        """Add ``[section.NAME]`` tables that are not there yet."""
+        for name, table in tables.items():
+            expected = copy.deepcopy(self._data)
+            expected.setdefault(section, {})[name] = table
+            block = _toml_block(f"[{section}.{_key(name)}]", table)
+            self._take(self._insert_after(section, block), expected)
+
+    def tables(self, section: str) -> dict[str, Any]:
+        """Name -> what stands in ``[section.NAME]``."""
+        return dict(self._data.get(section, {}))
+
     def remove_app(self, app: str) -> None:
         """Take ``[app.ID]`` out with all below it; nothing when it is not there."""
         expected = copy.deepcopy(self._data)

@@ -51,8 +51,6 @@ SUFFIX: Final = ".hrapp"
 MADE: Final = (FILES, SIGNATURE, CERTIFICATE, DESCRIBED)
 """What machines write into a package; the bench's certificate speaks of all the rest."""
 _LEFT_OUT: Final = re.compile(r"(\..*|__pycache__|.*\.pyc|.*\.hrapp|.*\.pem|.*~)")
-_REPORTS: Final = "bench"
-"""Folder of the bench's reports: what came of the app is no part of it."""
 Kind = Literal["app", "types"]
 
 
@@ -128,8 +126,7 @@ class Package:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """The files of an app's folder that go into its package; hidden ones, keys, packages and reports of
-    the bench do not.
+    """The files of an app's folder that go into its package; hidden ones, keys and packages do not.
 
     Raises:
         Misconfigured: APPS-2001 when it is no folder of an app.
@@ -144,8 +141,6 @@ def read_folder(folder: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     size = 0
     for path in _walk(folder):
-        if path.is_relative_to(folder / _REPORTS):
-            continue
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not path.is_file() or not is_safe(name):
             raise Refused(

@@ -126,7 +126,8 @@ def heat_map(cells: pl.DataFrame, columns: list[str], rows: list[str], unit: str
     """
     found = cells.drop_nulls("value")
     values = found["value"]
-    low, high = (values.min(), values.max()) if found.height else (0.0, 1.0)
+    numbers = values.to_numpy()
+    low, high = (float(numbers.min()), float(numbers.max())) if found.height else (0.0, 1.0)
     data = [[c, r, round(v, 6)] for c, r, v in found.select("column", "row", "value").iter_rows()]
     return {
         "animation": False,
@@ -134,7 +135,7 @@ def heat_map(cells: pl.DataFrame, columns: list[str], rows: list[str], unit: str
         "xAxis": {"type": "category", "data": columns, "axisLabel": _TEXT, "axisTick": {"show": False}},
         "yAxis": {"type": "category", "data": rows, "axisLabel": _TEXT, "axisTick": {"show": False},
                   "inverse": True},
-        "visualMap": {"min": low, "max": high if high != low else (low or 0) + 1, "orient": "horizontal",
+        "visualMap": {"min": low, "max": high if high != low else low + 1, "orient": "horizontal",
                       "left": "center", "bottom": 0, "itemHeight": 120, "itemWidth": 10,
                       "text": [shown_unit(unit), ""], "textStyle": {"color": "--hr-text-3", "fontSize": 11},
                       "formatter": "fn:tick",
@@ -159,4 +160,29 @@ def months(rows: list[tuple[str, float]], title: str, unit: str) -> dict[str, An
         "tooltip": {**_TIP, "trigger": "axis", "valueFormatter": "fn:format"},
         "series": [{"type": "bar", "name": title, "barMaxWidth": 42, "data": [s for _, s in rows],
                     "itemStyle": {"color": "--hr-good", "borderRadius": [3, 3, 0, 0]}}],
+    }  # fmt: skip
+
+
+def curves(x: str, lines: list[tuple[str, list[tuple[float, float]]]]) -> dict[str, Any]:
+    """Columns of an answer against its first one.
+
+    Args:
+        lines: (name, points).
+    """
+    label = {**_TEXT, "formatter": "fn:tick"}
+    return {
+        "animation": False,
+        "legend": _legend(len(lines)),
+        "grid": {"left": 52, "right": 18, "top": 24, "bottom": 66 if len(lines) > 1 else 44},
+        "xAxis": {"type": "value", "scale": True, "name": x, "nameLocation": "middle", "nameGap": 26,
+                  "nameTextStyle": {"color": "--hr-text-2", "fontSize": 12}, "axisLabel": label,
+                  "splitLine": _GRID},
+        "yAxis": {**_axis("", 0), "name": lines[0][0] if len(lines) == 1 else ""},
+        "tooltip": {**_TIP, "trigger": "axis", "valueFormatter": "fn:format"},
+        "series": [
+            {"type": "line", "name": name, "data": points, "symbolSize": 5,
+             "lineStyle": {"width": 1.4, "color": f"--hr-series-{i}"},
+             "itemStyle": {"color": f"--hr-series-{i}"}}
+            for i, (name, points) in enumerate(lines)
+        ],
     }  # fmt: skip

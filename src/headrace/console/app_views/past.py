@@ -148,7 +148,7 @@ def _by_asset(
         pl.col("tag_id").replace_strict(ids, range(len(ids))).alias("row"),
         "value",
     )
-    count = int(cells["column"].max() or 0) + 1 if cells.height else 0  # type: ignore[call-overload] # of integers
+    count = int(cells["column"].to_numpy().max()) + 1 if cells.height else 0
     columns = [
         to_datetime(start_us + n * step_h * HOUR_US).strftime("%d %H:%M") for n in range(count)
     ]

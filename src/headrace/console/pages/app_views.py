@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -12,6 +11,7 @@ from headrace.apps.views import to_html
 from headrace.console.app_views import live_parts
 from headrace.console.app_views.laid import Place
 from headrace.console.app_views.past import Past
+from headrace.console.pages.app_parts import make_chart, put_chart
 from headrace.console.pages.app_service import draw_form
 from headrace.console.pages.app_values import draw_values
 from headrace.console.pages.shell import Visit, empty_state, html
@@ -36,7 +36,6 @@ from headrace.model.views import (
 
 REFRESH_S: Final = 15.0
 ALARMS_S: Final = 2.0
-_SKELETON: Final = {"xAxis": {}, "yAxis": {}, "series": []}
 
 
 def draw_view(visit: Visit, place: Place) -> None:
@@ -62,18 +61,6 @@ def draw_view(visit: Visit, place: Place) -> None:
 def kind_of(widget: AnyWidget) -> str:
     """The word of a widget's kind."""
     return str(type(widget).__struct_config__.tag)
-
-
-def add_script() -> None:
-    """What keeps gauges and charts; once a page."""
-    ui.add_body_html('<script src="/static/views.js" defer></script>')
-
-
-def put_chart(chart: ui.echart, options: dict[str, Any]) -> None:
-    """Fill a chart; its script may come after the first message of the page."""
-    wait = "while (!(window.hr && hr.views)) await new Promise((done) => setTimeout(done, 20));"
-    call = f"(async () => {{ {wait} hr.views.chart({chart.id}, {json.dumps(options)}); }})()"
-    ui.run_javascript(call)
 
 
 def _title(place: Place, widget: AnyWidget) -> str:
@@ -191,16 +178,19 @@ def _state(place: Place, widget: Kpi, value: float | None) -> str | None:
 
 def _draw_chart(visit: Visit, place: Place, widget: Trend | XyPlot | HeatMap) -> None:
     past = Past(visit.services, visit.actor, place)
-    chart = ui.echart(dict(_SKELETON)).classes("full-width hr-view-chart")
+    holder = ui.element("div")
     note = html("").classes("hr-dim hr-hide")
+    made: list[ui.echart] = []
 
     async def refresh() -> None:
         options = await past.chart(widget)
         if options is None:
-            chart.classes(add="hr-hide")
             note.classes(remove="hr-hide").set_content(place.texts("app_views.nothing"))
-            return
-        put_chart(chart, options)
+        elif made:
+            put_chart(made[0], options)
+        else:
+            with holder:
+                made.append(make_chart(options))
 
     _keep(note, refresh)
 

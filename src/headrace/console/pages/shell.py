@@ -32,6 +32,7 @@ _NAV: Final[tuple[tuple[str, str, str, Action], ...]] = (
     ("alarms", "/alarms", "bell", "read"),
     ("assets", "/equipment", "tree", "read"),
     ("trend", "/trend", "trend", "read"),
+    ("apps", "/apps", "apps", "read"),
     ("formulas", "/formulas", "formula", "read"),
     ("models", "/models", "chart", "read"),
     ("connections", "/connections", "plug", "read"),
@@ -121,7 +122,8 @@ class Visit:
 
 DOOR_PAGES: Final = (
     "/", "/equipment", "/equipment/{path:path}", "/alarms", "/alarms/journal", "/alarms/metrics",
-    "/trend", "/formulas", "/formulas/backtest",
+    "/trend", "/formulas", "/formulas/backtest", "/apps", "/apps/{app_id}", "/apps/values",
+    "/apps/work-requests",
 )  # fmt: skip
 """Pages that show each actor only what it may read."""
 
