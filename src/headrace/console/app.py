@@ -109,8 +109,6 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     apps_api.make_router,
     app_records_api.make_router,
     models_api.make_router,
-    models_api.make_router,
-    app_records_api.make_router,
     alarms_api.make_router,
     notifications_api.make_router,
     app_services.make_router,
