@@ -10,6 +10,8 @@ import msgspec
 import pytest
 from site_runtime import SUBJECTS, runtime, site
 
+from headrace.alarms.store import AlarmStore
+from headrace.model.alarm import Transition
 from headrace.model.time import SystemClock
 
 WATCH = '''
@@ -32,6 +34,10 @@ def watch(window):
     last = window.frame.group_by("asset", maintain_order=True).last()
     return last.select("asset", time=pl.lit(window.end_us).cast(pl.Datetime("us", "UTC")),
                        load=pl.lit(float(window.state["n"])))
+
+@app.on_alarm("pump", "hot")
+def told(alarm, context):
+    context.value(app.ValueEntry(asset=alarm.asset, kind=f"{alarm.name} {alarm.event}"))
 
 @app.service
 def ask(request: Question, context: app.Context) -> Answer:
@@ -65,6 +71,13 @@ async def test_an_app_gives_samples_once_whatever_is_killed_and_answers(plant, k
             await plant.bus.request(call, b'{"factor": "x"}')
         with pytest.raises(Exception, match=r"APPS-2216.*less than nothing"):
             await plant.bus.request(call, b'{"factor": -1}')
+        store = AlarmStore(plant.folder)
+        alarm = Transition(
+            id="a1", alarm="south/p1/load_watch_hot", key="x.hot", asset="south/p1", event="alarm",
+            before="NORM", after="UNACK", at_us=now_us(),
+        )  # fmt: skip
+        store.write([alarm], [])
+        store.close()
         for _ in range(kills):
             known, samples = state.pid, plant.states["load_watch"].samples
             os.kill(known, signal.SIGKILL)
@@ -75,6 +88,7 @@ async def test_an_app_gives_samples_once_whatever_is_killed_and_answers(plant, k
             )
         assert state.restarts == kills and state.last_error_code == "APPS-2244"
         assert any("window" in line for line in state.log)
+        await plant.event("APPS-2251")
         lines = await plant.bus.request(SUBJECTS.app_call("load_watch", "logs"))
         assert any("window 1" in line for line in msgspec.json.decode(lines))
     given = await plant.outputs()
@@ -82,7 +96,10 @@ async def test_an_app_gives_samples_once_whatever_is_killed_and_answers(plant, k
     assert counts == [float(n + 1) for n in range(len(counts))]
     times = given["source_timestamp"].to_list()
     assert len(set(times)) == len(times)
-    records = [event.record["id"] for event in await plant.events() if event.record]
+    made = [event.record for event in await plant.events() if event.record]
+    values = [record["body"]["kind"] for record in made if record["kind"] == "value"]
+    assert values == ["hot alarm"]
+    records = [record["id"] for record in made if record["kind"] == "work_request"]
     assert records == sorted(set(records)) and len(records) == len(counts) // 3
 
 

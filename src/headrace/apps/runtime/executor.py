@@ -225,6 +225,11 @@ class Executor:
         return self._store.tag_ids
 
     @property
+    def wants_alarms(self) -> bool:
+        """Whether a hook is told of alarms."""
+        return any(hook.kind == "alarm" for hook in self._hooks)
+
+    @property
     def past_span_us(self) -> tuple[int, int] | None:
         """``[start, end)`` of what was before the app's first hook and windows to come still look at: feed
         that too, before all else; None when there is nothing."""

@@ -59,13 +59,25 @@ class Past(Protocol):
         ...
 
 
+class Alarms(Protocol):
+    """The journal of alarms."""
+
+    async def last(self) -> int:
+        """Number of its newest line."""
+        ...
+
+    async def after(self, number: int) -> list[wire.Told]:
+        """The lines after one, some at a time; an alarm's name is that of its path."""
+        ...
+
+
 class Gate:
     """The runtime's side of one app.
 
     Args:
         bus: open. subjects: of the site. clock: gives receive times.
         deployment: see :class:`headrace.model.deployment.AppDeployment`.
-        past: of the historian. tell: takes events of the app.
+        past: of the historian. alarms: of the site. tell: takes events of the app.
 
     Attributes:
         life: of the process that is answered; 0 none. meter: of that process.
@@ -82,6 +94,7 @@ class Gate:
         clock: Clock,
         deployment: AppDeployment,
         past: Past,
+        alarms: Alarms,
         tell: Tell,
     ) -> None:
         self._bus = bus
@@ -90,6 +103,9 @@ class Gate:
         self.deployment = deployment
         self._word = deployment.manifest.word
         self._history = past
+        self._alarms = alarms
+        self._alarms_after = -1
+        self._alarms_read_s = float("-inf")
         self._tell = tell
         self._tags = np.array(
             sorted({tag for asset in deployment.assets for tag in asset.tags.values()}), np.int64
@@ -201,19 +217,23 @@ class Gate:
         await self._hold_back(0)
         if turn.after >= 0:
             await self._follow(turn.after)
+            self._alarms_after = turn.events_after
+            if not turn.events_after:
+                self._alarms_after = (await self._load()).events_from
         assert self._log is not None, "the first turn says from where"
         batches: list[pl.DataFrame] = []
-        sequence = 0
+        sequence, told = 0, await self._journal()
         for _ in range(int(TURN_S / LOOK_S)):
             messages = await self._messages()
             batches += [each for each in map(self._wanted, messages) if each.height]
             sequence = messages[-1].sequence if messages else sequence
-            if batches or self._calls or self.life != turn.life:
+            if batches or told or self._calls or self.life != turn.life:
                 break
         work = wire.Work(
             samples=envelope.encode(concat_batches(batches)) if batches else b"",
             sequence=sequence,
             known_us=self._known_us,
+            told=told,
             calls=[self._calls.popleft() for _ in range(len(self._calls))],
         )
         return msgspec.msgpack.encode(work)
@@ -230,6 +250,7 @@ class Gate:
             number=kept.number + 1,
             epoch_us=kept.epoch_us,
             frames=kept.frames + len(self._frames(kept)),
+            events_from=kept.events_from,
             received_us=received_us,
             state=given.state,
             samples=envelope.encode(rows) if rows.height else b"",
@@ -277,6 +298,24 @@ class Gate:
         if not after:
             after = (await log_info(self._bus)).last_sequence
         self._log = LogReader(self._bus, after)
+
+    async def _journal(self) -> list[wire.Told]:
+        """Alarms of the app's assets that changed, under the app's own names; looked for each second."""
+        now_s = self._clock.monotonic_s()
+        if self._alarms_after < 0 or now_s - self._alarms_read_s < TURN_S:
+            return []
+        self._alarms_read_s = now_s
+        lines = await self._alarms.after(self._alarms_after)
+        if lines:
+            self._alarms_after = lines[-1].sequence
+        paths = {asset.path for asset in self.deployment.assets}
+        found = []
+        for line in lines:
+            if line.alarm is not None and line.alarm.asset in paths:
+                name = line.alarm.name.removeprefix(f"{self._word}_")
+                line.alarm = msgspec.structs.replace(line.alarm, name=name)
+                found.append(line)
+        return found
 
     async def _messages(self) -> list[LogMessage]:
         assert self._log is not None, "followed before"
@@ -343,11 +382,11 @@ class Gate:
     async def _load(self) -> wire.Kept:
         if self._kept is None:
             raw = await self._bus.get(RUNTIME_BUCKET, self._word)
-            self._kept = (
-                msgspec.msgpack.decode(raw, type=wire.Kept)
-                if raw
-                else wire.Kept(number=0, epoch_us=self._clock.now_us())
-            )
+            if raw:
+                self._kept = msgspec.msgpack.decode(raw, type=wire.Kept)
+            else:
+                last = await self._alarms.last()
+                self._kept = wire.Kept(number=0, epoch_us=self._clock.now_us(), events_from=last)
         return self._kept
 
     async def _keep(self, kept: wire.Kept) -> None:

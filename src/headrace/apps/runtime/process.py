@@ -91,7 +91,7 @@ class _Process:
         turn = wire.Turn(
             life=self._line.life,
             after=executor.replay_after,
-            events_after=executor.event_sequence,
+            events_after=executor.event_sequence if executor.wants_alarms else -1,
         )
         while True:
             raw = await self._line.ask("turn", turn)

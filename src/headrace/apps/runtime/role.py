@@ -16,7 +16,10 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from headrace.alarms.store import AlarmStore
+from headrace.app.records import AlarmChange
 from headrace.apps.runtime.run import GREEDY_S, AppRun, Place, Secrets
+from headrace.apps.runtime.wire import Told
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.desired import read_desired
@@ -25,6 +28,7 @@ from headrace.bus.log import log_subjects
 from headrace.bus.outbox import Outbox
 from headrace.bus.subjects import DESIRED_BUCKET, RUNTIME_EDGE, Subjects
 from headrace.historian.reader import open_reader
+from headrace.model.alarm import Transition
 from headrace.model.app_state import AppEvent
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Misconfigured, Refused, Transient
@@ -38,6 +42,8 @@ from headrace.security.identity import Identity
 APP_KEY: Final = "app."
 HEALTH_S: Final = 1.0
 BROKER_WAIT_S: Final = 30.0
+LINES_MAX: Final = 500
+ACTIVE: Final = ("UNACK", "ACKED")
 _log = logging.getLogger(__name__)
 
 
@@ -122,6 +128,41 @@ class TablePast:
         return concat_batches([before, found])
 
 
+class StoredAlarms:
+    """The journal that the apps role writes; opened when an app first wants it."""
+
+    def __init__(self, folder: DataFolder) -> None:
+        self._folder = folder
+        self._store: AlarmStore | None = None
+
+    async def last(self) -> int:
+        return await asyncio.to_thread(self._opened().last_number)
+
+    async def after(self, number: int) -> list[Told]:
+        lines = await asyncio.to_thread(self._opened().after, number, LINES_MAX)
+        return [Told(sequence=line.number, alarm=_change(line.transition)) for line in lines]
+
+    def close(self) -> None:
+        """Give the database back."""
+        if self._store is not None:
+            self._store.close()
+
+    def _opened(self) -> AlarmStore:
+        self._store = self._store or AlarmStore(self._folder)
+        return self._store
+
+
+def _change(line: Transition) -> AlarmChange:
+    return AlarmChange(
+        asset=line.asset,
+        name=line.alarm.rpartition("/")[2],
+        event=line.event,
+        active=line.event == "alarm" or line.after in ACTIVE,
+        at_us=line.at_us,
+        id=line.id,
+    )
+
+
 class _Role:
     def __init__(
         self,
@@ -140,6 +181,7 @@ class _Role:
         self._lease = Lease(bus, RUNTIME_EDGE, f"{socket.gethostname()}:{folder.root}", clock)
         self._outboxes: dict[str, tuple[Outbox, asyncio.Task[None]]] = {}
         self._runs: dict[str, tuple[AppRun, asyncio.Task[None], str]] = {}
+        self._alarms = StoredAlarms(folder)
         self._place = Place(
             folder=folder,
             address=address,
@@ -148,6 +190,7 @@ class _Role:
             clock=clock,
             secrets=app_secrets or self._own_secrets,
             past=TablePast(folder, bus),
+            alarms=self._alarms,
             tell=self._event,
             greedy_s=greedy_s,
         )
@@ -170,6 +213,7 @@ class _Role:
         await end_tasks(*(task for _, task in self._outboxes.values()))
         await self._lease.release()
         self._own_secrets.close()
+        self._alarms.close()
 
     async def _follow(self) -> None:
         """Bring what runs in line with what is installed."""

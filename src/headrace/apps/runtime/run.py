@@ -25,7 +25,7 @@ import msgspec
 from headrace.apps.models.handing import follow_models, hand_over
 from headrace.apps.package.package import read_package, unpack
 from headrace.apps.runtime.describe import ENVIRONMENT
-from headrace.apps.runtime.gate import Gate, Past
+from headrace.apps.runtime.gate import Alarms, Gate, Past
 from headrace.apps.runtime.process import ERROR_MARK
 from headrace.apps.runtime.wire import Start
 from headrace.bus.broker import BrokerAddress
@@ -76,6 +76,7 @@ class Place:
     clock: Clock
     secrets: Secrets
     past: Past
+    alarms: Alarms
     tell: Callable[[str, AppEvent], None]
     greedy_s: float = GREEDY_S
 
@@ -92,7 +93,13 @@ class AppRun:
         self.deployment = deployment
         self._manifest = deployment.manifest
         self.gate = Gate(
-            place.bus, place.subjects, place.clock, deployment, place.past, self._event
+            place.bus,
+            place.subjects,
+            place.clock,
+            deployment,
+            place.past,
+            place.alarms,
+            self._event,
         )
         self._lines: deque[str] = deque(maxlen=LINES_MAX)
         self._state: AppStateName = "starting"

@@ -60,7 +60,12 @@ class Begun(msgspec.Struct, kw_only=True):
 
 
 class Turn(msgspec.Struct, kw_only=True):
-    """What is there? ``after``: sequences of samples and events that it has; -1 as the runtime knows."""
+    """What is there?
+
+    Attributes:
+        after: newest message of the log that it has; -1: as the runtime knows.
+        events_after: the same of the journal of alarms, at the first turn; -1: it wants none.
+    """
 
     life: int
     after: int = -1
@@ -151,12 +156,14 @@ class Kept(msgspec.Struct, kw_only=True):
         number: how many gifts came before; the ids of what is stored are made of it.
         epoch_us: when the app first ran. state: of the executor. given: effects that belong to it, which
             are stored again after a crash: the broker and the table know them by their ids.
-        frames: batches that were given before.
+        frames: batches that were given before. events_from: newest line of the journal of alarms when the
+            app first ran.
     """
 
     number: int
     epoch_us: int
     frames: int = 0
+    events_from: int = 0
     received_us: int = 0
     state: bytes = b""
     samples: bytes = b""

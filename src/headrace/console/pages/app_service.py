@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import msgspec
 from nicegui import ui
 
 from headrace.console.app_board import AppView
+from headrace.console.app_calls import call_facts, call_service
 from headrace.console.app_views import charts
 from headrace.console.pages.app_parts import make_chart
 from headrace.console.pages.parts import button
@@ -102,14 +104,14 @@ class _Form:
         manifest = self._app.manifest
         service = self._app.service(self._name)
         assert service is not None, "the form was drawn of it"
-        resource = f"app/{manifest.id}"
-        facts = {"service": self._name, "dangerous": service.dangerous}
-        asked = partial(self._visit.require, "operate", resource, facts)
-        if await allowed(self._visit, lambda one: asked(release=one)) is None:
+        services, body = self._visit.services, msgspec.json.encode(request)
+        facts = call_facts(service, body)
+        asked = partial(self._visit.require, "operate", f"app/{manifest.id}", facts)
+        actor = await allowed(self._visit, lambda one: asked(release=one))
+        if actor is None:
             return None
-        sources = self._visit.services.sources
-        subject = sources.subjects.app_call(manifest.word, self._name)
-        return (await sources.request(subject, request, timeout_s=service.timeout_s + 2),)
+        answer = await call_service(services, actor, manifest, service, body)
+        return (msgspec.json.decode(answer),)
 
     def _show(self, given: Any) -> None:
         answer = answer_of(self._schema.get("answer", {}), given)
