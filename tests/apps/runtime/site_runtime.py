@@ -81,7 +81,7 @@ class Site:
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def install(
-        self, source: str, more: str = "", app_id: str = "load-watch"
+        self, source: str, more: str = "", app_id: str = "load-watch", unit: str = "kW"
     ) -> AppDeployment:
         """Pack and deploy an app on one pump, whose power is tag 11."""
         files = self.folder.root / "src" / app_id
@@ -106,8 +106,9 @@ class Site:
                     path="south/p1",
                     type="pump",
                     tags={"power": 11},
-                    units={"power": "kW"},
+                    units={"power": unit},
                     outputs={"load": 101},
+                    writes={"power": ("local", "plc_1", "p1/power")},
                 ),
             ),
         )

@@ -11,6 +11,7 @@ import pytest
 from site_runtime import SUBJECTS, runtime, site
 
 from headrace.alarms.store import AlarmStore
+from headrace.edge.calls import WriteAnswer, WriteCall
 from headrace.model.alarm import Transition
 from headrace.model.time import SystemClock
 
@@ -101,6 +102,39 @@ async def test_an_app_gives_samples_once_whatever_is_killed_and_answers(plant, k
     assert values == ["hot alarm"]
     records = [record["id"] for record in made if record["kind"] == "work_request"]
     assert records == sorted(set(records)) and len(records) == len(counts) // 3
+
+
+SET_POINT = """
+from headrace import app
+
+@app.on_window("pump", length="2 s", every="1 s", step="500 ms", lateness="500 ms")
+def watch(window):
+    if not window.state.setdefault("done", False):
+        window.state["done"] = True
+        window.write("south/p1", "power", 1.5)
+"""
+
+
+async def test_a_write_reaches_the_edge_once_in_the_unit_of_the_tag(plant):
+    """The app says 1.5 kW; the tag is in W."""
+    asked: list[WriteCall] = []
+
+    async def take(raw: bytes) -> bytes:
+        asked.append(msgspec.json.decode(raw, type=WriteCall))
+        return msgspec.json.encode(WriteAnswer(value=asked[-1].value))
+
+    await plant.bus.answer(SUBJECTS.edge_call("local", "write"), take)
+    async with runtime(plant):
+        more = '[permissions]\nwrites = ["pump.power"]\n'
+        await plant.install(SET_POINT, more, "set-point", unit="W")
+        await plant.sample(5.0, SystemClock().now_us())
+        await plant.event("APPS-2248", "set_point")
+        state = await plant.state(lambda s: bool(s.pid), "set_point")
+        os.kill(state.pid, signal.SIGKILL)
+        await plant.state(
+            lambda s: s.pid not in (0, state.pid) and s.position_us > state.position_us, "set_point"
+        )
+    assert [(c.tag_id, c.value, c.actor) for c in asked] == [(11, 1500.0, "app/set_point")]
 
 
 FORBIDDEN = {

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from headrace.apps.runtime.store import Store
-from headrace.model.app_manifest import AppManifest, Output
+from headrace.model.app_manifest import AppManifest, NeededType, Output
 from headrace.model.deployment import BoundAsset
 from headrace.model.errors import Misconfigured, Terminal
 from headrace.model.sample import TIMESTAMP, Float64Array, Int64Array, make_batch
@@ -123,6 +123,23 @@ def conversion(given: str, wanted: str, where: str) -> tuple[float, float]:
             "Bind another tag, or correct the tag's unit in the site file.",
         )
     return have.factor / want.factor, (have.offset - want.offset) / want.factor
+
+
+def as_the_tag(needed: NeededType, asset: BoundAsset, quantity: str, value: float) -> float:
+    """A value that the app gives in its manifest's unit, in the unit of the tag that it is written to.
+
+    Raises:
+        Misconfigured: APPS-2208 when it cannot become that, MODEL-1004 no such unit.
+
+    Example:
+        >>> needed = NeededType(package="pump", quantities={"flow": "m3/h"})
+        >>> asset = BoundAsset(path="a/p1", type="pump", tags={"flow": 1}, units={"flow": "L/s"})
+        >>> as_the_tag(needed, asset, "flow", 36.0)
+        10.0
+    """
+    unit = {**needed.quantities, **needed.optional}[quantity]
+    scale, shift = conversion(unit, asset.units.get(quantity, ""), f"{asset.path}, {quantity}")
+    return value * scale + shift
 
 
 def _nothing(name: str, unit: str, count: int) -> tuple[pl.Series, pl.Series]:

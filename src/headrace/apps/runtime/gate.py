@@ -23,6 +23,7 @@ import polars as pl
 
 from headrace.apps.runtime import wire
 from headrace.apps.runtime.effects import Problem, Record, Write
+from headrace.apps.runtime.frames import as_the_tag
 from headrace.apps.runtime.meter import Meter
 from headrace.bus import envelope
 from headrace.bus.client import Bus
@@ -413,8 +414,11 @@ class Gate:
         for record in kept.records:
             event = msgspec.json.encode(self._event_of(record))
             await self._publish(events, event, {envelope.HEADER_ID: record.id})
-        for write in kept.writes:
-            await self._write(write)
+        if kept.writes and not kept.written:
+            # Said before it happens: a device is rather left alone than written to twice.
+            await self._keep(msgspec.structs.replace(kept, written=True))
+            for write in kept.writes:
+                await self._write(write)
 
     async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
         await _again(lambda: self._bus.publish_frame(subject, body, headers))
@@ -438,11 +442,14 @@ class Gate:
             self._tell("warning", "APPS-2247", text, "")
             return
         bound = next(asset for asset in self.deployment.assets if asset.path == write.asset)
-        call = WriteCall(
-            tag_id=bound.tags[write.quantity], value=write.value, actor=f"app/{self._word}"
-        )
+        needed = self.deployment.manifest.types[bound.type]
         subject = self._subjects.edge_call(write.edge, "write")
         try:
+            value = write.value
+            if not isinstance(value, str):
+                value = as_the_tag(needed, bound, write.quantity, value)
+            tag_id = bound.tags[write.quantity]
+            call = WriteCall(tag_id=tag_id, value=value, actor=f"app/{self._word}")
             await self._bus.request(subject, msgspec.json.encode(call), timeout_s=10)
             text = f"{write.quantity} of {write.asset} was set to {write.value}"
             self._tell("info", "APPS-2248", text, "")

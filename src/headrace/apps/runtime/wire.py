@@ -158,6 +158,8 @@ class Kept(msgspec.Struct, kw_only=True):
             are stored again after a crash: the broker and the table know them by their ids.
         frames: batches that were given before. events_from: newest line of the journal of alarms when the
             app first ran.
+        written: whether the writes were begun; after a crash they are not made again, since nobody knows
+            how far they got.
     """
 
     number: int
@@ -169,3 +171,4 @@ class Kept(msgspec.Struct, kw_only=True):
     samples: bytes = b""
     records: list[Record] = []
     writes: list[Write] = []
+    written: bool = False
