@@ -16,6 +16,7 @@ from headrace.model.errors import HeadraceError
 
 RUNNER = CliRunner()
 APP = build(("app",))
+OURS = Path(__file__).resolve().parents[2] / "apps"
 SITE = '[site]\nenterprise = "acme"\nname = "mill"\n'
 
 
@@ -153,3 +154,8 @@ def test_tests_that_fail_and_tests_that_are_not_there(tmp_path: Path) -> None:
     case.unlink()
     with pytest.raises(HeadraceError, match="CLI-1901"):
         run("test", app)
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in OURS.glob("*/app.toml")))
+def test_the_apps_of_this_repository_are_right(name: str) -> None:
+    assert "is right" in run("check", OURS / name)
