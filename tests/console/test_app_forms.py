@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace.console.app_binding import Proposal, bind_table, propose
+from headrace.apps.asset_types.catalog import known_types
+from headrace.apps.asset_types.proposal import Proposal as Fitted
+from headrace.apps.asset_types.proposal import propose
+from headrace.console.app_binding import Proposal, bind_table, form_of
 from headrace.console.schema_form import SchemaField, answer_of, fields_of, request_of
-from headrace.model.app_manifest import NeededType
+from headrace.model.app_manifest import AppManifest, NeededType
 from headrace.model.knowledge import AssetTypeConfig
+from headrace.site.file import SiteFiles, check_site
 
 SCHEMA: dict[str, Any] = {
     "$ref": "#/$defs/Ask",
@@ -103,23 +108,54 @@ PUMP = NeededType(
     optional={"speed": "1/min"},
     attributes={"rated_power": "kW", "maker": "text"},
 )
-KINDS = [
-    AssetTypeConfig(name="fan", quantities={"flow": "m3/h"}),
-    AssetTypeConfig(
-        name="pumpe",
-        quantities={"durchfluss": "l/s", "druck": "bar", "temperatur": "Cel"},
-        attributes={"rated_power": "W"},
-    ),
-]
+SITE = """
+[site]
+enterprise = "acme"
+name = "mill"
+
+[asset_type.fan]
+quantities = { flow = "m3/h" }
+
+[asset_type.pumpe]
+quantities = { durchfluss = "L/s", druck = "bar", pressure_2 = "bar", temperatur = "Cel" }
+attributes = { rated_power = "W" }
+
+[asset."hall/line/p1"]
+type = "pumpe"
+[asset."hall/line/f1"]
+type = "fan"
+"""
+FAN = AssetTypeConfig(name="fan", quantities={"flow": "m3/h"})
+PUMPE = AssetTypeConfig(
+    name="pumpe",
+    quantities={"durchfluss": "L/s", "druck": "bar", "pressure_2": "bar", "temperatur": "Cel"},
+    attributes={"rated_power": "W"},
+)
+KINDS = [FAN, PUMPE]
 
 
-def test_what_fits_by_name_or_unit_is_proposed() -> None:
-    found = propose("pump", PUMP, KINDS, {})
-    assert found.type == "pumpe"
-    assert found.quantities == {"flow": "durchfluss", "pressure": "druck"}
-    assert found.attributes == {"rated_power": "rated_power"}
-    assert propose("pump", PUMP, KINDS, {}, "fan").quantities == {"flow": "flow"}
-    assert propose("pump", PUMP, [], {}).type == ""
+def fitted(site: str = SITE, **given: str) -> Fitted:
+    model, problems = check_site(SiteFiles(Path("site.toml"), {"site.toml": site.encode()}))
+    assert model is not None, problems
+    manifest = AppManifest(id="x", version="1.0.0", title={}, types={"pump": PUMP})
+    return propose(model, manifest, known_types(Path("none")), given)
+
+
+def test_what_is_clear_is_proposed_with_its_reason_and_the_rest_is_asked() -> None:
+    assert form_of("pump", PUMP, KINDS, {}, fitted()).type == "pumpe", "a word for a pump"
+    nameless = fitted(SITE.replace("pumpe", "ding"))
+    assert form_of("pump", PUMP, KINDS, {}, nameless).type == "", "somebody is to say it"
+    chosen = form_of("pump", PUMP, KINDS, {}, fitted(pump="pumpe"))
+    assert chosen.type == "pumpe"
+    assert chosen.quantities == {"flow": "durchfluss"}, "which of two pressures it is is asked"
+    assert "word for" in chosen.reasons["flow"]
+    assert chosen.attributes == {"rated_power": "rated_power"}
+
+
+def test_several_types_that_serve_are_kept_as_they_are() -> None:
+    both = [{"type": "pumpe"}, {"type": "fan"}]
+    found = form_of("pump", PUMP, KINDS, {"bind": {"pump": both}}, fitted())
+    assert bind_table({"pump": found}, {"pump": PUMP}) == {"pump": both}
 
 
 def test_what_is_written_comes_back_and_is_written_the_same() -> None:
@@ -129,7 +165,7 @@ def test_what_is_written_comes_back_and_is_written_the_same() -> None:
         "attributes": {"maker": {"value": "KSB"}},
         "assets": ["utilities/**"],
     }
-    found = propose("pump", PUMP, KINDS, {"bind": {"pump": bind}})
+    found = form_of("pump", PUMP, KINDS, {"bind": {"pump": bind}}, fitted())
     assert found.attributes == {"rated_power": "rated_power"} and found.values == {"maker": "KSB"}
     assert bind_table({"pump": found}, {"pump": PUMP}) == {"pump": bind}
     assert bind_table({"pump": Proposal()}, {"pump": PUMP}) == {}

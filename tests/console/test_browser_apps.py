@@ -111,6 +111,46 @@ def record(name: str, of: str, asset: str, **body: Any) -> dict[str, Any]:
     }
 
 
+@pytest.mark.timeout(400)
+def test_from_the_catalog_to_a_bound_app(page: Page, running_site: RunningSite, key: bytes) -> None:
+    site = running_site
+    with site.site_file(site.folder.site_file.read_text(encoding="utf-8")):
+        page.goto(f"{site.url}/catalog")
+        one = gallery_app.package("1.0.0", key)
+        file = {"name": "a.hrapp", "mimeType": "application/octet-stream", "buffer": one}
+        page.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type] # a file payload
+        card = page.locator('[data-package="pump-board"]')
+        expect(card).to_contain_text("Signed by acme")
+        wrong = {**file, "buffer": one[:-40] + b"x" * 40}
+        page.locator("input[type=file]").set_input_files(wrong)  # type: ignore[arg-type] # the same
+        expect(page.get_by_text("APPS-20").first).to_be_visible()
+        card.get_by_role("button", name="Install").click()
+        dialog = page.locator(".hr-dialog")
+        expect(dialog).to_contain_text("Reads the history of its quantities")
+        expect(dialog).to_contain_text("The heat map is by hour.")
+        dialog.locator("[data-do]").click()
+        page.wait_for_url("**/apps/pump-board/bind", timeout=30_000)
+        needed = page.locator('[data-needed="pump"]')
+        expect(needed).to_contain_text("2 assets of this type")
+        page.get_by_role("button", name="Show the change").click()
+        expect(page.locator(".hr-toml")).to_contain_text('type = "pump"')
+        page.locator("[data-save]").click()
+        page.wait_for_url("**/apps/pump-board?view=about", timeout=30_000)
+        expect(page.locator("tbody").first).to_contain_text("Pump 1")
+        gallery_app.take(site.folder, gallery_app.package("1.1.0", key))
+        page.goto(f"{site.url}/catalog")
+        card.get_by_role("button", name="Upgrade to 1.1.0").click()
+        dialog.locator("[data-do]").click()
+        card.get_by_role("button", name="Back to 1.0.0").click()
+        dialog.locator("[data-do]").click()
+        expect(card).to_contain_text("1.0.0 installed")
+        card.get_by_role("button", name="Remove").click()
+        dialog.locator("input").fill("pump-board")
+        dialog.locator("[data-do]").click()
+        expect(card.get_by_role("button", name="Install")).to_be_visible()
+        assert "pump-board" not in site.folder.site_file.read_text(encoding="utf-8")
+
+
 def test_views_form_and_ledger_in_both_languages(
     page: Page, running_site: RunningSite, key: bytes
 ) -> None:

@@ -1,18 +1,15 @@
-"""What of the site fits the needed types of an app: a proposal that people correct. Pure."""
+"""What of the site serves the needed types of an app, as a form that people correct. Pure."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
+from headrace.apps.asset_types.proposal import Proposal as Fitted
+from headrace.apps.asset_types.proposal import TypeProposal
 from headrace.model.app_manifest import NeededType
 from headrace.model.knowledge import APP_DOT, AppsConfig, AssetTypeConfig
-from headrace.site.app_assets import scale_of
-
-LIKE: Final = 0.6
-"""From this share of equal letters on two names are taken for the same."""
 
 
 @dataclass
@@ -20,7 +17,9 @@ class Proposal:
     """What serves one needed type; by the app's names.
 
     Attributes:
-        type: of the site; "" when none fits. values: attributes that all assets have.
+        type: of the site; "" when that is to be chosen. values: attributes that all assets have.
+        kept: of the site file, as it is. reasons: why a name is proposed.
+        several: tables, where several types of the site serve it; they are kept as they are.
     """
 
     type: str = ""
@@ -29,6 +28,8 @@ class Proposal:
     relations: dict[str, str] = field(default_factory=dict)
     values: dict[str, str] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    several: list[dict[str, Any]] = field(default_factory=list)
 
 
 def site_types(apps: AppsConfig | None) -> list[AssetTypeConfig]:
@@ -36,45 +37,45 @@ def site_types(apps: AppsConfig | None) -> list[AssetTypeConfig]:
     return [kind for kind in apps.types if APP_DOT not in kind.name] if apps is not None else []
 
 
-def propose(
+def form_of(
     name: str,
     needed: NeededType,
     types: Sequence[AssetTypeConfig],
     table: Mapping[str, object],
-    chosen: str | None = None,
+    fitted: Fitted,
 ) -> Proposal:
-    """What is written in the site file; where nothing is, what fits best.
+    """What is written in the site file; where nothing is, what is clear. What is not is asked.
 
     Args:
-        table: ``[app.ID]`` as written. chosen: a type of the site that a person chose.
-
-    Example:
-        >>> kind = AssetTypeConfig(name="pumpe", quantities={"durchfluss": "m3/h", "druck": "bar"})
-        >>> found = propose("pump", NeededType(package="pump", quantities={"flow": "l/s"}), [kind], {})
-        >>> found.type, found.quantities
-        ('pumpe', {'flow': 'durchfluss'})
+        table: ``[app.ID]`` as written. fitted: what :func:`headrace.apps.asset_types.proposal.propose` says.
     """
-    written = _written(name, table)
-    if written is not None and chosen is None:
-        return _as_written(written, needed, types)
-    best, most = Proposal(), -1.0
-    for kind in types:
-        if chosen not in (None, kind.name):
-            continue
-        found = _fit(needed, kind)
-        share = len(found.quantities.keys() & needed.quantities.keys()) / max(
-            len(needed.quantities), 1
-        )
-        share += 0.5 * (kind.name == needed.package) + 0.1 * _like(kind.name, needed.package)
-        if share > most and (chosen is not None or share >= LIKE):
-            best, most = found, share
-    return best
-
-
-def _written(name: str, table: Mapping[str, object]) -> dict[str, Any] | None:
     bind = table.get("bind")
-    found = bind.get(name) if isinstance(bind, dict) else None
-    return found if isinstance(found, dict) else None
+    written = bind.get(name) if isinstance(bind, dict) else None
+    if isinstance(written, list) and len(written) == 1:
+        written = written[0]
+    if isinstance(written, list):
+        return Proposal(several=written)
+    if isinstance(written, dict):
+        return _as_written(written, needed, types)
+    found = [each for each in fitted.types if each.needed == name]
+    if len(found) > 1:
+        return Proposal(several=fitted.section()["bind"][name])
+    return _of(found[0], needed, types) if found else Proposal()
+
+
+def _of(kind: TypeProposal, needed: NeededType, types: Sequence[AssetTypeConfig]) -> Proposal:
+    its = next((one for one in types if one.name == kind.type), AssetTypeConfig(name=kind.type))
+    clear = {
+        each.name: each.chosen.name for each in kind.names if each.chosen is not None
+    }  # the rest is asked
+    numbers = {**needed.quantities, **needed.optional}
+    return Proposal(
+        type=kind.type,
+        quantities={name: one for name, one in clear.items() if name in numbers},
+        attributes={name: one for name, one in clear.items() if name in needed.attributes},
+        relations={name: name for name in needed.relations if name in its.relations},
+        reasons={each.name: each.chosen.reason for each in kind.names if each.chosen is not None},
+    )
 
 
 def _as_written(
@@ -112,44 +113,9 @@ def _as_written(
     )
 
 
-def _fit(needed: NeededType, kind: AssetTypeConfig) -> Proposal:
-    quantities = _names(
-        {**needed.quantities, **needed.optional}, kind.quantities, alone=needed.quantities
-    )
-    attributes = _names(needed.attributes, kind.attributes, alone=needed.attributes)
-    relations = {name: name for name in needed.relations if name in kind.relations}
-    return Proposal(kind.name, quantities, attributes, relations)
-
-
-def _names(
-    ours: Mapping[str, str], its: Mapping[str, str], alone: Mapping[str, str]
-) -> dict[str, str]:
-    """The same name, then one like it, then the only one left whose unit fits."""
-    found = {name: name for name, unit in ours.items() if name in its and _fits(its[name], unit)}
-    for name, unit in ours.items():
-        if name in found:
-            continue
-        left = [one for one, had in its.items() if one not in found.values() and _fits(had, unit)]
-        like = [one for one in left if _like(one, name) >= LIKE]
-        best = max(like, key=lambda one: _like(one, name), default="")
-        if not best and len(left) == 1 and name in alone:
-            best = left[0]
-        if best:
-            found[name] = best
-    return found
-
-
-def _fits(its: str, ours: str) -> bool:
-    return scale_of(its, ours) is not None
-
-
-def _like(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()
-
-
 def bind_table(
     proposals: Mapping[str, Proposal], needed: Mapping[str, NeededType]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Any]:
     """``bind`` of ``[app.ID]``: names that are the same are left out, as people would.
 
     Example:
@@ -158,8 +124,11 @@ def bind_table(
         >>> bind_table({"pump": pumpe}, needed)
         {'pump': {'type': 'pumpe', 'quantities': {'flow': 'q'}, 'attributes': {'rated': 5.0}}}
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Any] = {}
     for name, proposal in proposals.items():
+        if proposal.several:
+            found[name] = proposal.several
+            continue
         if not proposal.type:
             continue
         table: dict[str, Any] = {"type": proposal.type}

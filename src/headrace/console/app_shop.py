@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
+from headrace.apps.asset_types.catalog import known_types
+from headrace.apps.asset_types.proposal import Proposal, propose
 from headrace.apps.catalog import Catalog, CatalogEntry
 from headrace.apps.package import Package, parse_version
+from headrace.model.app_manifest import AppManifest
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.time import Clock
@@ -127,6 +131,18 @@ class AppShop:
             Misconfigured: CONS-2321 when it is not installed.
         """
         return dict(self._edit_of(app).apps()[app])
+
+    def fit(self, manifest: AppManifest, given: Mapping[str, str]) -> Proposal:
+        """What of the site could serve an installed app, with reasons.
+
+        Args:
+            given: what somebody said: ``pump`` -> the site's type.
+
+        Raises:
+            Misconfigured: CONS-2321 when it is not installed; what the site file's check refuses.
+        """
+        model = self._edit_of(manifest.id).check()
+        return propose(model, manifest, known_types(self._folder.packages), given)
 
     def bind(self, app: str, *, by: str, bind: object, settings: object, dry: bool = False) -> str:
         """Write what serves the needed types of an app, and its settings; gives the diff.

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from nicegui import ui
 
-from headrace.console.app_binding import Proposal, bind_table, propose, site_types
+from headrace.apps.asset_types.proposal import Proposal as Fitted
+from headrace.console.app_binding import Proposal, bind_table, form_of, site_types
 from headrace.console.app_board import AppView
 from headrace.console.pages.parts import button, diff_markup
 from headrace.console.pages.shell import Visit, empty_state, frame, html, show_done, show_error
@@ -35,12 +36,13 @@ async def show(visit: Visit) -> None:
             if app is None:
                 raise Misconfigured("CONS-2321", f"the app {app_id[:64]} is not installed")
             table = await asyncio.to_thread(visit.services.catalog.table, app_id)
+            fitted = await asyncio.to_thread(visit.services.catalog.fit, app.manifest, {})
         except HeadraceError as error:
             empty_state(
                 "tree", f"{error.code} {error.what}", error.remedy, (texts("apps.title"), "/apps")
             )
             return
-        _Bind(visit, app, table).draw()
+        _Bind(visit, app, table, fitted).draw()
 
 
 async def _in_force(visit: Visit, app_id: str) -> AppView | None:
@@ -59,13 +61,15 @@ async def _in_force(visit: Visit, app_id: str) -> AppView | None:
 
 
 class _Bind:
-    def __init__(self, visit: Visit, app: AppView, table: dict[str, object]) -> None:
+    def __init__(
+        self, visit: Visit, app: AppView, table: dict[str, object], fitted: Fitted
+    ) -> None:
         self._visit = visit
         self._texts = visit.texts
         self._app = app
         self._types = {kind.name: kind for kind in site_types(visit.services.sources.site.apps)}
         self._proposals = {
-            name: propose(name, needed, tuple(self._types.values()), table)
+            name: form_of(name, needed, tuple(self._types.values()), table, fitted)
             for name, needed in app.manifest.types.items()
         }
         settings = table.get("settings")
@@ -107,13 +111,19 @@ class _Bind:
             kind.name: (kind.title_zh if zh else "") or kind.title or readable(kind.name)
             for kind in self._types.values()
         }
+        if proposal.several:
+            names = ", ".join(str(each.get("type", "")) for each in proposal.several)
+            html(tag("p", texts("bind.several", names=names)))
+            return
         box = ui.select({NOTHING: "–", **titles}, value=proposal.type, label=texts("bind.type"))
         box.props("outlined dense options-dense").style("max-width:320px")
 
-        def chosen(event: Any) -> None:
-            self._proposals[name] = propose(
-                name, needed, tuple(self._types.values()), {}, str(event.value)
-            )
+        async def chosen(event: Any) -> None:
+            said = {name: str(event.value)} if event.value else {}
+            catalog = self._visit.services.catalog
+            fitted = await asyncio.to_thread(catalog.fit, self._app.manifest, said)
+            kinds = tuple(self._types.values())
+            self._proposals[name] = form_of(name, needed, kinds, {}, fitted) if said else Proposal()
             self._draw_types()
 
         box.on_value_change(chosen)
@@ -128,6 +138,7 @@ class _Bind:
                     unit,
                     kind.quantities,
                     quantity in needed.quantities,
+                    proposal.reasons.get(quantity, ""),
                 )
             for attribute, unit in needed.attributes.items():
                 self._attribute(proposal, attribute, unit, kind)
@@ -143,7 +154,13 @@ class _Bind:
         return apps.assets if apps is not None else ()
 
     def _choice(
-        self, into: dict[str, str], name: str, unit: str, known: dict[str, str], required: bool
+        self,
+        into: dict[str, str],
+        name: str,
+        unit: str,
+        known: dict[str, str],
+        required: bool,
+        reason: str = "",
     ) -> None:
         options = {NOTHING: "–"} | {
             one: f"{one} ({shown_unit(its)})" if its else one for one, its in known.items()
@@ -154,6 +171,8 @@ class _Bind:
             options, value=value if value in options else NOTHING, label=label + " *" * required
         )
         box.props(f'outlined dense options-dense data-quantity="{name}"').classes("full-width")
+        if reason:
+            box.props('hint="{}"'.format(reason.replace('"', "'")))
         if required and not value:
             box.error = self._texts("bind.lacking")
         box.on_value_change(lambda event: self._take(into, name, str(event.value or ""), box))
@@ -233,6 +252,17 @@ class _Bind:
                 tag("pre.hr-toml", diff_markup(diff) or self._texts("bind.same"))
             )
             return
-        visit.services.sources.apps.forget()
+        if diff:
+            await self._until_in_force()
         show_done(self._texts("bind.saved"))
         ui.navigate.to(f"/apps/{app_id}?view=about")
+
+    async def _until_in_force(self) -> None:
+        """So that the next page shows what was saved, and not what was before; gives up after a while."""
+        board, before = self._visit.services.sources.apps, self._app.deployment.content_hash()
+        for _ in range(IN_FORCE_TRIES):
+            board.forget()
+            app = await board.app(self._app.manifest.id)
+            if app is None or app.deployment.content_hash() != before:
+                return
+            await asyncio.sleep(IN_FORCE_S)
