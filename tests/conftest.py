@@ -6,10 +6,15 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from headrace.bus.broker import BrokerAddress, prepare_address, start_broker, stop_broker
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.model.folder import DataFolder
+
+# How long an example takes to make is no matter here: a busy machine is no fault of what is tested.
+settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("busy")
 
 
 @pytest.fixture

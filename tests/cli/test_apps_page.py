@@ -80,5 +80,5 @@ def test_the_page_names_every_field_of_the_manifest_and_every_command() -> None:
     for field in AppManifest.__struct_fields__:
         assert re.search(rf"`\[*{field}[.\]`]", part) or f"`{field}`" in part, field
     for step in (*STEPS, *re.findall(r"```\n(headrace.*?)```", PAGE, re.DOTALL)):
-        assert all(line.startswith("headrace ") for line in step.strip().splitlines())
+        assert all(line.startswith(("headrace ", "curl ")) for line in step.strip().splitlines())
     tomllib.loads(re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)[1])

@@ -101,7 +101,11 @@ async def test_a_dangerous_call_is_signed_for_and_stands_in_the_chain(fake):
 
 @pytest.mark.parametrize(
     ("path", "code"),
-    [("nothing/services/ask", "CONS-2301"), ("load-watch/services/nothing", "CONS-2302")],
+    [
+        ("nothing/services/ask", "CONS-2303"),
+        ("no%20app/services/ask", "CONS-2303"),
+        ("load-watch/services/nothing", "CONS-2302"),
+    ],
 )
 async def test_what_is_not_there_is_said(fake, path, code):
     answer = await ask(fake, f"/api/v1/apps/{path}", {})

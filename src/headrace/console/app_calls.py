@@ -15,6 +15,7 @@ from headrace.console.services import Services
 from headrace.model.app_manifest import AppManifest, Service
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Refused
+from headrace.model.ids import NAME
 from headrace.security.policy import Actor
 
 DESCRIBED: Final = "described.json"
@@ -31,12 +32,13 @@ async def deployed(services: Services, app_id: str) -> AppDeployment:
     """What runs of an app.
 
     Raises:
-        Refused: CONS-2301 when there is no such app.
+        Refused: CONS-2303 when there is no such app.
     """
-    raw = await read_desired(services.sources.bus, f"app.{app_id.replace('-', '_')}")
+    word = app_id.replace("-", "_")
+    raw = await read_desired(services.sources.bus, f"app.{word}") if NAME.match(word) else None
     if not raw:
         raise Refused(
-            "CONS-2301", f"there is no app {app_id!r}", "See which there are: /api/v1/apps"
+            "CONS-2303", f"there is no app {app_id!r}", "See which there are: /api/v1/apps"
         )
     return msgspec.json.decode(raw, type=AppDeployment)
 
