@@ -301,6 +301,19 @@ def test_queues_are_bounded():
     check(problems)
 
 
+def test_what_cannot_be_decoded_is_caught_in_all_its_kinds():
+    """Bytes of others may also be no UTF-8, or nested deeper than the stack."""
+    problems = []
+    for path in modules():
+        for node in nodes(path):
+            if isinstance(node, ast.ExceptHandler) and node.type is not None:
+                names = {dotted(each) for each in ast.walk(node.type)}
+                if names & {"msgspec.MsgspecError", "msgspec.DecodeError"}:
+                    where = f"{name_of(path)}:{node.lineno}"
+                    problems.append(f"{where} misses some of model/decoding.py: UNREADABLE")
+    check(problems)
+
+
 def test_no_except_hides_an_error():
     problems = []
     for path in modules():

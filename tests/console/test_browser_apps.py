@@ -219,6 +219,10 @@ def check_rest(site: RunningSite) -> None:
         ]
         sheet = client.get(f"{url}/values", params={"format": "csv"}).text.splitlines()
         assert len(sheet) == 2 and ",4,1200,EUR,mean of 2025," in sheet[1]
+        with httpx.Client(timeout=30) as mia:
+            mia.post(f"{site.url}/sign-in", data={"name": "mia", "password": PASSWORD})
+            told = mia.get(f"{site.url}/api/v1/audit", params={"action": "export"}).text
+        assert '"app-records/values"' in told and '"leo"' in told
         work = client.get(f"{url}/work-requests").json()["work_requests"]
         assert [(one["state"], one["decided_by"]) for one in work] == [("rejected", "mia")]
         body = {"id": work[0]["id"], "reason": "no"}

@@ -19,6 +19,7 @@ from headrace.bus.client import Bus, open_bus
 from headrace.bus.subjects import Subjects
 from headrace.cli.run import DATA, site_subjects
 from headrace.model.app_state import AppState
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 
@@ -58,7 +59,7 @@ def add_running(group: typer.Typer) -> None:
         """Ask a service of an app, and print its answer as JSON."""
         try:
             msgspec.json.decode(json)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             raise Misconfigured(
                 "APPS-2235", f"--json is no JSON: {error}", """Write for example '{"flow": 40}'."""
             ) from error

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 import msgspec.inspect as mi
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 
 Kind = Literal["choice", "boolean", "integer", "number", "text", "list", "json"]
@@ -116,7 +117,7 @@ def _plain(value: Any) -> Any:
 def _value(field: OptionField, answer: Any) -> Any:
     try:
         return _parsed(field, answer)
-    except (ValueError, TypeError, msgspec.DecodeError) as error:
+    except (ValueError, TypeError, *UNREADABLE) as error:
         raise Misconfigured(
             "CONS-1011",
             f"{field.name} cannot be {answer!r}",

@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from headrace.model.decoding import UNREADABLE
+
 Kind = Literal["number", "integer", "boolean", "choice", "text", "json"]
 FIELDS_MAX: Final = 60
 ROWS_MAX: Final = 500
@@ -156,7 +158,7 @@ def _value(field: SchemaField, answer: Any) -> tuple[Any] | FieldProblem:
     if field.kind == "json":
         try:
             return (msgspec.json.decode(text),)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return FieldProblem(field=field.name, key="app_form.json")
     if field.kind == "choice" and text not in field.choices:
         return FieldProblem(field=field.name, key="app_form.choice")

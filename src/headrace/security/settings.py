@@ -43,6 +43,7 @@ from typing import Final
 
 import msgspec
 
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 
@@ -159,7 +160,7 @@ def load_settings(folder: DataFolder) -> Settings:
         settings = msgspec.toml.decode(path.read_bytes(), type=Settings)
     except FileNotFoundError:
         settings = Settings()
-    except (msgspec.MsgspecError, OSError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise Misconfigured(
             "SEC-1201",
             f"{path} cannot be used: {error}",

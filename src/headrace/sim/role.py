@@ -17,6 +17,7 @@ import msgspec
 from headrace.bus.broker import BrokerAddress, with_client_files, write_private
 from headrace.bus.client import Bus, open_bus
 from headrace.bus.subjects import Subjects
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
@@ -262,7 +263,7 @@ def decode_call(body: bytes) -> FaultCall:
     """
     try:
         return msgspec.json.decode(body, type=FaultCall)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Misconfigured(
             "SIM-1015",
             f"a fault call cannot be read: {error}",

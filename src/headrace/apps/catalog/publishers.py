@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from headrace.apps.package import Trust, is_id
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.security.audit import AuditChain
@@ -45,7 +46,7 @@ class Publishers:
             return msgspec.json.decode(self._path.read_bytes(), type=dict[str, tuple[str, ...]])
         except FileNotFoundError:
             return {}
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise Corrupt(
                 "APPS-2040",
                 f"{self._path} cannot be read: {error}",

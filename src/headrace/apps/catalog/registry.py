@@ -20,6 +20,7 @@ import msgspec
 from headrace.apps.catalog.entries import CatalogEntry, entry_of
 from headrace.apps.package import Package, Trust, in_range, newest, read_package
 from headrace.apps.package.versions import platform_version
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.security.files import hold_lock, make_folder, sync_folder, write_whole
@@ -48,7 +49,7 @@ class Registry:
             found = msgspec.json.decode(content, type=list[CatalogEntry])
         except FileNotFoundError:
             return []
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, *UNREADABLE) as error:
             raise Corrupt(
                 "APPS-2043",
                 f"the index of packages cannot be read: {error}",

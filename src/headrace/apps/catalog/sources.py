@@ -26,6 +26,7 @@ from headrace.apps.catalog.entries import CatalogEntry, entry_of
 from headrace.apps.package import Package, Trust, read_package
 from headrace.apps.package.archive import PACKAGE_BYTES_MAX
 from headrace.apps.package.package import Signature
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured, Refused, Transient
 from headrace.security.files import write_whole
 from headrace.security.package_keys import is_signed, public_of, sign_bytes
@@ -72,7 +73,7 @@ class Source:
         try:
             index = msgspec.json.decode(content, type=CatalogIndex)
             signature = msgspec.json.decode(self._get(SIGNATURE, 10_000), type=Signature)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise self._damaged("its index cannot be read") from error
         if signature.publisher != index.publisher:
             raise self._damaged(f"it says to be {index.publisher[:60]}'s, and is signed otherwise")
@@ -200,7 +201,7 @@ def _known(folder: Path) -> tuple[CatalogEntry, ...]:
         return msgspec.json.decode((folder / INDEX).read_bytes(), type=CatalogIndex).packages
     except FileNotFoundError:
         return ()
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Corrupt(
             "APPS-2054", f"{folder / INDEX} cannot be read: {error}", "Begin the catalog anew."
         ) from error

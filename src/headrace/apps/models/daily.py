@@ -14,6 +14,7 @@ from headrace.apps.models.handing import used_by
 from headrace.apps.models.registry import open_models
 from headrace.apps.models.watch import Watched, look_for_drift
 from headrace.historian.reader import Reader, open_reader
+from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import HeadraceError
 from headrace.model.folder import DataFolder
@@ -102,6 +103,6 @@ def _is_done(file: Path, version: int, end_us: int) -> bool:
         return False
     try:
         known = msgspec.json.decode(file.read_bytes(), type=Watched)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return False  # of another version of the platform: look again
     return (known.version, known.end_us) == (version, end_us)

@@ -23,6 +23,7 @@ from sqlalchemy.exc import DatabaseError
 from headrace.apps.models.inspection import inspect_onnx
 from headrace.apps.models.record import DataWindow, Lineage, ModelChange, ModelRecord, ModelState
 from headrace.apps.models.schema import CHANGES, MODELS
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured, Refused, Terminal
 from headrace.model.folder import DataFolder
 from headrace.model.time import Clock, SystemClock
@@ -270,7 +271,7 @@ class ModelRegistry:
         """
         try:
             given = msgspec.json.decode(content, type=Exported)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Corrupt(
                 "APPS-2518", f"the file is no exported model: {error}", "Export it again."
             ) from error
@@ -375,7 +376,7 @@ def _resource(record: ModelRecord) -> str:
 def _record(body: bytes, state: ModelState) -> ModelRecord:
     try:
         record = msgspec.json.decode(body, type=ModelRecord)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Corrupt(
             "APPS-2512", "a record of a model cannot be read", "Restore the metadata from a backup."
         ) from error

@@ -43,6 +43,7 @@ from headrace.apps.package.manifest import (
 from headrace.apps.package.versions import parse_version
 from headrace.model.app_manifest import AppManifest
 from headrace.model.bench_certificate import Certificate
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.security.files import make_folder, write_whole
 from headrace.security.package_keys import is_signed, public_of, sign_bytes
@@ -263,7 +264,7 @@ def certificate_of(files: Mapping[str, bytes]) -> Certificate | None:
         return None
     try:
         certificate = msgspec.json.decode(files[CERTIFICATE], type=Certificate)
-    except (msgspec.MsgspecError, RecursionError):
+    except UNREADABLE:
         return None
     return certificate if certificate.content_sha256 == content_sha256(files) else None
 
@@ -367,7 +368,7 @@ def _content(path: Path) -> bytes:
 def _check_sums(files: Mapping[str, bytes]) -> None:
     try:
         sums = msgspec.json.decode(files[FILES], type=dict[str, str])
-    except (KeyError, msgspec.MsgspecError, RecursionError) as error:
+    except (KeyError, *UNREADABLE) as error:
         raise Corrupt(
             "APPS-2025", f"the package has no list of its files ({FILES})", "Fetch it again."
         ) from error
@@ -398,7 +399,7 @@ def _signature(files: Mapping[str, bytes]) -> Signature | None:
         return None
     try:
         signature = msgspec.json.decode(files[SIGNATURE], type=Signature)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except UNREADABLE as error:
         raise Corrupt(
             "APPS-2026", f"{SIGNATURE} of the package cannot be read", "Fetch it again."
         ) from error

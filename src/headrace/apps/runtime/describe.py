@@ -24,6 +24,7 @@ from headrace.apps.runtime.executor import check_hooks, request_type
 from headrace.apps.runtime.loading import load_module
 from headrace.apps.runtime.sandbox import enclose
 from headrace.model.app_manifest import AppManifest
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import HeadraceError, Misconfigured, Terminal, error_from_dict
 
 DESCRIBE_S: Final = 60.0
@@ -93,7 +94,7 @@ def _service(hook: Hook) -> DescribedService:
             answer=msgspec.json.schema(answer),
             help=inspect.getdoc(hook.function) or "",
         )
-    except (TypeError, msgspec.MsgspecError) as error:
+    except (TypeError, *UNREADABLE) as error:
         raise Misconfigured(
             "APPS-2226",
             f"service {hook.name}: its types have no JSON Schema: {error}",

@@ -27,6 +27,7 @@ from headrace.apps.runtime.frames import Shape, output_samples
 from headrace.apps.runtime.hands import Doing, Doors, NoDoors
 from headrace.apps.runtime.store import Store
 from headrace.model.app_manifest import AppManifest
+from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment, BoundAsset
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured, Refused, Terminal
 from headrace.model.sample import Int64Array, microseconds
@@ -325,7 +326,7 @@ class Executor:
             # Through its encoding each time: a restart then changes nothing, not even a tuple to a list.
             raw = msgspec.msgpack.encode(context.state)
             self._states[hook.name] = msgspec.msgpack.decode(raw, type=State)
-        except (msgspec.MsgspecError, TypeError, OverflowError) as error:
+        except (TypeError, OverflowError, *UNREADABLE) as error:
             raise Terminal(
                 "APPS-2219",
                 f"the state of {hook.name} cannot be kept: {error}",
@@ -422,7 +423,7 @@ def _request(hook: Hook, body: bytes) -> Any:
     kind = request_type(hook)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Misconfigured(
             "APPS-2215", f"the request of {hook.name} is wrong: {error}", "Correct the field."
         ) from error
@@ -448,7 +449,7 @@ def request_type(hook: Hook) -> Any:
 def _decoded(state: bytes) -> Saved:
     try:
         saved = msgspec.msgpack.decode(state, type=Saved)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Corrupt("APPS-2210", f"{len(state)} bytes are not the state of an app") from error
     if saved.version != STATE_VERSION:
         raise Corrupt("APPS-2210", f"the state of an app is of version {saved.version}")

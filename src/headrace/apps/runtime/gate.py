@@ -31,6 +31,7 @@ from headrace.bus.log import LogMessage, LogReader, log_info
 from headrace.bus.subjects import RUNTIME_BUCKET, RUNTIME_EDGE, Subjects
 from headrace.edge.calls import WriteCall
 from headrace.model.app_state import AppEvent
+from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Corrupt, HeadraceError, Refused, Transient, error_from_dict
 from headrace.model.health import Severity
@@ -480,7 +481,7 @@ class Gate:
     def _asked(self, raw: bytes, kind: type[M]) -> M:
         try:
             asked = msgspec.msgpack.decode(raw, type=kind)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Corrupt("APPS-2233", f"{self._word} asks what nobody understands") from error
         if asked.life != self.life:  # type: ignore[attr-defined] # each question has one
             raise Refused("APPS-2234", f"this process of {self._word} is not the newest one")

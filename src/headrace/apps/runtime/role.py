@@ -30,6 +30,7 @@ from headrace.bus.subjects import DESIRED_BUCKET, RUNTIME_EDGE, Subjects
 from headrace.historian.reader import open_reader
 from headrace.model.alarm import Transition
 from headrace.model.app_state import AppEvent
+from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
@@ -255,7 +256,7 @@ class _Role:
                 continue
             try:
                 deployment = msgspec.json.decode(raw, type=AppDeployment)
-            except msgspec.MsgspecError as error:
+            except UNREADABLE as error:
                 _log.error("the desired state %s cannot be read: %s", key, error)
                 continue
             manifest = deployment.manifest

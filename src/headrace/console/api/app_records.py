@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 from typing import Annotated, Literal
@@ -14,12 +15,14 @@ from headrace.console.app_records import SHOWN_MAX, KeptRecord, Verdict
 from headrace.console.scope import may_see
 from headrace.console.services import Services
 from headrace.console.value_sums import by_month, sums
+from headrace.model.csv_text import defuse
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 from headrace.model.time import to_datetime
 from headrace.security.policy import Actor
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _COLUMNS = ("time", "app", "version", "asset", "kind", "hours", "money", "currency", "baseline")
+_NUMBERS = (_COLUMNS.index("hours"), _COLUMNS.index("money"))
 
 
 class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,6 +52,9 @@ def make_router(services: Services) -> APIRouter:
         actor = services.require(request, "read", "apps")
         found = seen(actor, await records.find("value", app=app), limit)
         if format == "csv":
+            about = (actor.name, "export", "app-records/values", "done")
+            record = services.identity.audit.record
+            await asyncio.to_thread(record, *about, rows=len(found), app=app)
             body = _csv(found)
             head = {"Content-Disposition": 'attachment; filename="value_ledger.csv"'}
             return Response(body, media_type="text/csv; charset=utf-8", headers=head)
@@ -79,7 +85,7 @@ def make_router(services: Services) -> APIRouter:
         try:
             body = msgspec.json.decode(await request.body(), type=Decision)
             said: Verdict = msgspec.convert(verdict, Verdict)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Misconfigured(
                 "CONS-2314",
                 f"the decision cannot be read: {error}",
@@ -110,9 +116,7 @@ def _csv(found: list[KeptRecord]) -> str:
             f"{one.number('hours'):g}", f"{one.number('money'):g}", one.text("currency"),
             one.text("baseline"), msgspec.json.encode(one.body.get("evidence", {})).decode(),
         )  # fmt: skip
-        writer.writerow([f"'{cell}" if _is_formula(cell) else cell for cell in row])
+        writer.writerow(
+            cell if place in _NUMBERS else defuse(cell) for place, cell in enumerate(row)
+        )
     return made.getvalue()
-
-
-def _is_formula(cell: str) -> bool:
-    return cell.startswith(_FORMULA) and not cell.lstrip("-").replace(".", "", 1).isdigit()

@@ -15,6 +15,7 @@ from headrace.console.api.answers import json_answer, parse_time
 from headrace.console.scope import is_whole
 from headrace.console.services import Services
 from headrace.historian.times import parse_duration
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured
 
 STATES: dict[str, ModelState] = {
@@ -92,7 +93,7 @@ def make_router(services: Services) -> APIRouter:
             )
         try:
             asked = msgspec.json.decode(await request.body(), type=Change)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise Misconfigured(
                 "CONS-1003", f"the body does not fit: {error}", 'Send {"version": 2, "why": "..."}.'
             ) from error

@@ -27,6 +27,7 @@ from headrace.edge.connectors.mqtt.session import (
     safe_client_id,
 )
 from headrace.model import status as codes
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Misconfigured, Transient
 from headrace.model.time import Clock, SystemClock, to_datetime
 from headrace.sim.emulators import Point, Value, WriteHandler
@@ -229,7 +230,7 @@ class MqttJsonEmulator:
         topic = message.topic.removesuffix(self._suffix)
         try:
             document = msgspec.json.decode(message.payload)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             document = message.payload.decode(errors="replace")
         accepted: dict[str, Value | Sequence[float]] = {}
         for address, pointer in self._topics.get(topic, {}).items():
