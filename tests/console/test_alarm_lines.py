@@ -28,7 +28,7 @@ from headrace.console.alarms import AlarmBoard
 from headrace.model.alarm import AlarmState, Transition, Wording
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
-from headrace.model.knowledge import AppsConfig, AssetConfig, FormulaConfig
+from headrace.model.knowledge import AppsConfig, AssetConfig, AssetTypeConfig, FormulaConfig
 from headrace.model.time import US_PER_S
 
 ALARMS = st.lists(
@@ -87,6 +87,7 @@ def config(text: str) -> AppsConfig:
             AssetConfig(path="a/p", type="pump", tags={"t": 7}, relations={"up": "a/q"}),
             AssetConfig(path="a/q", type="pump", tags={"t": 8}, outputs={"load": 9}),
         ),
+        types=(AssetTypeConfig(name="pump", relations={"up": "pump"}),),
         formulas=(alarm,),
     )
 

@@ -198,6 +198,7 @@ def test_every_reason_of_the_diagnosis_has_its_sentence():
     named |= set(
         re.findall(r"\"(?:proven|waiting|broken|unknown)\",\s*\"(\w+)\",\s*(?:{|runs)", rules)
     )
+    named |= {"protection_stays", "protection_encrypted"}  # made of what edge.protection says
     named -= {"hidden"}
     told = {key.partition(".")[2] for key in table() if key.startswith("why_reason.")}
     assert named == told

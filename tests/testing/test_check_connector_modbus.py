@@ -45,7 +45,7 @@ def modbus_case(framing: str) -> ConnectorCase:
         connector=CONNECTOR,
         make_emulator=lambda: ModbusEmulator([*read_only, *writable], framing=framing),  # type: ignore[arg-type]
         expected=EXPECTED,
-        options={"framing": framing, "timeout_s": 0.3},
+        options={"framing": framing, "timeout_s": 1.0},
         missing_address="holding:26:int32",
         nonsense_addresses=(
             "holding",
@@ -90,7 +90,7 @@ def modbus_case(framing: str) -> ConnectorCase:
         browse_finds=("holding:0:float32:CDAB", "holding:2", "input:100", "coil:3"),
         browse_depth_max=3,
         drivers=("pymodbus",),
-        timeout_s=0.3,
+        timeout_s=1.0,
     )
 
 

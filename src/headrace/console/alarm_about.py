@@ -105,8 +105,12 @@ class AlarmTexts:
             return None
         relation, dot, rest = name.partition(".")
         if dot:
-            kind = self._types[asset.type].relations.get(relation, "")
-            return self._tag_id(self._assets.get((kind, asset.relations.get(relation, ""))), rest)
+            kind = self._types.get(asset.type)
+            place = (
+                kind.relations.get(relation, "") if kind else "",
+                asset.relations.get(relation, ""),
+            )
+            return self._tag_id(self._assets.get(place), rest)
         return asset.tags.get(name, asset.outputs.get(name))
 
 
