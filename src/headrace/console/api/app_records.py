@@ -52,9 +52,7 @@ def make_router(services: Services) -> APIRouter:
         actor = services.require(request, "read", "apps")
         found = seen(actor, await records.find("value", app=app), limit)
         if format == "csv":
-            about = (actor.name, "export", "app-records/values", "done")
-            record = services.identity.audit.record
-            await asyncio.to_thread(record, *about, rows=len(found), app=app)
+            await asyncio.to_thread(_tell_export, services, actor, len(found), app)
             body = _csv(found)
             head = {"Content-Disposition": 'attachment; filename="value_ledger.csv"'}
             return Response(body, media_type="text/csv; charset=utf-8", headers=head)
@@ -103,6 +101,11 @@ def make_router(services: Services) -> APIRouter:
         return json_answer(kept)
 
     return router
+
+
+def _tell_export(services: Services, actor: Actor, rows: int, app: str) -> None:
+    audit = services.identity.audit
+    audit.record(actor.name, "export", "app-records/values", "done", rows=rows, app=app)
 
 
 def _csv(found: list[KeptRecord]) -> str:
