@@ -33,7 +33,7 @@ demo: $(VENV)/.demo  ## Start the whole platform with a simulated site
 system-packages:
 	@bash scripts/system_packages.sh
 
-test: $(VENV)/.test system-packages  ## Run all tests (under 15 minutes on 2 cores)
+test: $(VENV)/.test system-packages  ## Run all tests (about 20 minutes on 2 cores)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
