@@ -63,6 +63,20 @@ class Saved(msgspec.Struct, kw_only=True):
     held: bytes = b""
 
 
+def begun_anew(state: bytes, at_us: int, after: int) -> bytes:
+    """A state whose hooks are due after another time and which has no samples yet; what hooks keep stays.
+
+    Args:
+        after: the newest message of the log before those that it is fed.
+
+    Raises:
+        Corrupt: APPS-2210 when the state is none of ours.
+    """
+    states = _decoded(state).states if state else {}
+    saved = Saved(to_us=at_us, start_us=at_us, sequence=after, states=states)
+    return msgspec.msgpack.encode(saved, order="sorted")
+
+
 class Executor:
     """One app on its assets.
 
@@ -70,6 +84,7 @@ class Executor:
         manifest: of the app. module: its Python, imported.
         deployment: its assets with their tags. state: what :meth:`save` of an earlier one gave.
         start_us: without a state, hooks are due after it; 0: after the first :meth:`advance`.
+        after: without a state, the newest message of the log before those that it is fed.
         doors: to the historian and other apps' services. models: see :class:`ModelSource`.
 
     Raises:
@@ -90,6 +105,7 @@ class Executor:
         state: bytes = b"",
         *,
         start_us: int = 0,
+        after: int = 0,
         doors: Doors | None = None,
         models: ModelSource = lambda name: None,
     ) -> None:
@@ -107,14 +123,15 @@ class Executor:
         self._assets = {name: tuple(map(self._shown, by_type[name])) for name in by_type}
         self._longest_us = max((hook.length_us for hook in self._spans()), default=0)
         self._latest_us = max((hook.lateness_us for hook in self._spans()), default=0)
-        saved = _decoded(state) if state else Saved(to_us=start_us, start_us=start_us)
+        saved = (
+            _decoded(state) if state else Saved(to_us=start_us, start_us=start_us, sequence=after)
+        )
         self.to_us, self.event_sequence = saved.to_us, saved.event_sequence
         self._start_us = saved.start_us
         self._states = saved.states
         self._replay_after = self._fed = saved.sequence
-        self._marks: dict[
-            int, int
-        ] = {}  # sequence -> newest source time; forgotten with the samples
+        # What came after this message -> its newest source time; forgotten with the samples.
+        self._marks: dict[int, int] = {}
         tags = sorted(set().union(*(shape.tag_ids for shape in self._shapes.values())))
         held = pl.read_ipc_stream(saved.held) if saved.held else None
         self._store = Store(np.array(tags, np.int64), held)
@@ -130,11 +147,12 @@ class Executor:
             sequence: of the newest message of the log that they are of.
         """
         taken = self._store.put(batch)
-        if sequence > self._fed:
-            self._fed = sequence
         if sequence and taken.height:
+            # The batch may be of several messages: it begins after the one that was the newest before.
+            after = min(self._fed, sequence - 1)
             newest_us = int(microseconds(taken["source_timestamp"]).max())
-            self._marks[sequence] = max(newest_us, self._marks.get(sequence, newest_us))
+            self._marks[after] = max(newest_us, self._marks.get(after, newest_us))
+        self._fed = max(self._fed, sequence)
         return Effects()
 
     def advance(self, to_us: int) -> Effects:
@@ -245,7 +263,7 @@ class Executor:
     @property
     def replay_after(self) -> int:
         """A new executor with this one's state needs what came after this sequence."""
-        return min(self._marks, default=self._fed + 1) - 1
+        return min(self._marks, default=self._fed)
 
     def save(self) -> bytes:
         """All that is needed to go on; see the module.

@@ -23,7 +23,7 @@ from typing import Final, Protocol
 import msgspec
 
 from headrace.apps.models.daily import DailyLook
-from headrace.apps.models.handing import follow_models, hand_over
+from headrace.apps.models.handing import Hand, follow_models, hand_over
 from headrace.apps.package.package import read_package, unpack
 from headrace.apps.runtime.describe import ENVIRONMENT
 from headrace.apps.runtime.gate import Alarms, Gate, Past
@@ -68,6 +68,7 @@ class Place:
 
     Attributes:
         greedy_s: how long an app may be held back before it is ended.
+        edge: on whose machine that is; empty: on the platform. hand: gives an app its models.
     """
 
     folder: DataFolder
@@ -80,6 +81,8 @@ class Place:
     alarms: Alarms
     tell: Callable[[str, AppEvent], None]
     greedy_s: float = GREEDY_S
+    edge: str = ""
+    hand: Hand = hand_over
 
 
 class AppRun:
@@ -138,6 +141,8 @@ class AppRun:
 
     async def _daily_look(self) -> None:
         place = self._place
+        if place.edge:
+            return  # where the table is
         await DailyLook(place.folder, place.clock, self.deployment, self._event).run()
 
     def start_again(self) -> None:
@@ -179,6 +184,7 @@ class AppRun:
             records=gate.records,
             holds=gate.holds,
             log=list(self._lines)[-LOG_LINES_MAX:],
+            edge=self._place.edge,
         )
 
     def _shown(self, throttled: float) -> AppStateName:
@@ -202,7 +208,8 @@ class AppRun:
         except OSError as error:
             return Terminal("APPS-2240", f"{self._manifest.id} cannot be started: {error}")
         reading = asyncio.create_task(self._read(process))
-        models = follow_models(self._place.folder, self._manifest, Path(start.folder))
+        files = Path(start.folder)
+        models = follow_models(self._place.folder, self._manifest, files, self._place.hand)
         following = asyncio.create_task(models)
         try:
             return await self._watch(process)
@@ -241,7 +248,7 @@ class AppRun:
             shutil.rmtree(files.parent, ignore_errors=True)
             unpack(package, files)
         if manifest.models:
-            hand_over(folder, manifest, files)
+            self._place.hand(folder, manifest, files)
         shutil.rmtree(self._scratch, ignore_errors=True)
         make_folder(self._scratch, 0o700)
         address = self._place.address

@@ -53,10 +53,12 @@ class Begin(msgspec.Struct, kw_only=True):
 
 
 class Begun(msgspec.Struct, kw_only=True):
-    """``state`` of the last life; where there is none, hooks are due after ``start_us``."""
+    """``state`` of the last life; where there is none, hooks are due after ``start_us``, and samples come
+    that follow the message ``after`` of the log."""
 
     state: bytes
     start_us: int
+    after: int = 0
 
 
 class Turn(msgspec.Struct, kw_only=True):
@@ -158,6 +160,7 @@ class Kept(msgspec.Struct, kw_only=True):
             are stored again after a crash: the broker and the table know them by their ids.
         frames: batches that were given before. events_from: newest line of the journal of alarms when the
             app first ran.
+        to_us: position, source time. moved_us: the move of the app with which the state began; 0: none.
         written: whether the writes were begun; after a crash they are not made again, since nobody knows
             how far they got.
     """
@@ -172,3 +175,5 @@ class Kept(msgspec.Struct, kw_only=True):
     records: list[Record] = []
     writes: list[Write] = []
     written: bool = False
+    to_us: int = 0
+    moved_us: int = 0

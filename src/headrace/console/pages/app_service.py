@@ -44,6 +44,7 @@ class _Form:
         self._schema = schema
         self._fields = fields_of(schema.get("request", {}))
         self._inputs: dict[str, Any] = {}
+        self._edge = ""
 
     def draw(self) -> None:
         if text := str(self._schema.get("help", "")):
@@ -51,9 +52,24 @@ class _Form:
         with ui.element("div").classes("hr-form").props(f'data-service="{self._name}"'):
             for field in self._fields:
                 self._inputs[field.name] = self._input(field)
+            if len(self._app.deployment.edges) > 1:
+                self._place_select()
         with ui.element("div").classes("hr-row").style("margin:12px 0"):
             button(self._texts("app_form.ask"), self._ask, "primary").props("data-ask")
         self._answer = ui.element("div").props("data-answer")
+
+    def _place_select(self) -> None:
+        """Whose answer is wanted, of an app that runs in several places."""
+        known = self._app.deployment.edges
+        self._edge = known[0]
+        names = {edge: edge or self._texts("app_form.platform") for edge in known}
+        box = ui.select(names, label=self._texts("app_form.place"), value=self._edge)
+        box.props("outlined dense options-dense").classes("full-width")
+
+        def choose() -> None:
+            self._edge = str(box.value)
+
+        box.on_value_change(choose)
 
     def _input(self, field: SchemaField) -> Any:
         unit = f" ({shown_unit(field.unit)})" if field.unit else ""
@@ -108,7 +124,8 @@ class _Form:
         if await allowed(self._visit, lambda one: asked(release=one)) is None:
             return None
         sources = self._visit.services.sources
-        subject = sources.subjects.app_call(manifest.word, self._name)
+        place = self._app.deployment.place(self._edge)
+        subject = sources.subjects.app_call(manifest.word, self._name, place)
         return (await sources.request(subject, request, timeout_s=service.timeout_s + 2),)
 
     def _show(self, given: Any) -> None:
