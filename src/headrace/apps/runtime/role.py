@@ -20,6 +20,7 @@ from headrace.alarms.store import AlarmStore
 from headrace.app.records import AlarmChange
 from headrace.apps.runtime.run import GREEDY_S, AppRun, Place, Secrets
 from headrace.apps.runtime.wire import Told
+from headrace.apps.runtime.writing import SitePolicy
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.desired import read_desired
@@ -88,6 +89,7 @@ class ActorSecrets:
 
     def __init__(self, folder: DataFolder, clock: Clock) -> None:
         self._identity = Identity(folder, clock)
+        self.audit = self._identity.audit
         self._given: dict[str, str] = {}
 
     def secret(self, word: str) -> str:
@@ -194,6 +196,7 @@ class _Role:
             alarms=self._alarms,
             tell=self._event,
             greedy_s=greedy_s,
+            policy=SitePolicy(folder, self._own_secrets.audit),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -240,7 +243,7 @@ class _Role:
             del body
             return msgspec.json.encode(what())
 
-        return await self._bus.answer(self._subjects.app_call(word, verb), answer)
+        return await self._bus.answer(self._subjects.runtime_call(word, verb), answer)
 
     async def _wanted(self) -> dict[str, AppDeployment]:
         """Enabled apps with Python that are for the platform, by word."""
