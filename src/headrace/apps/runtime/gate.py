@@ -25,10 +25,11 @@ from headrace.apps.runtime import wire
 from headrace.apps.runtime.effects import Problem
 from headrace.apps.runtime.keeping import Keeping
 from headrace.apps.runtime.meter import Meter
+from headrace.apps.runtime.tail import Part, Reading, Tail
 from headrace.apps.runtime.writing import Writing
 from headrace.bus import envelope
 from headrace.bus.client import Bus
-from headrace.bus.log import LogMessage, LogReader, log_info
+from headrace.bus.log import log_info
 from headrace.bus.subjects import RUNTIME_BUCKET, Subjects
 from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
@@ -79,6 +80,7 @@ class Gate:
         deployment: see :class:`headrace.model.deployment.AppDeployment`.
         past: of the historian. alarms: of the site. tell: takes events of the app.
         keeping: of the app, the same for each gate of it. writing: of its writes.
+        tail: the newest of the log, shared; None: it reads for itself.
 
     Attributes:
         life: of the process that is answered; 0 none. meter: of that process.
@@ -99,6 +101,7 @@ class Gate:
         tell: Tell,
         keeping: Keeping,
         writing: Writing,
+        tail: Tail | None = None,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -116,7 +119,8 @@ class Gate:
         self._outputs = {tag for asset in deployment.assets for tag in asset.outputs.values()}
         self._keeping = keeping
         self._writing = writing
-        self._log: LogReader | None = None
+        self._tail = tail
+        self._log: Reading | None = None
         self._known_us = 0
         self._calls: deque[wire.Asked] = deque(maxlen=CALLS_MAX)
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
@@ -229,9 +233,9 @@ class Gate:
         batches: list[pl.DataFrame] = []
         sequence, told = 0, await self._journal()
         for _ in range(int(TURN_S / LOOK_S)):
-            messages = await self._messages()
-            batches += [each for each in map(self._wanted, messages) if each.height]
-            sequence = messages[-1].sequence if messages else sequence
+            part = await self._look()
+            batches += part.rows
+            sequence = part.sequence or sequence
             if batches or told or self._calls or self.life != turn.life:
                 break
         work = wire.Work(
@@ -289,7 +293,7 @@ class Gate:
             await self._log.close()
         if not after:
             after = (await log_info(self._bus)).last_sequence
-        self._log = LogReader(self._bus, after)
+        self._log = Reading(self._bus, self._clock, self._tail, self._tags, after)
 
     async def _journal(self) -> list[wire.Told]:
         """Alarms of the app's assets that changed, under the app's own names; looked for each second."""
@@ -309,33 +313,20 @@ class Gate:
                 found.append(line)
         return found
 
-    async def _messages(self) -> list[LogMessage]:
+    async def _look(self) -> Part:
         assert self._log is not None, "followed before"
         try:
-            messages = await self._log.next(LOOK_S, MESSAGES_MAX)
-            now_us = self._clock.now_us()
-            if messages:
-                self._known_us = max(self._known_us, min(messages[-1].at_us, now_us))
-            elif await self._log.has_all():
-                self._known_us = max(self._known_us, now_us)
-                self.has_caught_up = True
+            part = await self._log.next(MESSAGES_MAX)
         except Transient:
             await asyncio.sleep(RETRY_S)
-            return []
-        if self._log.lost:
-            first, last = self._log.lost[0][0], self._log.lost[-1][1]
-            self._log.lost.clear()
+            return Part()
+        self._known_us = max(self._known_us, part.known_us)
+        self.has_caught_up |= part.is_all
+        if part.lost:
+            first, last = part.lost[0][0], part.lost[-1][1]
             text = f"the log has messages {first} to {last} no more, which {self._word} did not see"
             self._tell("warning", "APPS-2246", text, "Its windows of that time may lack samples.")
-        return messages
-
-    def _wanted(self, message: LogMessage) -> pl.DataFrame:
-        try:
-            batch = envelope.decode(message.body)
-        except Corrupt:
-            return empty_batch()  # the historian puts it aside and tells
-        read = np.isin(batch["tag_id"].to_numpy(), self._tags)
-        return batch if read.all() else batch.filter(pl.Series(read))
+        return part
 
     # -- effects --------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ import polars as pl
 from headrace.alarms.store import AlarmStore
 from headrace.app.records import AlarmChange
 from headrace.apps.runtime.run import GREEDY_S, AppRun, Place, Secrets
+from headrace.apps.runtime.tail import Tail
 from headrace.apps.runtime.wire import Told
 from headrace.apps.runtime.writing import SitePolicy
 from headrace.bus.broker import BrokerAddress
@@ -185,6 +186,7 @@ class _Role:
         self._outboxes: dict[str, tuple[Outbox, asyncio.Task[None]]] = {}
         self._runs: dict[str, tuple[AppRun, asyncio.Task[None], str]] = {}
         self._alarms = StoredAlarms(folder)
+        self._tail = Tail(bus, clock)
         self._place = Place(
             folder=folder,
             address=address,
@@ -197,10 +199,20 @@ class _Role:
             tell=self._event,
             greedy_s=greedy_s,
             policy=SitePolicy(folder, self._own_secrets.audit),
+            tail=self._tail,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
+        reading = asyncio.create_task(self._tail.run())
+        try:
+            await self._work(stop, reading)
+        finally:
+            await end_tasks(reading)
+
+    async def _work(self, stop: asyncio.Event, reading: asyncio.Task[None]) -> None:
         while not stop.is_set():
+            if reading.done():
+                reading.result()  # it never ends by itself: the role ends with its error
             try:
                 if await self._lease.hold():
                     await self._follow()

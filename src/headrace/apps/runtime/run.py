@@ -29,6 +29,7 @@ from headrace.apps.runtime.describe import ENVIRONMENT
 from headrace.apps.runtime.gate import Alarms, Gate, Past
 from headrace.apps.runtime.keeping import UNKNOWN, Keeping
 from headrace.apps.runtime.process import ERROR_MARK
+from headrace.apps.runtime.tail import Tail
 from headrace.apps.runtime.wire import Start
 from headrace.apps.runtime.writing import SitePolicy, Writing
 from headrace.bus.broker import BrokerAddress
@@ -70,7 +71,7 @@ class Place:
 
     Attributes:
         greedy_s: how long an app may be held back before it is ended.
-        policy: of the site, asked before each write.
+        policy: of the site, asked before each write. tail: the newest of the log, read once for all.
         keepings: by app; see :meth:`keeping`.
     """
 
@@ -84,6 +85,7 @@ class Place:
     alarms: Alarms
     tell: Callable[[str, AppEvent], None]
     policy: SitePolicy
+    tail: Tail | None = None
     keepings: dict[str, Keeping] = field(default_factory=dict)
     greedy_s: float = GREEDY_S
 
@@ -117,6 +119,7 @@ class AppRun:
             self._event,
             place.keeping(self._manifest.id),
             Writing(place.bus, place.subjects, place.clock, deployment, place.policy, self._noted),
+            place.tail,
         )
         self._lines: deque[str] = deque(maxlen=LINES_MAX)
         self._state: AppStateName = "starting"
