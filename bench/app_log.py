@@ -25,7 +25,7 @@ import psutil
 
 from headrace.apps.runtime.tail import Reading, Tail
 from headrace.bus import envelope
-from headrace.bus.broker import prepare_address, start_broker, stop_broker
+from headrace.bus.broker import load_address, prepare_address, start_broker, stop_broker
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.log import log_info
 from headrace.bus.subjects import Subjects
@@ -112,7 +112,7 @@ def _tags(app: int) -> np.ndarray:
 
 
 async def _feed(root: Path, frames: int) -> None:
-    async with open_bus(prepare_address(DataFolder(root)), "feed") as bus:
+    async with open_bus(load_address(DataFolder(root)), "feed") as bus:
         await feed(bus, frames)
 
 

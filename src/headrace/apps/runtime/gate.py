@@ -353,14 +353,19 @@ class Gate:
                 wrong = f"a write of {write.quantity} of {write.asset!r}"
         if wrong:
             what = f"{manifest.id} gave {wrong}, which its manifest does not declare"
-            self.forbidden = Problem(
-                code="APPS-2230",
-                what=what,
-                remedy="Ask who wrote it.",
-                hook="",
-                at_us=self._clock.now_us(),
-            )
-            raise Refused("APPS-2230", what, "Ask who wrote it.")
+            error = Refused("APPS-2230", what, "Ask who wrote it.")
+            self.forbid(error)
+            raise error
+
+    def forbid(self, error: HeadraceError) -> None:
+        """It did what it may not: whoever runs it stops it."""
+        self.forbidden = Problem(
+            code=error.code,
+            what=error.what,
+            remedy=error.remedy,
+            hook="",
+            at_us=self._clock.now_us(),
+        )
 
     def _told(self, given: wire.Given) -> None:
         for problem in given.problems:

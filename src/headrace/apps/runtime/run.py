@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from headrace.apps.package.package import read_package, unpack
 from headrace.apps.runtime.describe import ENVIRONMENT
 from headrace.apps.runtime.gate import Alarms, Gate, Past
 from headrace.apps.runtime.keeping import UNKNOWN, Keeping
+from headrace.apps.runtime.outside import Doorman
 from headrace.apps.runtime.process import ERROR_MARK
 from headrace.apps.runtime.tail import Tail
 from headrace.apps.runtime.wire import Start
@@ -215,7 +217,8 @@ class AppRun:
         self._next_try_us = 0
         try:
             start = await asyncio.to_thread(self._prepare)
-            process = self._process = await self._spawn(start)
+            process, opening = await self._spawn(start)
+            self._process = process
         except HeadraceError as error:
             return error
         except OSError as error:
@@ -230,7 +233,7 @@ class AppRun:
                 process.kill()
             await process.wait()
             await asyncio.wait({reading}, timeout=STOP_S)
-            await end_tasks(reading, following)
+            await end_tasks(reading, following, *opening)
             self._process = None
             self.gate.end_life()
 
@@ -276,7 +279,28 @@ class AppRun:
             deployment=self.deployment,
         )
 
-    async def _spawn(self, start: Start) -> asyncio.subprocess.Process:
+    async def _spawn(
+        self, start: Start
+    ) -> tuple[asyncio.subprocess.Process, list[asyncio.Task[None]]]:
+        """The process, and the task that opens connections for it when its manifest names any."""
+        network = self._manifest.permissions.network
+        if not network:
+            return await self._process_of(start, ()), []
+        ours, its = socket.socketpair()
+        start.outside = its.fileno()
+        try:
+            process = await self._process_of(start, (start.outside,))
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            its.close()
+        doorman = Doorman(self._manifest.id, network, self.gate.forbid)
+        return process, [asyncio.create_task(doorman.serve(ours))]
+
+    async def _process_of(
+        self, start: Start, descriptors: tuple[int, ...]
+    ) -> asyncio.subprocess.Process:
         scratch = {"TMPDIR": start.scratch, "HOME": start.scratch}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-s", "-u", "-m", "headrace.apps.runtime.process", str(os.getpid())),
@@ -286,6 +310,7 @@ class AppRun:
             env={**ENVIRONMENT, **scratch, "PYTHONPATH": str(SOURCE)},
             cwd=start.scratch,
             start_new_session=True,
+            pass_fds=descriptors,
             limit=LINE_BYTES_MAX,
         )
         assert process.stdin is not None

@@ -32,6 +32,7 @@ class Start(msgspec.Struct, kw_only=True):
         urls: of the broker. user, secret: its own. authority_pem: whom the broker must be of; may be "".
         subject: what its subjects begin with. folder: of its files; scratch: which it may write.
         life: of this start; the runtime answers no other.
+        outside: file descriptor on which it asks for connections; -1: it may have none.
     """
 
     urls: list[str]
@@ -43,6 +44,7 @@ class Start(msgspec.Struct, kw_only=True):
     scratch: str
     life: int
     deployment: AppDeployment
+    outside: int = -1
 
 
 class Begin(msgspec.Struct, kw_only=True):
