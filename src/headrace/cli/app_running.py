@@ -40,14 +40,16 @@ def add_running(group: typer.Typer) -> None:
     @group.command("status")
     def status(data: Path = DATA) -> None:
         """Say how each app with Python does: state, memory, CPU, rows, newest error."""
-        _show(_with_bus(data, app_states))
+        _show(with_bus(data, app_states))
 
     @group.command("logs")
     def logs(
         app_id: str = typer.Argument(help="The app."), edge: str = EDGE, data: Path = DATA
     ) -> None:
         """Print the newest lines of an app's log."""
-        lines = _with_bus(data, lambda bus, subjects: _ask(bus, subjects, app_id, "logs", edge))
+        lines = with_bus(
+            data, lambda bus, subjects: _ask_runtime(bus, subjects, app_id, "logs", edge)
+        )
         sys.stdout.write("".join(f"{line}\n" for line in msgspec.json.decode(lines)))
 
     @group.command("restart")
@@ -55,7 +57,7 @@ def add_running(group: typer.Typer) -> None:
         app_id: str = typer.Argument(help="The app."), edge: str = EDGE, data: Path = DATA
     ) -> None:
         """Try an app again at once that was stopped, or waits."""
-        _with_bus(data, lambda bus, subjects: _ask(bus, subjects, app_id, "restart", edge))
+        with_bus(data, lambda bus, subjects: _ask_runtime(bus, subjects, app_id, "restart", edge))
 
     @group.command("call")
     def call(
@@ -73,7 +75,7 @@ def add_running(group: typer.Typer) -> None:
             raise Misconfigured(
                 "APPS-2235", f"--json is no JSON: {error}", """Write for example '{"flow": 40}'."""
             ) from error
-        answer = _with_bus(
+        answer = with_bus(
             data,
             lambda bus, subjects: _ask(
                 bus, subjects, app_id, service, edge, json.encode(), timeout
@@ -97,6 +99,17 @@ async def app_states(bus: Bus, subjects: Subjects) -> list[AppState]:
     return [found[name] for name in sorted(found)]
 
 
+async def _ask_runtime(bus: Bus, subjects: Subjects, app_id: str, verb: str, edge: str) -> bytes:
+    word = app_id.replace("-", "_")
+    return await bus.request(subjects.runtime_call(word, verb, await _place(bus, word, edge)))
+
+
+async def _place(bus: Bus, word: str, edge: str) -> str:
+    """Where a question to an app goes; see :meth:`AppDeployment.place`."""
+    raw = await read_desired(bus, f"app.{word}")
+    return msgspec.json.decode(raw, type=AppDeployment).place(edge) if raw else edge
+
+
 async def _ask(
     bus: Bus,
     subjects: Subjects,
@@ -107,13 +120,16 @@ async def _ask(
     timeout_s: float = 10.0,
 ) -> bytes:
     word = app_id.replace("-", "_")
-    raw = await read_desired(bus, f"app.{word}")
-    place = msgspec.json.decode(raw, type=AppDeployment).place(edge) if raw else edge
-    subject = subjects.app_call(word, service, place)
+    subject = subjects.app_call(word, service, await _place(bus, word, edge))
     return await bus.request(subject, body, timeout_s=timeout_s)
 
 
-def _with_bus(data: Path, work: Callable[[Bus, Subjects], Awaitable[T]]) -> T:
+def with_bus(data: Path, work: Callable[[Bus, Subjects], Awaitable[T]]) -> T:
+    """What work on the bus of a running installation gives.
+
+    Raises:
+        Transient: BUS-1025 when its broker does not answer within two seconds.
+    """
     folder = DataFolder(data.resolve())
 
     async def run() -> T:

@@ -24,7 +24,9 @@ from headrace.apps.runtime.beside import Door, LogSamples, NoAlarms
 from headrace.apps.runtime.files import Receiver, hand_received
 from headrace.apps.runtime.run import GREEDY_S, AppRun, Place, Secrets
 from headrace.apps.runtime.sending import EdgeApps, EdgeFiles
+from headrace.apps.runtime.tail import Tail
 from headrace.apps.runtime.wire import Kept, Told
+from headrace.apps.runtime.writing import SitePolicy
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.callout import Callout
 from headrace.bus.client import Bus, ensure_streams, open_bus
@@ -106,6 +108,8 @@ async def run(
                 past=around.past,
                 alarms=around.alarms,
                 tell=teller.tell,
+                policy=around.policy,
+                tail=Tail(bus, clock),
                 greedy_s=greedy_s,
                 edge=edge,
                 hand=around.hand,
@@ -125,6 +129,7 @@ class ActorSecrets:
 
     def __init__(self, folder: DataFolder, clock: Clock) -> None:
         self._identity = Identity(folder, clock)
+        self.audit = self._identity.audit
         self._given: dict[str, str] = {}
 
     def secret(self, word: str) -> str:
@@ -211,6 +216,7 @@ class _Around:
     past: TablePast | LogSamples
     alarms: StoredAlarms | NoAlarms
     hand: Hand
+    policy: SitePolicy | None
 
     async def close(self) -> None:
         self.secrets.close()
@@ -220,13 +226,14 @@ class _Around:
 
 
 def _platform(folder: DataFolder, bus: Bus, clock: Clock) -> _Around:
-    return _Around(
-        ActorSecrets(folder, clock), TablePast(folder, bus), StoredAlarms(folder), hand_over
-    )
+    actors = ActorSecrets(folder, clock)
+    policy = SitePolicy(folder, actors.audit)
+    return _Around(actors, TablePast(folder, bus), StoredAlarms(folder), hand_over, policy)
 
 
 def _beside(folder: DataFolder, bus: Bus, clock: Clock, edge: str) -> _Around:
-    return _Around(Door(), LogSamples(folder, bus, clock, edge), NoAlarms(), hand_received)
+    past = LogSamples(folder, bus, clock, edge)
+    return _Around(Door(), past, NoAlarms(), hand_received, None)
 
 
 def _helping(
@@ -278,7 +285,17 @@ class _Role:
         if self._place.edge:
             subject = self._subjects.edge_call(self._place.edge, PACKAGE_CALL)
             await self._bus.answer(subject, self._take)
+        assert self._place.tail is not None, "the role has one"
+        reading = asyncio.create_task(self._place.tail.run())
+        try:
+            await self._work(stop, reading)
+        finally:
+            await end_tasks(reading)
+
+    async def _work(self, stop: asyncio.Event, reading: asyncio.Task[None]) -> None:
         while not stop.is_set():
+            if reading.done():
+                reading.result()  # it never ends by itself: the role ends with its error
             try:
                 if await self._lease.hold():
                     await self._follow()
@@ -322,7 +339,8 @@ class _Role:
             del body
             return msgspec.json.encode(what())
 
-        return await self._bus.answer(self._subjects.app_call(word, verb, self._place.edge), answer)
+        subject = self._subjects.runtime_call(word, verb, self._place.edge)
+        return await self._bus.answer(subject, answer)
 
     async def _wanted(self) -> dict[str, AppDeployment]:
         """What is to run here now, by word."""

@@ -8,8 +8,10 @@ from urllib.parse import quote
 
 from nicegui import ui
 
+from headrace.console.app_orders import seen as seen_orders
 from headrace.console.app_records import KeptRecord, Kind, Verdict
 from headrace.console.app_views import charts
+from headrace.console.pages.app_orders import ask_order, draw_orders, is_sent
 from headrace.console.pages.app_parts import add_script, make_chart
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import (
@@ -28,9 +30,11 @@ from headrace.console.widgets.icons import icon
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
+from headrace.model.operations_request import OperationsRequest
 
 REFRESH_S: Final = 3.0
 ROWS_SHOWN: Final = 200
+ORDERS: Final = "orders"
 _STATES: Final = {"proposed": "warn", "accepted": "good", "rejected": "idle"}
 _PRIORITIES: Final = {"high": "bad", "medium": "warn", "low": "idle"}
 
@@ -216,10 +220,14 @@ async def show_work(visit: Visit) -> None:
     with frame(visit, texts("work.title"), nav="apps", help_text=texts("work.help")):
         with ui.element("div").classes("hr-bar"):
             html(parts_nav(visit, "work"))
-            choices = {name: texts(f"work.{name}") for name in ("proposed", "accepted", "rejected")}
-            state = ui.toggle(choices, value="proposed")
+            names = ("proposed", "accepted", "rejected", ORDERS)
+            choices = {name: texts(f"work.{name}") for name in names}
+            state = ui.toggle(choices, value="proposed").classes("hr-grow")
             state.props("unelevated dense no-caps padding='4px 12px' toggle-color=primary")
-        page = _Work(visit, lambda: str(state.value))
+            page = _Work(visit, lambda: str(state.value))
+            if visit.may("operate"):
+                button(texts("orders.new"), lambda: ask_order(visit, page.refresh), small=True)
+        page.place()
         state.on_value_change(page.refresh)
         await page.refresh()
         ui.timer(REFRESH_S, page.refresh)
@@ -230,21 +238,32 @@ class _Work:
         self._visit = visit
         self._state = state
         self._drawn: object = None
+        self._sent: list[OperationsRequest] = []
+
+    def place(self) -> None:
+        """Show it here."""
         self._body = ui.element("div").classes("hr-stack")
 
     async def refresh(self, _event: object = None) -> None:
+        state, visit = self._state(), self._visit
+        found: Any = []
         try:
-            found: Any = await seen_records(self._visit, "work_request", state=self._state())
+            if state != "proposed":
+                self._sent = await seen_orders(visit.services, visit.actor)
+            if state != ORDERS:
+                found = await seen_records(visit, "work_request", state=state)
         except HeadraceError as error:
             found = f"{error.code} {error.what}"
-        if found == self._drawn:
+        if (state, found, self._sent) == self._drawn:
             return
-        self._drawn = found
+        self._drawn = (state, found, self._sent)
         self._body.clear()
         texts = self._visit.texts
         with self._body:
             if isinstance(found, str):
                 html(tag(".hr-alert", found))
+            elif state == ORDERS:
+                draw_orders(visit, self._sent)
             elif not found:
                 empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
             else:
@@ -278,6 +297,8 @@ class _Work:
                     texts("work.accept"), lambda: self._ask(one, "accepted"), "primary", small=True
                 )
                 button(texts("work.reject"), lambda: self._ask(one, "rejected"), small=True)
+            if one.state == "accepted" and visit.may("operate") and not is_sent(one, self._sent):
+                button(texts("work.order"), lambda: ask_order(visit, self.refresh, one), small=True)
 
     def _ask(self, one: KeptRecord, verdict: Verdict) -> None:
         """A dialog for the reason, which a rejection needs."""
