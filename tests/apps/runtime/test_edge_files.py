@@ -17,6 +17,7 @@ from headrace.apps.runtime.files import (
     Receipt,
     Receiver,
     hand_received,
+    model_files,
     received_models,
 )
 from headrace.model.deployment import AppDeployment
@@ -135,14 +136,14 @@ def test_models_come_go_and_are_laid_before_who_names_them(tmp_path, content):
     onnx = b"the bytes of a model"
     name = f"{hashlib.sha256(onnx).hexdigest()}.onnx"
     laid = b'{"sha256":"...","version":1,"inputs":[]}'
-    contents = {NAME: content, name: onnx, "rul.json": laid}
-    models = (note(name, onnx), note("rul.json", laid))
+    contents = {NAME: content, name: onnx, "rul.json": laid, "shadow/rul.json": laid + b" "}
+    models = tuple(note(each, contents[each]) for each in list(contents)[1:])
     assert edge.send(parcel_of(content, models=models), contents) > 3
     manifest = edge.deployment.manifest
     assert hand_received(edge.folder, manifest, files)
-    assert {path.name for path in (files / FOLDER).iterdir()} == {name, "rul.json"}
+    assert list(model_files(files / FOLDER)) == [name, "rul.json", "shadow/rul.json"]
     assert not hand_received(edge.folder, manifest, files)
     edge.send(parcel_of(content), contents)
-    assert not list(received_models(edge.folder, "load_watch").iterdir())
+    assert not model_files(received_models(edge.folder, "load_watch"))
     assert hand_received(edge.folder, manifest, files)
-    assert not (files / FOLDER / "rul.json").exists()
+    assert list(model_files(files / FOLDER)) == [name]  # no one names it any more

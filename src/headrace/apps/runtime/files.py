@@ -13,7 +13,6 @@ publisher that is trusted.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -36,7 +35,10 @@ from headrace.security.settings import load_settings
 FILE_BYTES_MAX: Final = 1 << 28
 MODELS_MAX: Final = 256
 PIECE_BYTES: Final = 1 << 19
-_MODEL: Final = re.compile(r"[0-9a-f]{64}\.onnx|[a-z][a-z0-9_.-]{0,99}\.json")
+_MODEL: Final = re.compile(
+    r"([a-z]{1,16}/)?([0-9a-f]{64}\.(onnx|baseline)|[a-z][a-z0-9_.-]{0,99}\.json)"
+)
+"""Below an app's folder of models: bytes by their hash, and what names them."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -185,10 +187,9 @@ class Receiver:
             if self._hash(self._place(parcel, note)) != note.sha256:
                 return Receipt(name=note.name, offset=_size(self._part(note)))
         names = {note.name for note in parcel.models}
-        with contextlib.suppress(FileNotFoundError):
-            for path in received_models(self._folder, parcel.word).iterdir():
-                if path.name not in names:
-                    path.unlink()
+        for name, path in model_files(received_models(self._folder, parcel.word)).items():
+            if name not in names:
+                path.unlink()
         return Receipt()
 
     def _hash(self, path: Path) -> str:
@@ -209,26 +210,29 @@ def received_models(folder: DataFolder, word: str) -> Path:
     return folder.models / word
 
 
+def model_files(folder: Path) -> dict[str, Path]:
+    """Name below the folder -> file; what names others comes after them."""
+    every = (path for path in folder.rglob("*.*") if path.is_file())
+    found = {path.relative_to(folder).as_posix(): path for path in every}
+    names = sorted(found, key=lambda name: (name.endswith(".json"), name))
+    return {name: found[name] for name in names}
+
+
 def hand_received(folder: DataFolder, manifest: AppManifest, files: Path) -> bool:
     """On an edge's machine: lay the models that it was given into the folder of an app's files; gives whether
     something changed. What :func:`headrace.apps.models.handing.hand_over` is on the platform."""
-    given, to = received_models(folder, manifest.word), files / FOLDER
-    there = {path.name: path for path in given.iterdir()} if given.is_dir() else {}
+    there, to = model_files(received_models(folder, manifest.word)), files / FOLDER
     changed = False
-    for name in sorted(
-        there, key=lambda name: name.endswith(".json")
-    ):  # who names a file comes after it
-        content = there[name].read_bytes()
-        target = to / name
+    for name, path in there.items():
+        content, target = path.read_bytes(), to / name
         if not target.is_file() or target.read_bytes() != content:
-            make_folder(to)
+            make_folder(target.parent)
             write_whole(target, content, mode=0o644)
             changed = True
-    if to.is_dir():
-        for path in to.glob("*.json"):
-            if path.name not in there:
-                path.unlink()
-                changed = True
+    for name, path in model_files(to).items():
+        if name.endswith(".json") and name not in there:
+            path.unlink()
+            changed = True
     return changed
 
 

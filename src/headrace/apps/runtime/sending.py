@@ -13,7 +13,14 @@ import msgspec
 from headrace.apps.catalog.publishers import Publishers
 from headrace.apps.models.handing import hand_over
 from headrace.apps.models.laid import FOLDER
-from headrace.apps.runtime.files import PIECE_BYTES, FileNote, Parcel, Receipt, package_file
+from headrace.apps.runtime.files import (
+    PIECE_BYTES,
+    FileNote,
+    Parcel,
+    Receipt,
+    model_files,
+    package_file,
+)
 from headrace.bus.client import Bus
 from headrace.bus.desired import read_desired
 from headrace.bus.log import log_subjects
@@ -118,33 +125,30 @@ class EdgeFiles:
         """All files of an app as they are now, and where they lie."""
         manifest = app.manifest
         package = self._folder.packages / package_file(manifest)
-        models: list[Path] = []
+        models: dict[str, Path] = {}
         if manifest.models:
             staged = self._folder.run / "apps" / "for_edges" / manifest.word
             hand_over(self._folder, manifest, staged)
-            models = _named_last(staged / FOLDER)
+            models = _used(model_files(staged / FOLDER))
         note = FileNote(name=package.name, sha256=app.package_sha256, size=package.stat().st_size)
         parcel = Parcel(
             word=manifest.word,
             package=note,
             keys=Publishers(self._folder).all().get(manifest.publisher, ()),
-            models=tuple(_note(path) for path in models),
+            models=tuple(_note(name, path) for name, path in models.items()),
         )
-        return parcel, {path.name: path for path in (package, *models)}
+        return parcel, {package.name: package, **models}
 
 
-def _named_last(folder: Path) -> list[Path]:
-    """Files of laid models: those that name others come after them; old bytes that none names are left out."""
-    if not folder.is_dir():
-        return []
-    names = sorted(folder.glob("*.json"))
-    used = " ".join(path.read_text() for path in names)
-    return [*(path for path in sorted(folder.glob("*.onnx")) if path.stem in used), *names]
+def _used(files: dict[str, Path]) -> dict[str, Path]:
+    """Files of laid models without the bytes of older ones, which none names any more."""
+    used = " ".join(path.read_text() for name, path in files.items() if name.endswith(".json"))
+    return {n: path for n, path in files.items() if n.endswith(".json") or path.stem in used}
 
 
-def _note(path: Path) -> FileNote:
+def _note(name: str, path: Path) -> FileNote:
     content = path.read_bytes()
-    return FileNote(name=path.name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    return FileNote(name=name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
 def _piece(path: Path, offset: int) -> bytes:
