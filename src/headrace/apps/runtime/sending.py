@@ -110,7 +110,7 @@ class EdgeFiles:
 
     async def _give(self, edge: str, app: AppDeployment) -> None:
         """Offer the files of an app, and send what lacks there."""
-        parcel, paths = await asyncio.to_thread(self._parcel, app)
+        parcel, paths = await asyncio.to_thread(parcel_of, self._folder, app)
         subject = self._subjects.edge_call(edge, PACKAGE_CALL)
         while True:
             raw = await self._bus.request(subject, msgspec.msgpack.encode(parcel), timeout_s=CALL_S)
@@ -121,23 +121,31 @@ class EdgeFiles:
             changes = {"name": receipt.name, "offset": receipt.offset, "data": data}
             parcel = msgspec.structs.replace(parcel, **changes)
 
-    def _parcel(self, app: AppDeployment) -> tuple[Parcel, dict[str, Path]]:
-        """All files of an app as they are now, and where they lie."""
-        manifest = app.manifest
-        package = self._folder.packages / package_file(manifest)
-        models: dict[str, Path] = {}
-        if manifest.models:
-            staged = self._folder.run / "apps" / "for_edges" / manifest.word
-            hand_over(self._folder, manifest, staged)
-            models = _used(model_files(staged / FOLDER))
-        note = FileNote(name=package.name, sha256=app.package_sha256, size=package.stat().st_size)
-        parcel = Parcel(
-            word=manifest.word,
-            package=note,
-            keys=Publishers(self._folder).all().get(manifest.publisher, ()),
-            models=tuple(_note(name, path) for name, path in models.items()),
-        )
-        return parcel, {package.name: package, **models}
+
+def parcel_of(folder: DataFolder, app: AppDeployment) -> tuple[Parcel, dict[str, Path]]:
+    """All files of an app as they are now, and where they lie.
+
+    Args:
+        folder: of the platform.
+
+    Raises:
+        Corrupt, Terminal: as :func:`headrace.apps.models.handing.hand_over`. OSError: no package is there.
+    """
+    manifest = app.manifest
+    package = folder.packages / package_file(manifest)
+    models: dict[str, Path] = {}
+    if manifest.models:
+        staged = folder.run / "apps" / "for_edges" / manifest.word
+        hand_over(folder, manifest, staged)
+        models = _used(model_files(staged / FOLDER))
+    note = FileNote(name=package.name, sha256=app.package_sha256, size=package.stat().st_size)
+    parcel = Parcel(
+        word=manifest.word,
+        package=note,
+        keys=Publishers(folder).all().get(manifest.publisher, ()),
+        models=tuple(_note(name, path) for name, path in models.items()),
+    )
+    return parcel, {package.name: package, **models}
 
 
 def _used(files: dict[str, Path]) -> dict[str, Path]:
