@@ -83,6 +83,8 @@ def _subjects() -> tuple[str, ...]:
         site.historian_call("why"),
         site.console_call("why"),
         site.apps_call("acknowledge"),
+        site.app_call("load_watch", "ask"),
+        site.runtime_call("load_watch", "logs"),
         site.sim_call("fault"),
         f"{site.prefix}.app.optimizer.state",
         "source.north-1.x",

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Literal, TypeVar
+
+import msgspec
 
 from headrace.app.durations import duration_us, minute_of_day
 from headrace.model.errors import Misconfigured
@@ -21,12 +22,11 @@ STEPS_MAX: Final = 1_000_000
 LATENESS: Final = "2 s"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hook:
-    """One declaration.
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """One declaration, as plain data.
 
     Attributes:
-        name: of the function. function: itself.
+        name: of the function.
         type: needed type of a window, score or alarm. model: of a train or score.
         alarm: its name; empty: each alarm of the type.
         length_us, every_us, step_us, lateness_us: of a window or score; ``every_us`` of a schedule too.
@@ -35,7 +35,6 @@ class Hook:
 
     kind: HookKind
     name: str
-    function: Callable[..., Any]
     type: str = ""
     model: str = ""
     alarm: str = ""
@@ -44,6 +43,12 @@ class Hook:
     step_us: int = 0
     lateness_us: int = 0
     minute: int = -1
+
+
+class Hook(Declared, frozen=True, kw_only=True):
+    """One declaration with its function."""
+
+    function: Callable[..., Any]
 
 
 def _declare(function: F, hook: Hook) -> F:

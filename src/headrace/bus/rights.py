@@ -195,7 +195,8 @@ def _runtime(_: str) -> Rights:
         *(_reads(_SAMPLES) + _reads(_EVENTS)),
         *_buckets(names.RUNTIME_BUCKET, names.DESIRED_BUCKET, LEASE_BUCKET),
     )
-    hears = (f"{_SITE}.app.*.ask.*", f"{_SITE}.call.app.*.*", f"{inbox('runtime')}.>")
+    own = (f"{_SITE}.call.app.*.*", f"{_SITE}.call.runtime.*.*")
+    hears = (f"{_SITE}.app.*.ask.*", *own, f"{inbox('runtime')}.>")
     return Rights(says, hears, answers=True)
 
 

@@ -18,6 +18,7 @@
     v1.<enterprise>.<site>.call.apps.<verb>              requests to the apps role
     v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
     v1.<enterprise>.<site>.call.app.<word>.<service>     services of an industrial app, JSON to JSON
+    v1.<enterprise>.<site>.call.runtime.<word>.<verb>    the runtime about an app: logs, restart
     v1.<enterprise>.<site>.event.app.<word>              AppEvent: work requests, value (stream EVENTS)
     v1.<enterprise>.<site>.health.app.<word>             AppState, each second (not stored)
     v1.<enterprise>.<site>.app.<word>.ask.<verb>         an app's process asks the runtime
@@ -150,6 +151,10 @@ class Subjects:
     def app_call(self, word: str, service: str) -> str:
         """Of a service of an industrial app."""
         return f"{self._prefix}.call.app.{check_name(word, 'app')}.{check_name(service, 'service')}"
+
+    def runtime_call(self, word: str, verb: str) -> str:
+        """Of the runtime itself about an app: no service of the app can have this name."""
+        return f"{self._prefix}.call.runtime.{check_name(word, 'app')}.{check_name(verb, 'verb')}"
 
     def app_own(self, word: str) -> str:
         """What begins the subjects that an industrial app's own process may use."""

@@ -40,13 +40,13 @@ def add_running(group: typer.Typer) -> None:
     @group.command("logs")
     def logs(app_id: str = typer.Argument(help="The app."), data: Path = DATA) -> None:
         """Print the newest lines of an app's log."""
-        lines = _with_bus(data, lambda bus, subjects: _ask(bus, subjects, app_id, "logs"))
+        lines = _with_bus(data, lambda bus, subjects: _ask_runtime(bus, subjects, app_id, "logs"))
         sys.stdout.write("".join(f"{line}\n" for line in msgspec.json.decode(lines)))
 
     @group.command("restart")
     def restart(app_id: str = typer.Argument(help="The app."), data: Path = DATA) -> None:
         """Try an app again at once that was stopped, or waits."""
-        _with_bus(data, lambda bus, subjects: _ask(bus, subjects, app_id, "restart"))
+        _with_bus(data, lambda bus, subjects: _ask_runtime(bus, subjects, app_id, "restart"))
 
     @group.command("call")
     def call(
@@ -83,6 +83,10 @@ async def app_states(bus: Bus, subjects: Subjects) -> list[AppState]:
     await asyncio.sleep(HEALTH_WAIT_S)
     await stop()
     return [found[name] for name in sorted(found)]
+
+
+async def _ask_runtime(bus: Bus, subjects: Subjects, app_id: str, verb: str) -> bytes:
+    return await bus.request(subjects.runtime_call(app_id.replace("-", "_"), verb))
 
 
 async def _ask(
