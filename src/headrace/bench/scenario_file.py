@@ -6,11 +6,11 @@ import hashlib
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 import msgspec
 
-from headrace.bench.scenario import MustFind, MustValue, Scenario
+from headrace.bench.scenario import MustFind, MustValue, Protocol, Scenario, Source
 from headrace.model.errors import Misconfigured
 
 SHARED: Final = "demo/"
@@ -140,6 +140,11 @@ def _checked(scenario: Scenario, where: str) -> Scenario:
         raise wrong("a recording needs source.file, and [[asset]] or source.columns")
     if source.kind == "recording" and scenario.fault:
         raise wrong("faults act on the virtual site", "Use [[hostile]] with a recording.")
+    if scenario.wire and not source.protocol:
+        raise wrong("[wire] needs source.protocol", "Name opcua, modbus, mqtt, sparkplug or site.")
+    for path, wire in scenario.wire.items():
+        if 0.0 in (wire.scale, wire.shown_scale):
+            raise wrong(f"the scale of {path} is 0", "Use the device's factor, such as 0.1.")
     if not 0.1 <= scenario.turn_s <= 3_600.0:
         raise wrong(f"turn_s is {scenario.turn_s:g}", "Use 0.1 to 3600 seconds.")
     for each in scenario.hostile:
@@ -156,6 +161,23 @@ def _checked(scenario: Scenario, where: str) -> Scenario:
         if isinstance(must, MustFind) and not source.label:
             raise wrong("find needs source.label", "Name the column that is above 0 where wrong.")
     return scenario
+
+
+def with_protocol(read: Read, protocol: str) -> Read:
+    """A scenario whose samples come through a protocol.
+
+    Raises:
+        Misconfigured: APPS-2464 when there is none of that name.
+    """
+    known = get_args(Protocol)[1:]
+    if protocol not in known:
+        raise Misconfigured(
+            "APPS-2464", f"there is no protocol {protocol!r}", f"Use one of {', '.join(known)}."
+        )
+    source = msgspec.convert(
+        {**msgspec.to_builtins(read.scenario.source), "protocol": protocol}, Source
+    )
+    return Read(msgspec.structs.replace(read.scenario, source=source), read.folder)
 
 
 def file_of(read: Read, root: str) -> Path:
