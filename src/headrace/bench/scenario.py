@@ -90,6 +90,37 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     shown_offset: float | None = None
 
 
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which part of the scenario an app trains a model on; hooks find the model from its end on.
+
+    Attributes:
+        type: needed type of the app. assets: paths; empty: all bound ones.
+        from_s, until_s: the part. held_out: share of it, its last, marked as held out.
+        every_s: distance of rows. seed: what the app gets as its setting ``seed``.
+    """
+
+    type: str
+    until_s: float
+    from_s: float = 0.0
+    held_out: float = 0.2
+    every_s: float = 60.0
+    assets: list[str] = []
+    seed: int = 0
+
+
+class LearnedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a model of the app comes from.
+
+    Attributes:
+        file: ONNX, below the scenario's folder. inputs: names of its columns, in order.
+        train: instead of a file, by the app's own hook.
+    """
+
+    file: str = ""
+    inputs: list[str] = []
+    train: Training | None = None
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where samples come from.
 
@@ -254,6 +285,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         extends: scenario whose fields this one takes where it has none: ``demo/cavitation``, or a file.
         asset: assets of a recording. bind: the app's needed types.
         wire: path of a tag -> how it stands in its device, with ``source.protocol``.
+        model: name -> where the app's model comes from; its score hooks give nothing without one.
         types: where no app is benched, formulas of these asset types of the site run; empty: all.
         turn_s: how often the platform goes on.
         warm_up_s: in which nothing is judged by ``quiet``, as learning takes its time.
@@ -266,6 +298,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     asset: list[RecordedAsset] = []
     bind: dict[str, Bind] = {}
     wire: dict[str, Wire] = {}
+    model: dict[str, LearnedModel] = {}
     settings: dict[str, float | str | bool] = {}
     types: list[str] = []
     fault: list[Fault] = []

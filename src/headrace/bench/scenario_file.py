@@ -145,6 +145,16 @@ def _checked(scenario: Scenario, where: str) -> Scenario:
     for path, wire in scenario.wire.items():
         if 0.0 in (wire.scale, wire.shown_scale):
             raise wrong(f"the scale of {path} is 0", "Use the device's factor, such as 0.1.")
+    for name, model in scenario.model.items():
+        if bool(model.file) == (model.train is not None):
+            raise wrong(f"model {name} needs either file or train", "Give one of them.")
+        train = model.train
+        if train is not None and not (train.every_s > 0 and 0 <= train.from_s < train.until_s):
+            raise wrong(
+                f"model {name} has no time to train on", "Give until_s after from_s, and every_s."
+            )
+        if train is not None and not 0 < train.held_out < 1:
+            raise wrong(f"model {name} holds {train.held_out:g} out", "Hold out a share of 0 to 1.")
     if not 0.1 <= scenario.turn_s <= 3_600.0:
         raise wrong(f"turn_s is {scenario.turn_s:g}", "Use 0.1 to 3600 seconds.")
     for each in scenario.hostile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -12,6 +13,8 @@ import numpy as np
 from headrace.bench.checks import Budget, Verdict, budgets, ceilings, judge
 from headrace.bench.ground import Carried, Ground
 from headrace.bench.hostile import crashes, suffer
+from headrace.bench.laying import Laid
+from headrace.bench.learned import Models, learn
 from headrace.bench.platform import Platform, Program, Seen, lateness_of
 from headrace.bench.recorded import recorded_ground
 from headrace.bench.scenario import MustKeep, Scenario
@@ -121,7 +124,8 @@ def run_trial(
         return stopped(read, error)
     try:
         laid = subject.lay(ground, scenario) if subject is not None else None
-        program = subject.program(laid, ground) if subject is not None and laid else None
+        models = _models(read, ground, subject, laid) if subject is not None and laid else None
+        program = subject.program(laid, ground, models) if subject is not None and laid else None
         config = laid.config if laid is not None else _own(ground.config, scenario)
         seen = play(scenario, ground, Platform(config, program, clock=clock, **_late(read, ground)))
     except HeadraceError as error:
@@ -136,7 +140,14 @@ def run_trial(
         labels=ground.labels,
     )
     budget = _budget(manifest, program, ground)
-    return _judged(read, ground, sight, seen, budget, len(config.assets))
+    notes = (*ground.notes, *(models.notes if models is not None else ()))
+    return _judged(read, ground, sight, seen, budget, len(config.assets), notes)
+
+
+def _models(read: Read, ground: Ground, subject: Subject, laid: Laid) -> Models | None:
+    if not (subject.manifest.models or read.scenario.model):
+        return None
+    return learn(read.scenario, read.folder, ground, laid.deployment, subject.load)
 
 
 def _through(scenario: Scenario, carried: Carried | None) -> Carried:
@@ -211,7 +222,13 @@ def stopped(read: Read, error: HeadraceError) -> Trial:
 
 
 def _judged(
-    read: Read, ground: Ground, sight: Sight, seen: Seen, budget: Budget, assets: int
+    read: Read,
+    ground: Ground,
+    sight: Sight,
+    seen: Seen,
+    budget: Budget,
+    assets: int,
+    notes: Sequence[str],
 ) -> Trial:
     scenario = read.scenario
     verdicts = judge(sight, scenario.must, warm_up_s=scenario.warm_up_s)
@@ -243,7 +260,7 @@ def _judged(
         restarts=sight.restarts,
         lines=_lines(scenario, sight),
         bars=_bars(scenario, sight),
-        notes=list(ground.notes),
+        notes=list(notes),
         measured=measured,
     )
 
