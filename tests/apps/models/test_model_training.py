@@ -42,7 +42,7 @@ def train(plant, code, asked, tmp_path, *, cancelled=None, line=None):
     target = DataFolder(tmp_path / "registry")
     with open_models(target) as registry:
         trainer = Trainer(target, registry, deployment(), code, line=line or (lambda text: None))
-        record = trainer.train(Reader(plant.table), asked, cancelled=cancelled)
+        (record,) = trainer.train(Reader(plant.table), asked, cancelled=cancelled)
         return record, registry.content(record)
 
 

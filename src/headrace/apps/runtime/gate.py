@@ -112,7 +112,12 @@ class Gate:
         self._tags = np.array(
             sorted({tag for asset in deployment.assets for tag in asset.tags.values()}), np.int64
         )
-        self._outputs = {tag for asset in deployment.assets for tag in asset.outputs.values()}
+        self._outputs = {
+            tag
+            for asset in deployment.assets
+            for given in (asset.outputs, asset.shadows, asset.drifts)
+            for tag in given.values()
+        }
         self._kept: wire.Kept | None = None
         self._log: LogReader | None = None
         self._known_us = 0
