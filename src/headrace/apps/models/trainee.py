@@ -63,7 +63,7 @@ def run(folder: Path) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     enclose(Path(job.code), folder, memory_mb=job.memory_mb)
     try:
-        answer = _trained(folder, job)
+        answer = trained(folder, job)
     except HeadraceError as error:
         answer = Answer(error=error.as_dict())
     fresh = folder / f"{RESULT}.new"
@@ -71,22 +71,27 @@ def run(folder: Path) -> None:
     fresh.replace(folder / RESULT)
 
 
-def _trained(folder: Path, job: Job) -> Answer:
+def trained(folder: Path, job: Job) -> Answer:
+    """What the app's function makes of the past in a folder.
+
+    Raises:
+        HeadraceError: that of the model of all assets; an asset that fails alone is left out.
+    """
     settings = {**job.deployment.settings, "seed": job.seed}
     deployment = msgspec.structs.replace(job.deployment, settings=settings)
     module = load_module(Path(job.code), deployment.manifest)
     executor = Executor(deployment.manifest, module, deployment)
     history = pl.read_ipc(folder / HISTORY)
-    trained = {"": executor.train(job.model, history, job.at_us)}
+    found = {"": executor.train(job.model, history, job.at_us)}
     if executor.trains(job.model).per_asset:
         parts = history.partition_by("asset", as_dict=True, maintain_order=True)
         for number, ((asset,), part) in enumerate(sorted(parts.items()), 1):
             try:
-                trained[str(asset)] = executor.train(job.model, part, job.at_us, str(asset))
+                found[str(asset)] = executor.train(job.model, part, job.at_us, str(asset))
             except Terminal as error:
                 _log.warning("%s has no model of its own: %s", asset, error.what)
             _log.info("%s%s %s", STEP, number, len(parts))
-    return Answer(trained=trained, sight=executor.sight(job.model, job.type))
+    return Answer(trained=found, sight=executor.sight(job.model, job.type))
 
 
 if __name__ == "__main__":

@@ -60,6 +60,25 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget = Budget()
 
 
+class _Steps:
+    """How far the app's function is: of each run all assets, or the run alone where it is not per asset."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self.begin(1)
+
+    def begin(self, runs: int) -> None:
+        self._runs, self._done, self._of = runs, 0, 1
+
+    def step(self, done: int, of: int) -> None:
+        self._of = of
+        self._told(self._done * of + done, self._runs * of)
+
+    def end_run(self) -> None:
+        self._done += 1
+        self._told(self._done * self._of, self._runs * self._of)
+
+
 class Trainer:
     """Trains models of one installed app.
 
@@ -85,7 +104,7 @@ class Trainer:
         self._deployment = deployment
         self._code = code
         self._told = told
-        self._trained = trained
+        self._steps = _Steps(trained)
         self._line = line
 
     def train(
@@ -120,10 +139,8 @@ class Trainer:
         frame = read_history(
             reader, self._folder, self._deployment, wanted.asked, work, pool, self._told
         )
-        runs = 2 if wanted.prove else 1
-        self._trained(0, runs)
+        self._steps.begin(2 if wanted.prove else 1)
         answer = self._run(work, "first", frame, wanted, cancelled)
-        self._trained(1, runs)
         proven: set[str] = set()
         if wanted.prove:
             again = self._run(work, "again", emptied(frame), wanted, cancelled).trained
@@ -132,7 +149,6 @@ class Trainer:
                 for asset, made in answer.trained.items()
                 if asset in again and again[asset].onnx == made.onnx
             }
-            self._trained(2, runs)
         records = [
             self._keep(wanted, frame, asset, answer, is_proven=asset in proven)
             for asset in sorted(answer.trained)
@@ -175,12 +191,13 @@ class Trainer:
         if answer.error:
             shutil.rmtree(place)
             raise error_from_dict(answer.error)
+        self._steps.end_run()
         return answer
 
     def _hear(self, text: str) -> None:
         if text.startswith(trainee.STEP):
             done, of = text.removeprefix(trainee.STEP).split()
-            self._trained(int(done), int(of))
+            self._steps.step(int(done), int(of))
         else:
             self._line(text)
 
