@@ -30,6 +30,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
         type: needed type of a window, score or alarm. model: of a train or score.
         alarm: its name; empty: each alarm of the type.
         length_us, every_us, step_us, lateness_us: of a window or score; ``every_us`` of a schedule too.
+        per_asset: of a train: once for each asset too.
         minute: of the day of a schedule by the plant's clock; -1 where it is none.
     """
 
@@ -43,6 +44,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     step_us: int = 0
     lateness_us: int = 0
     minute: int = -1
+    per_asset: bool = False
 
 
 class Hook(Declared, frozen=True, kw_only=True):
@@ -126,13 +128,24 @@ def score(
     return mark
 
 
-def train(model: str) -> Callable[[F], F]:
-    """Call ``function(history, context)`` when somebody trains the model; it gives ``Trained``."""
+def train(model: str, *, per_asset: bool = False) -> Callable[[F], F]:
+    """Call ``function(history, context)`` when somebody trains the model; it gives ``Trained``.
+
+    Args:
+        per_asset: call it for all assets together, and then for each one alone, with the history of that
+            one and it alone in ``context.assets``. Windows are scored with the asset's own model where it
+            has one in use, else with that of all; where the function fails for an asset, it has none.
+    """
 
     def mark(function: F) -> F:
-        return _declare(
-            function, Hook(kind="train", name=function.__name__, function=function, model=model)
+        hook = Hook(
+            kind="train",
+            name=function.__name__,
+            function=function,
+            model=model,
+            per_asset=per_asset,
         )
+        return _declare(function, hook)
 
     return mark
 
