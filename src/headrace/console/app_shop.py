@@ -15,7 +15,7 @@ from headrace.model.app_manifest import AppManifest
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.time import Clock
-from headrace.security.audit import AuditChain
+from headrace.security.audit import AuditChain, telling
 from headrace.site.edit import SiteEdit
 
 CHANGES: Final = ("install", "upgrade", "rollback", "remove")
@@ -170,5 +170,5 @@ class AppShop:
 
     def _save(self, edit: SiteEdit, app: str, change: str, by: str) -> None:
         edit.check()
-        self._audit.record(by, f"app.{change}", f"app/{app}", "done")
-        edit.save()
+        with telling(self._audit, by, f"app.{change}", f"app/{app}"):
+            edit.save()
