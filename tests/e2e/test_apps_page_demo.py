@@ -41,6 +41,7 @@ def test_an_engineer_gets_from_nothing_to_a_running_app(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     where = tmp_path_factory.mktemp("engineer")
+    (where / "data").mkdir()
     demo = Installation(where / "data" / "demo", "--demo")
     try:
         demo.start()

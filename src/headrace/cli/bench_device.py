@@ -20,7 +20,7 @@ from headrace.model.desired import ConnectionConfig
 from headrace.model.errors import Misconfigured
 from headrace.model.time import US_PER_S, SystemClock
 
-if TYPE_CHECKING:  # the servers of all protocols: half of what every command of the group would load
+if TYPE_CHECKING:  # it loads the servers of all protocols, which no other command of these needs
     from headrace.bench.device_replay import DeviceFault
 
 _FAULT: Final = re.compile(r"(\w+)@([\d.]+)-([\d.]+)(?::(.+))?")

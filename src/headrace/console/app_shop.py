@@ -44,7 +44,8 @@ class AppShop:
 
     def __init__(self, folder: DataFolder, audit: AuditChain, clock: Clock) -> None:
         self._folder = folder
-        self._catalog = Catalog(folder, audit, clock)
+        shipped = {name: [each.version] for name, each in known_types().items()}
+        self._catalog = Catalog(folder, audit, clock, shipped)
         self._audit = audit
 
     def shelves(self) -> list[Shelf]:
