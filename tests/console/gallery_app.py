@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from headrace import __version__
 from headrace.apps.catalog import Catalog
-from headrace.apps.package import pack
+from headrace.apps.package import content_sha256, pack, read_folder
+from headrace.model.bench_certificate import Certificate, ScenarioResult
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
 from headrace.security.identity import Identity
 from headrace.security.package_keys import new_key, public_of
 
+Edit = Callable[[str], str]
 MANIFEST = """\
 id = "pump-board"
 version = "{version}"
@@ -54,6 +58,11 @@ title = {{ en = "Least flow", zh = "最小流量" }}
 name = "what_if"
 title = {{ en = "What if the speed changes?", zh = "若改变转速？" }}
 
+[[services]]
+name = "flush"
+title = {{ en = "Flush the station", zh = "冲洗泵站" }}
+dangerous = true
+
 [permissions]
 history = true
 """
@@ -84,7 +93,19 @@ DESCRIBED: dict[str, Any] = {
                 "type": "object",
                 "properties": {"power": {"type": "number", "unit": "kW"}},
             },
-        }
+        },
+        "flush": {
+            "help": "Opens the flushing valve for a while.",
+            "request": {
+                "type": "object",
+                "required": ["minutes"],
+                "properties": {"minutes": {"type": "number", "unit": "min", "minimum": 1}},
+            },
+            "answer": {
+                "type": "object",
+                "properties": {"volume": {"type": "number", "unit": "m3"}},
+            },
+        },
     }
 }
 FLEET = """\
@@ -247,10 +268,32 @@ def write(folder: Path, version: str = "1.0.0") -> Path:
     return folder
 
 
-def package(version: str, key: bytes) -> bytes:
-    """A signed package."""
+def package(
+    version: str, key: bytes | None, *, passed: tuple[bool, ...] = (), edit: Edit = str
+) -> bytes:
+    """A package, signed with a key, and with a certificate of scenarios that passed or not.
+
+    Args:
+        edit: changes the manifest.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         folder = write(Path(scratch) / "app", version)
+        manifest = folder / "app.toml"
+        manifest.write_text(edit(manifest.read_text(encoding="utf-8")), encoding="utf-8")
+        if passed:
+            results = tuple(
+                ScenarioResult(name=f"day {n}", passed=each, checks=1)
+                for n, each in enumerate(passed)
+            )
+            certificate = Certificate(
+                id="pump-board",
+                version=version,
+                content_sha256=content_sha256(read_folder(folder)),
+                headrace=__version__,
+                scenarios={each.name: "0" * 64 for each in results},
+                results=results,
+            )
+            (folder / "certificate.json").write_bytes(msgspec.json.encode(certificate))
         return pack(folder, key, described=msgspec.json.encode(DESCRIBED))
 
 

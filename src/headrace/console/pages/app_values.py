@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Final, cast
 from urllib.parse import quote
 
 from nicegui import ui
@@ -12,6 +12,7 @@ from headrace.console.app_records import KeptRecord, Kind, Verdict
 from headrace.console.app_views import charts
 from headrace.console.pages.app_parts import add_script, make_chart
 from headrace.console.pages.parts import button
+from headrace.console.pages.refreshed import Refreshed
 from headrace.console.pages.shell import (
     Visit,
     empty_state,
@@ -29,7 +30,6 @@ from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
 
-REFRESH_S: Final = 3.0
 ROWS_SHOWN: Final = 200
 _STATES: Final = {"proposed": "warn", "accepted": "good", "rejected": "idle"}
 _PRIORITIES: Final = {"high": "bad", "medium": "warn", "low": "idle"}
@@ -89,27 +89,16 @@ def draw_values(
     Args:
         assets: only theirs; None: of all that the actor sees. is_whole: with sums by asset and by app.
     """
-    body = ui.element("div").classes("hr-stack").props("data-values")
-    drawn: list[object] = [None]
 
-    async def refresh() -> None:
-        try:
-            found = await seen_records(visit, "value", app=app_id)
-        except HeadraceError as error:
-            body.clear()
-            with body:
-                html(tag(".hr-alert", f"{error.code} {error.what}"))
-            return
-        chosen = [one for one in found if assets is None or one.asset in assets]
-        if chosen == drawn[0]:
-            return
-        drawn[0] = chosen
-        body.clear()
-        with body:
-            _values(visit, chosen, count_max, is_whole)
+    async def ask() -> list[KeptRecord]:
+        found = await seen_records(visit, "value", app=app_id)
+        return [one for one in found if assets is None or one.asset in assets]
 
-    ui.timer(0.05, refresh, once=True)
-    ui.timer(REFRESH_S, refresh)
+    def draw(found: list[KeptRecord]) -> None:
+        _values(visit, found, count_max, is_whole)
+
+    with ui.element("div").props("data-values"):
+        Refreshed(visit, ask, draw).begin_soon()
 
 
 def _values(visit: Visit, found: Sequence[KeptRecord], count_max: int, is_whole: bool) -> None:
@@ -220,37 +209,27 @@ async def show_work(visit: Visit) -> None:
             state = ui.toggle(choices, value="proposed")
             state.props("unelevated dense no-caps padding='4px 12px' toggle-color=primary")
         page = _Work(visit, lambda: str(state.value))
-        state.on_value_change(page.refresh)
-        await page.refresh()
-        ui.timer(REFRESH_S, page.refresh)
+        state.on_value_change(page.part.refresh)
+        await page.part.begin()
 
 
 class _Work:
     def __init__(self, visit: Visit, state: Callable[[], str]) -> None:
         self._visit = visit
         self._state = state
-        self._drawn: object = None
-        self._body = ui.element("div").classes("hr-stack")
+        self.part = Refreshed(visit, self._ask_records, self._draw_all)
 
-    async def refresh(self, _event: object = None) -> None:
-        try:
-            found: Any = await seen_records(self._visit, "work_request", state=self._state())
-        except HeadraceError as error:
-            found = f"{error.code} {error.what}"
-        if found == self._drawn:
-            return
-        self._drawn = found
-        self._body.clear()
+    async def _ask_records(self) -> list[KeptRecord]:
+        return list(await seen_records(self._visit, "work_request", state=self._state()))
+
+    def _draw_all(self, found: list[KeptRecord]) -> None:
         texts = self._visit.texts
-        with self._body:
-            if isinstance(found, str):
-                html(tag(".hr-alert", found))
-            elif not found:
-                empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
-            else:
-                with ui.element("div").classes("hr-card"):
-                    for one in found[:ROWS_SHOWN]:
-                        self._draw(one)
+        if not found:
+            empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
+            return
+        with ui.element("div").classes("hr-card"):
+            for one in found[:ROWS_SHOWN]:
+                self._draw(one)
 
     def _draw(self, one: KeptRecord) -> None:
         texts, visit = self._visit.texts, self._visit
@@ -296,7 +275,7 @@ class _Work:
                     return
                 dialog.close()
                 show_done(texts(f"work.{verdict}"))
-                await self.refresh()
+                await self.part.refresh()
 
             with ui.element("div").classes("hr-row").style("justify-content:flex-end"):
                 button(texts("shell.cancel"), dialog.close)
