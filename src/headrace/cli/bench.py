@@ -31,6 +31,7 @@ JOBS: Final = typer.Option(0, "--jobs", help="Scenarios at a time; 0 is one a co
 LIMIT: Final = typer.Option(LIMIT_S, "--limit", help="Seconds that one scenario may take here.")
 PROTOCOL: Final = typer.Option(
     "", "--protocol", help="opcua, modbus, mqtt, sparkplug or site: through real servers."
+)
 KEY: Final = typer.Option(
     None, "--key", help="Private key of this bench, which signs the certificate: headrace app key."
 )
@@ -57,8 +58,6 @@ def bench_an_app(
     # Hidden, so that it is no part of the app's package.
     _write(report, out or (path if path.is_dir() else path.parent) / ".bench")
     if path.is_dir() and not only and not scenario and not protocol:
-        typer.echo(f"certificate: {write_certificate(report, path)}")
-    if path.is_dir() and not only and not scenario:
         typer.echo(f"certificate: {write_certificate(report, path, secret)}")
     raise typer.Exit(0 if report.passed else 1)
 

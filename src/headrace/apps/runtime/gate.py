@@ -116,19 +116,16 @@ class Gate:
         self._tags = np.array(
             sorted({tag for asset in deployment.assets for tag in asset.tags.values()}), np.int64
         )
-        self._outputs = {tag for asset in deployment.assets for tag in asset.outputs.values()}
-        self._keeping = keeping
-        self._writing = writing
-        self._tail = tail
-        self._log: Reading | None = None
         self._outputs = {
             tag
             for asset in deployment.assets
             for given in (asset.outputs, asset.shadows, asset.drifts)
             for tag in given.values()
         }
-        self._kept: wire.Kept | None = None
-        self._log: LogReader | None = None
+        self._keeping = keeping
+        self._writing = writing
+        self._tail = tail
+        self._log: Reading | None = None
         self._known_us = 0
         self._calls: deque[wire.Asked] = deque(maxlen=CALLS_MAX)
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
