@@ -31,6 +31,7 @@ class Hook:
         alarm: its name; empty: each alarm of the type.
         length_us, every_us, step_us, lateness_us: of a window or score; ``every_us`` of a schedule too.
         minute: of the day of a schedule by the plant's clock; -1 where it is none.
+        arrivals: a window tells how its samples came, too.
     """
 
     kind: HookKind
@@ -44,6 +45,7 @@ class Hook:
     step_us: int = 0
     lateness_us: int = 0
     minute: int = -1
+    arrivals: bool = False
 
 
 def _declare(function: F, hook: Hook) -> F:
@@ -74,7 +76,13 @@ def _span(
 
 
 def on_window(
-    type: str, *, length: str, every: str, step: str = "1 s", lateness: str = LATENESS
+    type: str,
+    *,
+    length: str,
+    every: str,
+    step: str = "1 s",
+    lateness: str = LATENESS,
+    arrivals: bool = False,
 ) -> Callable[[F], F]:
     """Call ``function(window)`` for all assets of a needed type at once, at each multiple of ``every``.
 
@@ -82,6 +90,7 @@ def on_window(
         type: needed type, by the app's own name. length: of the window, which ends at that multiple.
         step: distance of its rows; each has the newest sample at or before it.
         lateness: how long samples are waited for; what comes later is in later windows only.
+        arrivals: ``window.arrivals`` tells how the samples came, for apps that watch devices and clocks.
 
     Raises:
         Misconfigured: APPS-2201 no duration, APPS-2202 the step does not divide the length.
@@ -94,7 +103,7 @@ def on_window(
 
     def mark(function: F) -> F:
         told = _span("window", function, length, every, step, lateness)
-        return _declare(function, Hook(type=type, **told))
+        return _declare(function, Hook(type=type, arrivals=arrivals, **told))
 
     return mark
 

@@ -191,7 +191,11 @@ def asset_config(app: SiteApp, asset: AppAsset, ids: Mapping[str, int]) -> Asset
         type=app.manifest.word + APP_DOT + asset.type,
         title=asset.title,
         title_zh=asset.title_zh,
-        tags={name: ids[path] for name, path in asset.tags.items() if path in ids},
+        tags={
+            name: ids[path]
+            for name, path in {**given_paths(app.manifest, asset), **asset.tags}.items()
+            if path in ids
+        },
         attributes={
             name: float(value) if isinstance(value, bool) else value
             for name, value in {**app.settings, **asset.settings, **asset.attributes}.items()
@@ -244,6 +248,15 @@ def deployments(model: SiteModel, ids: Mapping[str, int]) -> dict[str, AppDeploy
     }
 
 
+def given_paths(manifest: AppManifest, asset: AppAsset) -> dict[str, str]:
+    """Output of the app's Python -> path of its tag on an asset."""
+    return {
+        each.name: f"{asset.path}/{given_name(manifest.word + APP_DOT, each.name)}"
+        for each in manifest.outputs
+        if each.type == asset.type
+    }
+
+
 def _bound_asset(
     app: SiteApp,
     asset: AppAsset,
@@ -251,9 +264,6 @@ def _bound_asset(
     edges: Mapping[str, str],
     tags: Mapping[str, Tag],
 ) -> BoundAsset:
-    word = app.manifest.word
-    names = [each.name for each in app.manifest.outputs if each.type == asset.type]
-    given = {name: f"{asset.path}/{given_name(word + APP_DOT, name)}" for name in names}
     writable = {
         name: tags[path]
         for name, path in asset.tags.items()
@@ -268,7 +278,7 @@ def _bound_asset(
         units=asset.units,
         attributes=asset.attributes,
         relations=asset.relations,
-        outputs={name: ids[path] for name, path in given.items()},
+        outputs={name: ids[path] for name, path in given_paths(app.manifest, asset).items()},
         writes={
             name: (edges[tag.connection], tag.connection, tag.path)
             for name, tag in writable.items()

@@ -317,7 +317,7 @@ def _types(app: _App, *, enabled: bool) -> Iterable[AssetType]:
             name=manifest.word + APP_DOT + name,
             title=title,
             title_zh=title_zh,
-            quantities={**kind.quantities, **kind.optional},
+            quantities=manifest.readable(name),
             attributes={**settings, **kind.attributes},
             relations={
                 relation: manifest.word + APP_DOT + other

@@ -187,7 +187,7 @@ def check_formulas(notes: Notes, model: SiteModel, columns: Sequence[TagColumns]
     if not given and not any(kind.formulas for kind in kinds):
         return model
     tags = {tag.path: tag for tag in model.tags}
-    config = _config(model, dict.fromkeys(tags, 1), {})
+    config = _config(model, dict.fromkeys((*tags, *(tag.path for tag in given)), 1), {})
     checked, problems = check_all(config)
     for found in problems:
         if (app := app_of(model, found.asset_type)) is not None:
