@@ -9,7 +9,9 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from asset_health import breakage as breakage
 from asset_health.anomaly import Cause
+from asset_health.signals import LOADS
 from asset_health.texts import cause_text, say
 from asset_health.watching import Judgement, Known, judge, learn, widen
 from headrace import app
@@ -18,8 +20,6 @@ EVERY = "1 min"
 STEP = "5 s"
 STEP_S = 5
 _WIDER = 4
-LOADS = {"pump": "power", "compressor": "power", "machine": "spindle_power", "engine": ""}
-"""Needed type -> quantity that is near nothing while the asset is at rest."""
 OPERATING = {
     "pump": ("speed", "flow", "suction_pressure"),
     "compressor": ("loaded", "tank_pressure", "intake_temperature"),

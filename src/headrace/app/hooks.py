@@ -32,6 +32,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
         length_us, every_us, step_us, lateness_us: of a window or score; ``every_us`` of a schedule too.
         per_asset: of a train: once for each asset too.
         minute: of the day of a schedule by the plant's clock; -1 where it is none.
+        arrivals: a window tells how its samples came, too.
     """
 
     kind: HookKind
@@ -45,6 +46,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     lateness_us: int = 0
     minute: int = -1
     per_asset: bool = False
+    arrivals: bool = False
 
 
 class Hook(Declared, frozen=True, kw_only=True):
@@ -81,7 +83,13 @@ def _span(
 
 
 def on_window(
-    type: str, *, length: str, every: str, step: str = "1 s", lateness: str = LATENESS
+    type: str,
+    *,
+    length: str,
+    every: str,
+    step: str = "1 s",
+    lateness: str = LATENESS,
+    arrivals: bool = False,
 ) -> Callable[[F], F]:
     """Call ``function(window)`` for all assets of a needed type at once, at each multiple of ``every``.
 
@@ -89,6 +97,7 @@ def on_window(
         type: needed type, by the app's own name. length: of the window, which ends at that multiple.
         step: distance of its rows; each has the newest sample at or before it.
         lateness: how long samples are waited for; what comes later is in later windows only.
+        arrivals: ``window.arrivals`` tells how the samples came, for apps that watch devices and clocks.
 
     Raises:
         Misconfigured: APPS-2201 no duration, APPS-2202 the step does not divide the length.
@@ -101,7 +110,7 @@ def on_window(
 
     def mark(function: F) -> F:
         told = _span("window", function, length, every, step, lateness)
-        return _declare(function, Hook(type=type, **told))
+        return _declare(function, Hook(type=type, arrivals=arrivals, **told))
 
     return mark
 

@@ -22,6 +22,7 @@ from headrace.app.context import Context, State, Window
 from headrace.app.hooks import Hook, hooks_of
 from headrace.app.records import AlarmChange, Asset, Order, Trained
 from headrace.apps.models.baseline import Sight
+from headrace.apps.runtime.arrivals import Arrivals
 from headrace.apps.runtime.due import Due, due_calls
 from headrace.apps.runtime.effects import Effects, Problem, merged
 from headrace.apps.runtime.frames import Shape, output_samples
@@ -47,6 +48,7 @@ class Saved(msgspec.Struct, kw_only=True):
         sequence: see ``replay_after``. event_sequence: every change of alarm and order up to it was
             told. states: hook -> its state.
         held: Arrow stream of the newest sample of each tag before the windows to come.
+        arrived: the same of when samples came, where a hook asks for that.
     """
 
     version: int = STATE_VERSION
@@ -56,6 +58,7 @@ class Saved(msgspec.Struct, kw_only=True):
     event_sequence: int = 0
     states: dict[str, State] = {}
     held: bytes = b""
+    arrived: bytes = b""
 
 
 class Executor:
@@ -113,6 +116,7 @@ class Executor:
         tags = sorted(set().union(*(shape.tag_ids for shape in self._shapes.values())))
         held = pl.read_ipc_stream(saved.held) if saved.held else None
         self._store = Store(np.array(tags, np.int64), held)
+        self._arrivals = self._new_arrivals(saved.arrived)
         self._log = logging.getLogger(f"headrace.app.{manifest.word}")
 
     # -- what comes in --------------------------------------------------------------------------
@@ -127,8 +131,10 @@ class Executor:
         taken = self._store.put(batch)
         if sequence > self._fed:
             self._fed = sequence
+        if self._arrivals is not None:
+            self._arrivals.put(taken)
         if sequence and taken.height:
-            newest_us = int(microseconds(taken["source_timestamp"]).max())
+            newest_us = self._newest_us(taken)
             self._marks[sequence] = max(newest_us, self._marks.get(sequence, newest_us))
         return Effects()
 
@@ -273,6 +279,7 @@ class Executor:
             event_sequence=self.event_sequence,
             states=self._states,
             held=_arrow(held) if held.height else b"",
+            arrived=self._arrivals.held(self.horizon_us) if self._arrivals is not None else b"",
         )
         raw = msgspec.msgpack.encode(saved, order="sorted")
         if len(raw) > STATE_BYTES_MAX:
@@ -301,6 +308,9 @@ class Executor:
         told = self._told(hook, due.at_us, doing) | {"assets": self._assets[hook.type]}
         frame = self._shapes[hook.type].frame(self._store, start_us, hook.step_us, count)
         window = Window(**told, frame=frame, type=hook.type, start_us=start_us, end_us=due.at_us)
+        if hook.arrivals and self._arrivals is not None:
+            assets = self._shapes[hook.type].assets
+            window.arrivals = self._arrivals.table(assets, start_us, due.at_us)
         if hook.kind == "score":
             return self._scored(hook, due, window, champions)
         return self._guarded(hook, doing, window, window, due=due)
@@ -390,12 +400,27 @@ class Executor:
             "calendar": self._deployment.calendar,
         }
 
+    def _new_arrivals(self, kept: bytes) -> Arrivals | None:
+        """Of the tags of those types whose hooks ask for it; None where none does."""
+        types = {hook.type for hook in self._hooks if hook.arrivals}
+        tags = sorted(set().union(*(self._shapes[each].tag_ids for each in types)))
+        return Arrivals(np.array(tags, np.int64), kept) if types else None
+
+    def _newest_us(self, taken: pl.DataFrame) -> int:
+        """The time until which these samples are needed, should this executor be made anew."""
+        newest_us = int(microseconds(taken["source_timestamp"]).max())
+        if self._arrivals is None:
+            return newest_us
+        return max(newest_us, int(microseconds(taken["received_timestamp"]).max()))
+
     def _spans(self) -> list[Hook]:
         return [hook for hook in self._hooks if hook.length_us]
 
     def _forget(self) -> None:
         horizon_us = self.horizon_us
         self._store.forget(horizon_us)
+        if self._arrivals is not None:
+            self._arrivals.forget(horizon_us)
         for sequence in [s for s, newest in self._marks.items() if newest <= horizon_us]:
             del self._marks[sequence]
 
