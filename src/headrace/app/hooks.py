@@ -31,6 +31,7 @@ class Hook:
         alarm: its name; empty: each alarm of the type.
         length_us, every_us, step_us, lateness_us: of a window or score; ``every_us`` of a schedule too.
         minute: of the day of a schedule by the plant's clock; -1 where it is none.
+        always: a score is called without a model too.
     """
 
     kind: HookKind
@@ -44,6 +45,7 @@ class Hook:
     step_us: int = 0
     lateness_us: int = 0
     minute: int = -1
+    always: bool = False
 
 
 def _declare(function: F, hook: Hook) -> F:
@@ -107,8 +109,12 @@ def score(
     every: str,
     step: str = "1 s",
     lateness: str = LATENESS,
+    always: bool = False,
 ) -> Callable[[F], F]:
     """As :func:`on_window`, called as ``function(window, model)`` when the registry has the model.
+
+    Args:
+        always: call it with None for a model too, so that it can say that there is none yet.
 
     Raises:
         Misconfigured: as :func:`on_window`.
@@ -116,7 +122,7 @@ def score(
 
     def mark(function: F) -> F:
         told = _span("score", function, length, every, step, lateness)
-        return _declare(function, Hook(type=type, model=model, **told))
+        return _declare(function, Hook(type=type, model=model, always=always, **told))
 
     return mark
 

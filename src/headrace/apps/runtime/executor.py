@@ -282,14 +282,14 @@ class Executor:
         if not self._assets[hook.type]:
             return Effects()
         model = self._models(hook.model) if hook.kind == "score" else None
-        if hook.kind == "score" and model is None:
+        if hook.kind == "score" and model is None and not hook.always:
             return Effects()
         start_us = due.at_us - hook.length_us
         count = hook.length_us // hook.step_us
         told = self._told(hook, due.at_us, doing) | {"assets": self._assets[hook.type]}
         frame = self._shapes[hook.type].frame(self._store, start_us, hook.step_us, count)
         window = Window(**told, frame=frame, type=hook.type, start_us=start_us, end_us=due.at_us)
-        given = [window] if model is None else [window, model]
+        given = [window, model] if hook.kind == "score" else [window]
         return self._guarded(hook, doing, window, *given, due=due)
 
     def _guarded(
