@@ -11,7 +11,8 @@ import polars as pl
 
 from asset_health import remaining as remaining
 from asset_health.anomaly import Cause
-from asset_health.driving import LOADS, OPERATING
+from asset_health.driving import CYCLES, LOADS, OPERATING
+from asset_health.lives import is_running
 from asset_health.texts import cause_text, say
 from asset_health.watching import Judgement, Known, judge, learn, widen
 from headrace import app
@@ -83,10 +84,12 @@ def _one(
     rows_wanted = int(float(settings["learning_minutes"]) * 60 / STEP_S)
     names = known.names or _present(frame, window.type)
     whole = frame.drop_nulls(names) if names else frame.clear()
-    load = LOADS[window.type]
     if not whole.height:
         return None
-    if load and float(whole[load].fill_null(np.inf).min()) <= float(settings["rest_below"]):
+    running = is_running(whole, LOADS[window.type], settings)
+    if window.type in CYCLES:
+        whole = whole.filter(pl.Series(running))
+    if not (running.any() if window.type in CYCLES else running.all()):
         known.standstill += bool(known.found_us)
         return {"state": say(settings["language"], "standstill")}
     rows = whole.select(names).to_numpy().astype(np.float64)
