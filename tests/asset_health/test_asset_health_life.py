@@ -20,18 +20,24 @@ from hypothesis import strategies as st
 
 from asset_health import lives
 from headrace.app.records import Trained, ValueEntry, WorkRequest
+from headrace.apps.models.history import Asked
 from headrace.apps.models.inspection import inspect_onnx
+from headrace.apps.models.registry import open_models
 from headrace.apps.models.scoring import OnnxModel
-from headrace.apps.models.training import emptied
+from headrace.apps.models.training import Trainer, Wanted, emptied
 from headrace.apps.package.manifest import read_manifest
 from headrace.apps.runtime.effects import Effects
 from headrace.apps.runtime.executor import Executor
 from headrace.apps.runtime.loading import load_module
+from headrace.historian.commit import Chunk, Committer
+from headrace.historian.reader import Reader
+from headrace.historian.table import open_table
 from headrace.model.app_manifest import AppManifest
 from headrace.model.deployment import AppDeployment, BoundAsset
 from headrace.model.errors import Terminal
+from headrace.model.folder import DataFolder
 from headrace.model.sample import Int64Array, make_batch
-from headrace.model.time import to_datetime
+from headrace.model.time import ManualClock, to_datetime
 
 APP = Path(__file__).resolve().parents[2] / "apps" / "asset-health"
 S = 1_000_000
@@ -332,3 +338,32 @@ def test_a_renewal_after_a_proposal_is_accounted_for(claims: str, entries: int) 
     assert not made(done, WorkRequest, "work_request")
     newest = output(done, "rul_hours")["status"].to_list()
     assert newest and newest[-1] != 0, "an old number does not stand for a new life"
+
+
+def test_the_platform_trains_it_in_its_own_enclosed_process(tmp_path: Path) -> None:
+    plant, registry_folder = DataFolder(tmp_path / "plant"), DataFolder(tmp_path / "registry")
+    whole = past().frame
+    end_us = int(whole["time"].dt.timestamp("us")[-1]) + MINUTE
+    table = open_table(plant.table, ManualClock())
+    chunk, rows = Chunk(0), whole.drop_nulls()
+    at = rows["time"].dt.timestamp("us").to_numpy()
+    for name, tag in TAGS.items():
+        batch = make_batch(
+            np.full(rows.height, tag), at, rows[name].to_numpy(), received_timestamp_us=at
+        )
+        chunk.take(chunk.sequence + 1, batch, 100, 0.0)
+    Committer(table, plant.root / "quarantine", ManualClock()).commit(chunk, "headrace/SAMPLES/1")
+    held_us = int(whole.filter(pl.col("held_out"))["time"].dt.timestamp("us")[0])
+    asked = Asked(
+        type="machine", start_us=T0 - MINUTE, end_us=end_us, held_out_us=held_us, step_us=MINUTE
+    )
+    lines: list[str] = []
+    with open_models(registry_folder) as registry:
+        trainer = Trainer(
+            registry_folder, registry, deployed(life_ends=past().ends), APP, line=lines.append
+        )
+        wanted = Wanted(model="rul_machine", asked=asked, by="os:eve")
+        record = trainer.train(Reader(plant.table), wanted)
+        assert registry.content(record) == trained().onnx
+    assert record.metrics == trained().metrics
+    assert any("5 lives, 60 s a row" in line for line in lines)
