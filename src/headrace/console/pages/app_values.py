@@ -225,16 +225,38 @@ async def show_work(visit: Visit) -> None:
         ui.timer(REFRESH_S, page.refresh)
 
 
+def draw_work(visit: Visit, *, app_id: str, assets: set[str] | None, count_max: int) -> None:
+    """What an app proposes and nobody has decided, here, kept up to date.
+
+    Args:
+        assets: only theirs; None: of all that the actor sees.
+    """
+    work = _Work(visit, lambda: "proposed", app_id, assets, count_max)
+    ui.timer(0.05, work.refresh, once=True)
+    ui.timer(REFRESH_S, work.refresh)
+
+
 class _Work:
-    def __init__(self, visit: Visit, state: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        visit: Visit,
+        state: Callable[[], str],
+        app_id: str = "",
+        assets: set[str] | None = None,
+        count_max: int = ROWS_SHOWN,
+    ) -> None:
         self._visit = visit
         self._state = state
+        self._app_id, self._assets, self._count_max = app_id, assets, count_max
         self._drawn: object = None
         self._body = ui.element("div").classes("hr-stack")
 
     async def refresh(self, _event: object = None) -> None:
         try:
-            found: Any = await seen_records(self._visit, "work_request", state=self._state())
+            every = await seen_records(
+                self._visit, "work_request", app=self._app_id, state=self._state()
+            )
+            found: Any = [one for one in every if self._assets is None or one.asset in self._assets]
         except HeadraceError as error:
             found = f"{error.code} {error.what}"
         if found == self._drawn:
@@ -249,7 +271,7 @@ class _Work:
                 empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
             else:
                 with ui.element("div").classes("hr-card"):
-                    for one in found[:ROWS_SHOWN]:
+                    for one in found[: self._count_max]:
                         self._draw(one)
 
     def _draw(self, one: KeptRecord) -> None:
