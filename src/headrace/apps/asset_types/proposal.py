@@ -146,7 +146,7 @@ def propose(
     for needed in manifest.types:
         if needed not in unclear and all(each.needed != needed for each in found):
             unclear[needed] = ()
-    absent = tuple(needed for needed, others in unclear.items() if found and not others)
+    absent = tuple(needed for needed in manifest.types if found and unclear.get(needed) == ())
     unclear = {needed: others for needed, others in unclear.items() if needed not in absent}
     return Proposal(manifest, tuple(found), unclear, absent)
 
