@@ -33,6 +33,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
         per_asset: of a train: once for each asset too.
         minute: of the day of a schedule by the plant's clock; -1 where it is none.
         arrivals: a window tells how its samples came, too.
+        always: a score is called without a model too.
     """
 
     kind: HookKind
@@ -47,6 +48,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
     minute: int = -1
     per_asset: bool = False
     arrivals: bool = False
+    always: bool = False
 
 
 class Hook(Declared, frozen=True, kw_only=True):
@@ -123,8 +125,12 @@ def score(
     every: str,
     step: str = "1 s",
     lateness: str = LATENESS,
+    always: bool = False,
 ) -> Callable[[F], F]:
     """As :func:`on_window`, called as ``function(window, model)`` when the registry has the model.
+
+    Args:
+        always: call it with None for a model too, so that it can say that there is none yet.
 
     Raises:
         Misconfigured: as :func:`on_window`.
@@ -132,7 +138,7 @@ def score(
 
     def mark(function: F) -> F:
         told = _span("score", function, length, every, step, lateness)
-        return _declare(function, Hook(type=type, model=model, **told))
+        return _declare(function, Hook(type=type, model=model, always=always, **told))
 
     return mark
 

@@ -301,7 +301,7 @@ class Executor:
         if not self._assets[hook.type]:
             return Effects()
         champions = self._shelf.uses(hook.model) if hook.kind == "score" else []
-        if hook.kind == "score" and not champions:
+        if hook.kind == "score" and not champions and not hook.always:
             return Effects()
         start_us = due.at_us - hook.length_us
         count = hook.length_us // hook.step_us
@@ -311,9 +311,10 @@ class Executor:
         if hook.arrivals and self._arrivals is not None:
             assets = self._shapes[hook.type].assets
             window.arrivals = self._arrivals.table(assets, start_us, due.at_us)
-        if hook.kind == "score":
+        if champions:
             return self._scored(hook, due, window, champions)
-        return self._guarded(hook, doing, window, window, due=due)
+        given = [window, None] if hook.kind == "score" else [window]
+        return self._guarded(hook, doing, window, *given, due=due)
 
     def _scored(self, hook: Hook, due: Due, window: Window, champions: Sequence[Use]) -> Effects:
         """The champions on their assets, the challengers beside them, and the drift of what both see."""

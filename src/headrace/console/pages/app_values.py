@@ -213,14 +213,34 @@ async def show_work(visit: Visit) -> None:
         await page.part.begin()
 
 
+def draw_work(visit: Visit, *, app_id: str, assets: set[str] | None, count_max: int) -> None:
+    """What an app proposes and nobody has decided, here, kept up to date.
+
+    Args:
+        assets: only theirs; None: of all that the actor sees.
+    """
+    _Work(visit, lambda: "proposed", app_id, assets, count_max).part.begin_soon()
+
+
 class _Work:
-    def __init__(self, visit: Visit, state: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        visit: Visit,
+        state: Callable[[], str],
+        app_id: str = "",
+        assets: set[str] | None = None,
+        count_max: int = ROWS_SHOWN,
+    ) -> None:
         self._visit = visit
         self._state = state
+        self._app_id, self._assets, self._count_max = app_id, assets, count_max
         self.part = Refreshed(visit, self._ask_records, self._draw_all)
 
     async def _ask_records(self) -> list[KeptRecord]:
-        return list(await seen_records(self._visit, "work_request", state=self._state()))
+        every = await seen_records(
+            self._visit, "work_request", app=self._app_id, state=self._state()
+        )
+        return [one for one in every if self._assets is None or one.asset in self._assets]
 
     def _draw_all(self, found: list[KeptRecord]) -> None:
         texts = self._visit.texts
@@ -228,7 +248,7 @@ class _Work:
             empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
             return
         with ui.element("div").classes("hr-card"):
-            for one in found[:ROWS_SHOWN]:
+            for one in found[: self._count_max]:
                 self._draw(one)
 
     def _draw(self, one: KeptRecord) -> None:
