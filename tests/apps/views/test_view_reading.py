@@ -98,6 +98,7 @@ def test_names_have_kind_unit_and_title() -> None:
         ("wide", "formula", ""),
         ("low", "alarm", ""),
         ("score", "output", "%"),
+        ("cause", "output", "text"),
     ]
     assert names["wide"].title == {"en": "Wide flow"}
     assert shown_names(APP, "fan") == {}

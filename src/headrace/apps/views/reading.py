@@ -242,10 +242,10 @@ class _Reading:
             self._check_picture(widget, key)
         if isinstance(widget, Form):
             self._check_service(widget, key)
-        if isinstance(widget, Bars) and (shown := self._names.get(widget.name)) is not None:
-            if shown.unit != "text":
-                what, remedy = f"{widget.name!r} is no text", "Name an output of unit text."
-                self._wrong((*key, "name"), "APPS-2314", what, remedy)
+        shown = self._names.get(widget.name) if isinstance(widget, Bars) else None
+        if shown is not None and shown.unit != "text":
+            what, remedy = f"{shown.name!r} is no text", "Name an output of unit text."
+            self._wrong((*key, "name"), "APPS-2314", what, remedy)
         if isinstance(widget, Trend) and widget.band:
             self._check_band(widget, key)
         if isinstance(widget, StatusGrid) and self._scope == "fleet" and len(widget.names) > 1:
