@@ -22,8 +22,7 @@ from asset_health.texts import say
 from headrace import app
 
 EVERY = "1 min"
-STEP = "10 s"
-STEP_S = 10
+STEP = "1 s"
 _PART_ROWS = 200_000
 BAD_NO_DATA = 0x809B0000
 """OPC UA part 4: there is no value."""
