@@ -7,6 +7,7 @@ installation, and when another model takes over.
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from typing import Any
 
@@ -21,12 +22,13 @@ from asset_health.texts import say
 from headrace import app
 
 EVERY = "1 min"
-STEP = "10 s"
-STEP_S = 10
+STEP = "1 s"
 _PART_ROWS = 200_000
 BAD_NO_DATA = 0x809B0000
 """OPC UA part 4: there is no value."""
-_TYPES = {f"rul_{name}_status": pl.UInt32 for name in ("hours", "low", "high")}
+_NUMBERS = ("rul_hours", "rul_low", "rul_high")
+_TYPES: dict[str, type[pl.DataType]] = dict.fromkeys(_NUMBERS, pl.Float64)
+_TYPES |= {f"{name}_status": pl.UInt32 for name in _NUMBERS}
 
 
 @app.train("rul_pump")
@@ -54,6 +56,8 @@ def train_engines(history: pl.DataFrame, context: app.Context) -> app.Trained:
 
 
 def _train(type: str, history: pl.DataFrame, context: app.Context) -> app.Trained:
+    # There are no semaphores in the training's enclosed process, and its learners use one core.
+    os.environ.setdefault("JOBLIB_MULTIPROCESSING", "0")
     # What learns is imported by the training alone: an app in operation needs neither its time nor its memory.
     from asset_health.life_training import train_life
 
@@ -127,11 +131,14 @@ def _ask(window: app.Window, model: app.Model | None) -> pl.DataFrame | None:
     return pl.DataFrame(found, schema_overrides=_TYPES) if found else None
 
 
-def _shown(row: _Row, answer: Told | None) -> dict[str, float | int | str]:
+def _shown(row: _Row, answer: Told | None) -> dict[str, float | int | str | None]:
     """Outputs of an asset: numbers, or that there are none and why, so that an older number does not stand."""
-    hours, low, high = (answer.hours, answer.low, answer.high) if answer else (0.0, 0.0, 0.0)
     status = 0 if answer else BAD_NO_DATA
-    numbers = {"rul_hours": hours, "rul_low": low, "rul_high": high}
+    numbers = {
+        "rul_hours": answer.hours if answer else None,
+        "rul_low": answer.low if answer else None,
+        "rul_high": answer.high if answer else None,
+    }
     return {**numbers, **{f"{name}_status": status for name in numbers}, "rul_state": row.state}
 
 

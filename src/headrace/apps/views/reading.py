@@ -16,6 +16,7 @@ from headrace.model.errors import Misconfigured
 from headrace.model.views import (
     KINDS,
     AnyWidget,
+    Bars,
     Form,
     Markdown,
     Mimic,
@@ -241,6 +242,10 @@ class _Reading:
             self._check_picture(widget, key)
         if isinstance(widget, Form):
             self._check_service(widget, key)
+        shown = self._names.get(widget.name) if isinstance(widget, Bars) else None
+        if shown is not None and shown.unit != "text":
+            what, remedy = f"{shown.name!r} is no text", "Name an output of unit text."
+            self._wrong((*key, "name"), "APPS-2314", what, remedy)
         if isinstance(widget, Trend) and widget.band:
             self._check_band(widget, key)
         if isinstance(widget, StatusGrid) and self._scope == "fleet" and len(widget.names) > 1:
