@@ -19,6 +19,8 @@ from headrace.security.identity import Identity
 from headrace.security.package_keys import new_key, public_of
 
 Edit = Callable[[str], str]
+KEY = new_key()
+"""Of all tests of one run: their packages of one version are the same bytes."""
 MANIFEST = """\
 id = "pump-board"
 version = "{version}"
@@ -269,24 +271,30 @@ def write(folder: Path, version: str = "1.0.0") -> Path:
 
 
 def package(
-    version: str, key: bytes | None, *, passed: tuple[bool, ...] = (), edit: Edit = str
+    version: str,
+    key: bytes | None,
+    *,
+    passed: tuple[bool, ...] = (),
+    edit: Edit = str,
+    app: str = "pump-board",
 ) -> bytes:
     """A package, signed with a key, and with a certificate of scenarios that passed or not.
 
     Args:
-        edit: changes the manifest.
+        edit: changes the manifest. app: its id.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = write(Path(scratch) / "app", version)
         manifest = folder / "app.toml"
-        manifest.write_text(edit(manifest.read_text(encoding="utf-8")), encoding="utf-8")
+        text = manifest.read_text(encoding="utf-8").replace('"pump-board"', f'"{app}"', 1)
+        manifest.write_text(edit(text), encoding="utf-8")
         if passed:
             results = tuple(
                 ScenarioResult(name=f"day {n}", passed=each, checks=1)
                 for n, each in enumerate(passed)
             )
             certificate = Certificate(
-                id="pump-board",
+                id=app,
                 version=version,
                 content_sha256=content_sha256(read_folder(folder)),
                 headrace=__version__,
@@ -299,15 +307,14 @@ def package(
 
 def trusting(folder: DataFolder) -> bytes:
     """A publisher's key that the installation trusts as ``acme``."""
-    key = new_key()
     identity = Identity(folder)
     try:
         Catalog(folder, identity.audit, SystemClock()).publishers.add(
-            "acme", public_of(key), "test"
+            "acme", public_of(KEY), "test"
         )
     finally:
         identity.close()
-    return key
+    return KEY
 
 
 def take(folder: DataFolder, content: bytes) -> None:

@@ -19,6 +19,8 @@ from headrace.security.identity import Identity
 from waiting import until_sync
 
 pytestmark = pytest.mark.browser
+APP = "shelf-board"
+"""Of packages that are only looked at; others use the same catalog."""
 
 
 @pytest.fixture(scope="module")
@@ -71,32 +73,34 @@ def in_chinese(page: Page) -> None:
 def test_the_catalog_says_why_it_refuses(page: Page, running_site: RunningSite, key: bytes) -> None:
     site = running_site
     page.goto(f"{site.url}/catalog")
-    give(page, gallery_app.package("2.0.0", None))
+    with page.expect_file_chooser():
+        page.locator("[data-upload]").click()
+    give(page, gallery_app.package("2.0.0", None, app=APP))
     expect(page.get_by_text("APPS-2028 · nobody signed this package")).to_be_visible()
     in_chinese(page)
-    give(page, gallery_app.package("2.0.0", None))
+    give(page, gallery_app.package("2.0.0", None, app=APP))
     expect(page.get_by_text("APPS-2028 · 软件包未签名")).to_be_visible()
     page.reload()
     page.get_by_role("button", name="English").first.click()
     expect(page.locator("html")).to_have_attribute("lang", "en")
-    give(page, gallery_app.package("2.0.0", key, passed=(True, False)))
-    row = page.locator('[data-package="pump-board"] tr', has_text="2.0.0")
+    give(page, gallery_app.package("2.0.0", key, passed=(True, False), app=APP))
+    row = page.locator(f'[data-package="{APP}"] tr', has_text="2.0.0")
     expect(row).to_contain_text("Bench 1 of 2")
     newer = gallery_app.package(
-        "2.1.0", key, passed=(True, True),
+        "2.1.0", key, passed=(True, True), app=APP,
         edit=lambda text: text.replace('package = "pump"', 'package = "pump"\nversion = ">=9"'),
     )  # fmt: skip
     give(page, newer)
-    row = page.locator('[data-package="pump-board"] tr', has_text="2.1.0")
+    row = page.locator(f'[data-package="{APP}"] tr', has_text="2.1.0")
     expect(row).to_contain_text("Bench 2 of 2")
     expect(row).to_contain_text("needs pump >=9")
-    card = page.locator('[data-package="pump-board"]')
+    card = page.locator(f'[data-package="{APP}"]')
     card.get_by_role("button", name="Install", exact=True).click()
-    expect(page.get_by_text("APPS-2049 · pump-board 2.1.0 needs pump >=9")).to_be_visible()
+    expect(page.get_by_text("APPS-2049 · shelf-board 2.1.0 needs pump >=9")).to_be_visible()
     in_chinese(page)
     card.get_by_role("button", name="安装", exact=True).click()
     expect(page.get_by_text("APPS-2049 · 缺少它所依赖的软件包")).to_be_visible()
-    assert "pump-board" not in site.folder.site_file.read_text(encoding="utf-8")
+    assert APP not in site.folder.site_file.read_text(encoding="utf-8")
 
 
 def test_an_app_is_stopped_and_started(page: Page, running_site: RunningSite, key: bytes) -> None:

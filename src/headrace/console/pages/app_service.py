@@ -49,7 +49,7 @@ class _Form:
 
     def draw(self) -> None:
         if text := str(self._schema.get("help", "")):
-            html(tag("p.hr-dim", text))
+            html(tag("p.hr-dim", text, style="margin:0 0 12px"))
         with ui.element("div").classes("hr-form").props(f'data-service="{self._name}"'):
             for field in self._fields:
                 self._inputs[field.name] = self._input(field)
@@ -83,9 +83,12 @@ class _Form:
         return box.props(f'hint="{_quoted(hint)}"' if hint else "").classes("full-width")
 
     def _bounds(self, field: SchemaField) -> str:
-        low = "" if field.minimum is None else f"{field.minimum:g}"
-        high = "" if field.maximum is None else f"{field.maximum:g}"
-        return f"{low} … {high}" if low or high else ""
+        low, high = field.minimum, field.maximum
+        if low is not None and high is not None:
+            return f"{low:g} … {high:g}"
+        if low is not None:
+            return f"≥ {low:g}"
+        return "" if high is None else f"≤ {high:g}"
 
     async def _ask(self) -> None:
         answers = {name: box.value for name, box in self._inputs.items()}

@@ -162,7 +162,7 @@ def _entries(visit: Visit, found: Sequence[KeptRecord]) -> Markup:
             "tr",
             tag("td.hr-nowrap.hr-num.hr-dim", moment(one.at_us)),
             tag("td", asset_link(visit, one.asset), tag("span.hr-sub", f"{one.app} {one.version}")),
-            tag("td", one.text("kind")),
+            tag("td", one.text("kind").replace("_", " ")),
             tag("td.num", f"{one.number('hours'):,.1f}"),
             tag("td.num", money_text({one.text("currency"): one.number("money")})),
             tag("td", one.text("baseline") or "–"),
@@ -195,7 +195,10 @@ def evidence(visit: Visit, one: KeptRecord) -> Markup:
         href = f"/trend?tags={ids}&start={at_ms - 14_400_000}&end={at_ms + 3_600_000}"
         link = tag("a", visit.texts("values.trend"), href=href)
     table = tag("table.hr-table", tag("tbody", rows)) if rows else None
-    more = tag("details.hr-evidence", tag("summary", str(len(rows))), table) if rows else None
+    more = None
+    if rows:
+        about = f"{visit.texts('values.evidence')} · {len(rows)}"
+        more = tag("details.hr-evidence", tag("summary", about), table)
     return tag("div.hr-row", link, more)
 
 
