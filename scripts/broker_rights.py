@@ -86,6 +86,7 @@ def _subjects() -> tuple[str, ...]:
         site.app_call("load_watch", "ask"),
         site.runtime_call("load_watch", "logs"),
         site.sim_call("fault"),
+        site.order("r-1"),
         f"{site.prefix}.app.optimizer.state",
         "source.north-1.x",
         OWN_TOPIC,

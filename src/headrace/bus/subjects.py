@@ -7,6 +7,7 @@
     v1.<enterprise>.<site>.event.<role>.<name>           events (stream EVENTS)
     v1.<enterprise>.<site>.ledger.edge.<edge>            LedgerPage of closed minutes (stream LEDGER)
     v1.<enterprise>.<site>.ledger.historian              WriterPage after each commit (stream LEDGER)
+    v1.<enterprise>.<site>.order.<id>                    OperationsRequest (stream ORDERS), one an id
     v1.<enterprise>.<site>.health.edge.<edge>            EdgeState, each second (not stored)
     v1.<enterprise>.<site>.health.hub                    HubState, each second (not stored)
     v1.<enterprise>.<site>.health.historian              HistorianState, each second (not stored)
@@ -40,6 +41,7 @@ SAMPLES_STREAM: Final = "SAMPLES"
 SEALED_STREAM: Final = "SEALED"
 EVENTS_STREAM: Final = "EVENTS"
 LEDGER_STREAM: Final = "LEDGER"
+ORDERS_STREAM: Final = "ORDERS"
 DESIRED_BUCKET: Final = "desired"
 SITE_STATE_KEY: Final = "site_state"
 EDGE_BUCKET: Final = "edge"
@@ -60,6 +62,7 @@ LIVE_BATCHES: Final = "live.v1.{{wildcard(1)}}.{{wildcard(2)}}.batch.>"
 ALL_SEALED: Final = "v1.*.*.sealed.>"
 ALL_EVENTS: Final = "v1.*.*.event.>"
 ALL_LEDGER: Final = "v1.*.*.ledger.>"
+ALL_ORDERS: Final = "v1.*.*.order.*"
 ALL_HEALTH: Final = "v1.*.*.health.>"
 
 
@@ -109,6 +112,10 @@ class Subjects:
 
     def event(self, role: str, name: str = "main") -> str:
         return f"{self._prefix}.event.{check_name(role, 'role')}.{check_name(name, 'source')}"
+
+    def order(self, order_id: str) -> str:
+        """Of an operations request."""
+        return f"{self._prefix}.order.{check_name(order_id, 'operations request')}"
 
     def edge_ledger(self, edge: str) -> str:
         return f"{self._prefix}.ledger.edge.{check_name(edge, 'edge')}"

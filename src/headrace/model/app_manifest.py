@@ -117,12 +117,14 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         writes: ``type.quantity`` that it may write to the device, through the edge's guard.
         calls: ``app.service`` of other apps. network: ``host:port`` outside; empty: none.
         history: may ask the historian for the past of its quantities.
+        orders: is told of operations requests that concern its assets.
     """
 
     writes: list[str] = []
     calls: list[str] = []
     network: list[str] = []
     history: bool = False
+    orders: bool = False
 
 
 class AppManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

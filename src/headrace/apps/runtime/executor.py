@@ -45,8 +45,8 @@ class Saved(msgspec.Struct, kw_only=True):
 
     Attributes:
         to_us: source time up to which hooks ran. start_us: after which the first one was due.
-        sequence: see ``replay_after``. event_sequence: every change of alarm and order up to it was
-            told. states: hook -> its state.
+        sequence: see ``replay_after``. event_sequence: every change of alarm up to it was told;
+            order_sequence: every operations request. states: hook -> its state.
         held: Arrow stream of the newest sample of each tag before the windows to come.
         arrived: the same of when samples came, where a hook asks for that.
     """
@@ -56,6 +56,7 @@ class Saved(msgspec.Struct, kw_only=True):
     start_us: int = 0
     sequence: int = 0
     event_sequence: int = 0
+    order_sequence: int = 0
     states: dict[str, State] = {}
     held: bytes = b""
     arrived: bytes = b""
@@ -77,7 +78,7 @@ class Executor:
 
     Attributes:
         to_us: source time up to which hooks ran; 0 none yet.
-        event_sequence: of the newest change of alarm or order that was told.
+        event_sequence, order_sequence: of the newest change of alarm, and operations request, told.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Executor:
         self._latest_us = max((hook.lateness_us for hook in self._spans()), default=0)
         saved = _decoded(state) if state else Saved(to_us=start_us, start_us=start_us)
         self.to_us, self.event_sequence = saved.to_us, saved.event_sequence
+        self.order_sequence = saved.order_sequence
         self._start_us = saved.start_us
         self._states = saved.states
         self._replay_after = self._fed = saved.sequence
@@ -153,9 +155,10 @@ class Executor:
         """Run the hooks of an alarm that changed or an order that came; one that was told is not again.
 
         Args:
-            sequence: of its message; 0 when there is none.
+            sequence: of its message, changes of alarms and orders each by themselves; 0: there is none.
         """
-        if sequence and sequence <= self.event_sequence:
+        is_order = isinstance(told, Order)
+        if sequence and sequence <= (self.order_sequence if is_order else self.event_sequence):
             return Effects()
         done = []
         types = {asset.path: asset.type for asset in self._deployment.assets}
@@ -169,7 +172,10 @@ class Executor:
                 doing = self._doing(hook, told.at_us, told.id)
                 context = Context(**self._told(hook, told.at_us, doing))
                 done.append(self._guarded(hook, doing, context, told, context))
-        self.event_sequence = max(sequence, self.event_sequence)
+        if is_order:
+            self.order_sequence = max(sequence, self.order_sequence)
+        else:
+            self.event_sequence = max(sequence, self.event_sequence)
         return merged(done)
 
     def serve(self, name: str, body: bytes, at_us: int, call_id: str = "") -> tuple[bytes, Effects]:
@@ -249,6 +255,11 @@ class Executor:
         return any(hook.kind == "alarm" for hook in self._hooks)
 
     @property
+    def wants_orders(self) -> bool:
+        """Whether a hook is told of operations requests."""
+        return any(hook.kind == "order" for hook in self._hooks)
+
+    @property
     def past_span_us(self) -> tuple[int, int] | None:
         """``[start, end)`` of what was before the app's first hook and windows to come still look at: feed
         that too, before all else; None when there is nothing."""
@@ -277,6 +288,7 @@ class Executor:
             start_us=self._start_us,
             sequence=self.replay_after,
             event_sequence=self.event_sequence,
+            order_sequence=self.order_sequence,
             states=self._states,
             held=_arrow(held) if held.height else b"",
             arrived=self._arrivals.held(self.horizon_us) if self._arrivals is not None else b"",
@@ -462,6 +474,12 @@ def check_hooks(manifest: AppManifest, hooks: Sequence[Hook]) -> None:
                     f"{hook.kind} {hook.name} is for {what} {of(hook)!r}, which app.toml does not name",
                     f"It names {', '.join(sorted(names)) or 'none'}.",
                 )
+    if any(hook.kind == "order" for hook in hooks) and not manifest.permissions.orders:
+        raise Misconfigured(
+            "APPS-2209",
+            "a hook is told of operations requests, which app.toml does not ask for",
+            "Write below [permissions]: orders = true",
+        )
     lacking = services - {hook.name for hook in hooks if hook.kind == "service"}
     if lacking:
         raise Misconfigured(

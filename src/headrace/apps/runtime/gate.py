@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from headrace.app.records import Order
 from headrace.apps.runtime import wire
 from headrace.apps.runtime.effects import Problem
 from headrace.apps.runtime.keeping import Keeping
@@ -29,17 +30,19 @@ from headrace.apps.runtime.tail import Part, Reading, Tail
 from headrace.apps.runtime.writing import Writing
 from headrace.bus import envelope
 from headrace.bus.client import Bus
-from headrace.bus.log import log_info
-from headrace.bus.subjects import RUNTIME_BUCKET, Subjects
+from headrace.bus.log import LogReader, log_info
+from headrace.bus.subjects import ORDERS_STREAM, RUNTIME_BUCKET, Subjects
 from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Corrupt, HeadraceError, Refused, Transient, error_from_dict
 from headrace.model.health import Severity
+from headrace.model.operations_request import OperationsRequest
 from headrace.model.sample import Int64Array, concat_batches, empty_batch
 from headrace.model.time import Clock
 
 TURN_S: Final = 1.0
 LOOK_S: Final = 0.1
+ORDERS_S: Final = 0.01
 MESSAGES_MAX: Final = 16
 CALLS_MAX: Final = 100
 RETRY_S: Final = 0.5
@@ -126,6 +129,7 @@ class Gate:
         self._writing = writing
         self._tail = tail
         self._log: Reading | None = None
+        self._requests: LogReader | None = None
         self._known_us = 0
         self._calls: deque[wire.Asked] = deque(maxlen=CALLS_MAX)
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
@@ -185,6 +189,8 @@ class Gate:
         self.end_life()
         if self._log is not None:
             await self._log.close()
+        if self._requests is not None:
+            await self._requests.close()
 
     async def ask_service(self, name: str, body: bytes) -> bytes:
         """The answer of a service.
@@ -234,9 +240,10 @@ class Gate:
             self._alarms_after = turn.events_after
             if not turn.events_after:
                 self._alarms_after = (await self._keeping.load()).events_from
+            await self._hear_orders(turn.orders_after)
         assert self._log is not None, "the first turn says from where"
         batches: list[pl.DataFrame] = []
-        sequence, told = 0, await self._journal()
+        sequence, told = 0, [*await self._journal(), *await self._orders()]
         for _ in range(int(TURN_S / LOOK_S)):
             part = await self._look()
             batches += part.rows
@@ -316,6 +323,35 @@ class Gate:
                 name = line.alarm.name.removeprefix(f"{self._word}_")
                 line.alarm = msgspec.structs.replace(line.alarm, name=name)
                 found.append(line)
+        return found
+
+    async def _hear_orders(self, after: int) -> None:
+        """From a place of the stream on; -1: none. The process is not believed: the manifest asks."""
+        if self._requests is not None:
+            await self._requests.close()
+        self._requests = None
+        if after >= 0 and self.deployment.manifest.permissions.orders:
+            after = after or (await self._keeping.load()).orders_from
+            self._requests = LogReader(self._bus, after, ORDERS_STREAM)
+
+    async def _orders(self) -> list[wire.Told]:
+        """Operations requests that came and concern an asset of the app."""
+        if self._requests is None:
+            return []
+        try:
+            messages = await self._requests.next(ORDERS_S, MESSAGES_MAX)
+        except Transient:
+            return []
+        found = []
+        for message in messages:
+            try:
+                request = msgspec.json.decode(message.body, type=OperationsRequest)
+            except UNREADABLE:
+                continue  # none of ours
+            if any(request.concerns(asset.path) for asset in self.deployment.assets):
+                body = msgspec.to_builtins(request)
+                order = Order(id=request.id, at_us=request.at_us, body=body)
+                found.append(wire.Told(sequence=message.sequence, order=order))
         return found
 
     async def _look(self) -> Part:

@@ -22,7 +22,13 @@ from headrace.apps.runtime.effects import Record, Write
 from headrace.bus import envelope
 from headrace.bus.client import Bus
 from headrace.bus.log import LogReader, log_info
-from headrace.bus.subjects import EVENTS_STREAM, RUNTIME_BUCKET, RUNTIME_EDGE, Subjects
+from headrace.bus.subjects import (
+    EVENTS_STREAM,
+    ORDERS_STREAM,
+    RUNTIME_BUCKET,
+    RUNTIME_EDGE,
+    Subjects,
+)
 from headrace.model.app_state import AppEvent
 from headrace.model.errors import Transient
 from headrace.model.sample import empty_batch
@@ -90,7 +96,12 @@ class Keeping:
                 self._kept = msgspec.msgpack.decode(raw, type=wire.Kept)
             else:
                 last = await self._events_from()
-                self._kept = wire.Kept(number=0, epoch_us=self._clock.now_us(), events_from=last)
+                self._kept = wire.Kept(
+                    number=0,
+                    epoch_us=self._clock.now_us(),
+                    events_from=last,
+                    orders_from=(await log_info(self._bus, ORDERS_STREAM)).last_sequence,
+                )
         return self._kept
 
     async def take(self, given: wire.Given, rows: pl.DataFrame, maker: Maker) -> None:
@@ -111,6 +122,7 @@ class Keeping:
             epoch_us=kept.epoch_us,
             frames=kept.frames + len(_frames(kept)),
             events_from=kept.events_from,
+            orders_from=kept.orders_from,
             received_us=received_us,
             state=given.state,
             samples=envelope.encode(rows) if rows.height else b"",

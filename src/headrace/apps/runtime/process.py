@@ -94,6 +94,7 @@ class _Process:
             life=self._line.life,
             after=executor.replay_after,
             events_after=executor.event_sequence if executor.wants_alarms else -1,
+            orders_after=executor.order_sequence if executor.wants_orders else -1,
         )
         while True:
             raw = await self._line.ask("turn", turn)

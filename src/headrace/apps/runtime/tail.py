@@ -74,6 +74,7 @@ class Tail:
         self._bus = bus
         self._clock = clock
         self._ring: deque[_Passed] = deque()  # bounded by RING_ROWS_MAX
+        self._ring: deque[_Passed] = deque()  # bounded by RING_MESSAGES_MAX, RING_ROWS_MAX
         self._rows = 0
         self._numbers = itertools.count(1)
         self._members: dict[int, Int64Array] = {}

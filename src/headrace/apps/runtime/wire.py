@@ -67,11 +67,13 @@ class Turn(msgspec.Struct, kw_only=True):
     Attributes:
         after: newest message of the log that it has; -1: as the runtime knows.
         events_after: the same of the journal of alarms, at the first turn; -1: it wants none.
+        orders_after: the same of the stream of operations requests.
     """
 
     life: int
     after: int = -1
     events_after: int = -1
+    orders_after: int = -1
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -169,6 +171,7 @@ class Kept(msgspec.Struct, kw_only=True):
     epoch_us: int
     frames: int = 0
     events_from: int = 0
+    orders_from: int = 0
     received_us: int = 0
     state: bytes = b""
     samples: bytes = b""

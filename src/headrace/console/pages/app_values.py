@@ -8,8 +8,10 @@ from urllib.parse import quote
 
 from nicegui import ui
 
+from headrace.console.app_orders import seen as seen_orders
 from headrace.console.app_records import KeptRecord, Kind, Verdict
 from headrace.console.app_views import charts
+from headrace.console.pages.app_orders import ask_order, draw_orders, is_sent
 from headrace.console.pages.app_parts import add_script, make_chart
 from headrace.console.pages.parts import button
 from headrace.console.pages.refreshed import Refreshed
@@ -29,8 +31,10 @@ from headrace.console.widgets.icons import icon
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
+from headrace.model.operations_request import OperationsRequest
 
 ROWS_SHOWN: Final = 200
+ORDERS: Final = "orders"
 _STATES: Final = {"proposed": "warn", "accepted": "good", "rejected": "idle"}
 _PRIORITIES: Final = {"high": "bad", "medium": "warn", "low": "idle"}
 
@@ -208,8 +212,9 @@ async def show_work(visit: Visit) -> None:
     with frame(visit, texts("work.title"), nav="apps", help_text=texts("work.help")):
         with ui.element("div").classes("hr-bar"):
             html(parts_nav(visit, "work"))
-            choices = {name: texts(f"work.{name}") for name in ("proposed", "accepted", "rejected")}
-            state = ui.toggle(choices, value="proposed")
+            names = ("proposed", "accepted", "rejected", ORDERS)
+            choices = {name: texts(f"work.{name}") for name in names}
+            state = ui.toggle(choices, value="proposed").classes("hr-grow")
             state.props("unelevated dense no-caps padding='4px 12px' toggle-color=primary")
         page = _Work(visit, lambda: str(state.value))
         state.on_value_change(page.part.refresh)
@@ -223,6 +228,13 @@ def draw_work(visit: Visit, *, app_id: str, assets: set[str] | None, count_max: 
         assets: only theirs; None: of all that the actor sees.
     """
     _Work(visit, lambda: "proposed", app_id, assets, count_max).part.begin_soon()
+            page = _Work(visit, lambda: str(state.value))
+            if visit.may("operate"):
+                button(texts("orders.new"), lambda: ask_order(visit, page.refresh), small=True)
+        page.place()
+        state.on_value_change(page.refresh)
+        await page.refresh()
+        ui.timer(REFRESH_S, page.refresh)
 
 
 class _Work:
@@ -253,6 +265,39 @@ class _Work:
         with ui.element("div").classes("hr-card"):
             for one in found[: self._count_max]:
                 self._draw(one)
+        self._drawn: object = None
+        self._sent: list[OperationsRequest] = []
+
+    def place(self) -> None:
+        """Show it here."""
+        self._body = ui.element("div").classes("hr-stack")
+
+    async def refresh(self, _event: object = None) -> None:
+        state, visit = self._state(), self._visit
+        found: Any = []
+        try:
+            if state != "proposed":
+                self._sent = await seen_orders(visit.services, visit.actor)
+            if state != ORDERS:
+                found = await seen_records(visit, "work_request", state=state)
+        except HeadraceError as error:
+            found = f"{error.code} {error.what}"
+        if (state, found, self._sent) == self._drawn:
+            return
+        self._drawn = (state, found, self._sent)
+        self._body.clear()
+        texts = self._visit.texts
+        with self._body:
+            if isinstance(found, str):
+                html(tag(".hr-alert", found))
+            elif state == ORDERS:
+                draw_orders(visit, self._sent)
+            elif not found:
+                empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
+            else:
+                with ui.element("div").classes("hr-card"):
+                    for one in found[:ROWS_SHOWN]:
+                        self._draw(one)
 
     def _draw(self, one: KeptRecord) -> None:
         texts, visit = self._visit.texts, self._visit
@@ -280,6 +325,8 @@ class _Work:
                     texts("work.accept"), lambda: self._ask(one, "accepted"), "primary", small=True
                 )
                 button(texts("work.reject"), lambda: self._ask(one, "rejected"), small=True)
+            if one.state == "accepted" and visit.may("operate") and not is_sent(one, self._sent):
+                button(texts("work.order"), lambda: ask_order(visit, self.refresh, one), small=True)
 
     def _ask(self, one: KeptRecord, verdict: Verdict) -> None:
         """A dialog for the reason, which a rejection needs."""
