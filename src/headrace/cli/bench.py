@@ -19,7 +19,7 @@ from headrace.bench.runner import LIMIT_S, Runner
 from headrace.bench.scenario_file import Read, read_shared, shared_names, with_protocol
 from headrace.bench.subject import open_app, scenarios_of
 from headrace.bench.trial import Trial
-from headrace.cli.bench_device import device, record
+from headrace.cli.bench_device import connector, device, record
 from headrace.model.errors import Misconfigured
 
 SCENARIO: Final = typer.Option(
@@ -177,4 +177,5 @@ def register(app: typer.Typer) -> None:
     group.command("scenarios")(list_scenarios)
     group.command("record")(record)
     group.command("device")(device)
+    group.command("connector")(connector)
     app.add_typer(group, name="bench", no_args_is_help=True)
