@@ -37,6 +37,7 @@ from headrace.model import status as st
 from headrace.model.desired import ConnectionConfig
 from headrace.model.errors import Misconfigured, Terminal, Transient
 from headrace.model.sample import TIMESTAMP, Int64Array, concat_batches, microseconds
+from headrace.model.tasks import end_tasks
 from headrace.model.time import US_PER_MS, US_PER_S, Clock, SystemClock
 from headrace.sim.emulators import Emulator, Value
 from headrace.sim.emulators.modbus import ModbusEmulator
@@ -110,7 +111,11 @@ async def carry_along(ground: Ground, scenario: Scenario, machine: Clock) -> Car
         lines = [_Line(d, SteppedClock(before_us, machine), folder, broker) for d in devices]
         for line in lines:
             stack.push_async_callback(line.close)
-        await asyncio.gather(*(line.run(samples) for line in lines))
+        running = [asyncio.create_task(line.run(samples)) for line in lines]
+        try:
+            await asyncio.gather(*running)
+        finally:
+            await end_tasks(*running)
     carried = concat_batches([batch for line in lines for batch in line.batches])
     return _whole(carried, lines, samples.height, scenario)
 
@@ -267,7 +272,13 @@ class _Line:
 
     async def _open(self) -> None:
         if not self._is_on:
-            await self._emulator.start()
+            try:
+                await self._emulator.start()
+            except OSError as error:
+                name = self._device.connection.name
+                raise Terminal(
+                    "APPS-2460", f"the bench's device {name} cannot listen: {error}", "Try again."
+                ) from error
             self._is_on = True
         if self._session is None:
             self._session = self._kind.open(self._connection(), self._context)
@@ -286,6 +297,8 @@ class _Line:
         status: dict[str, int] = {}
         for tag_id, value, text, code in rows.select("tag_id", "value", "text", "status").rows():
             shown = self._shown[tag_id]
+            if value is None and text is None and not st.is_bad(code):
+                code = st.BAD_NO_DATA
             if code != st.GOOD:
                 status[shown.address] = code
             if st.is_bad(code):

@@ -100,6 +100,9 @@ def _suite(trial: Trial, count: int) -> list[str]:
         f'  <testsuite name={name} tests="{count}" failures="{failures}"'
         f' errors="{int(trial.outcome == "error")}" skipped="{int(trial.outcome == "skipped")}">'
     ]
+    if trial.protocol:
+        told = f'<property name="protocol" value={quoteattr(trial.protocol)}/>'
+        lines.append(f"    <properties>{told}</properties>")
     for each in trial.verdicts:
         case = f"    <testcase classname={name} name={quoteattr(each.asked)}"
         if each.passed:
