@@ -21,6 +21,7 @@ from headrace.bench.subject import open_app, scenarios_of
 from headrace.bench.trial import Trial
 from headrace.cli.bench_device import device, record
 from headrace.cli.private_key import read_key
+from headrace.cli.bench_device import connector, device, record
 from headrace.model.errors import Misconfigured
 
 SCENARIO: Final = typer.Option(
@@ -183,4 +184,5 @@ def register(app: typer.Typer) -> None:
     group.command("scenarios")(list_scenarios)
     group.command("record")(record)
     group.command("device")(device)
+    group.command("connector")(connector)
     app.add_typer(group, name="bench", no_args_is_help=True)
