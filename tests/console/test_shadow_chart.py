@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from xml.etree.ElementTree import fromstring
 
 import numpy as np
 import polars as pl
@@ -44,3 +45,14 @@ def test_many_windows_are_thinned_and_none_at_all_are_drawn_too():
     assert paths(both([], [])) == [[("M", 0.0, 0.0)]] * 3
     assert paths(both([5.0], [5.0]))[0][0][0] == "M"
     assert "challenger" in legend(TEXTS)
+
+
+def test_every_shape_ends_before_the_next_begins():
+    drawn = (
+        "<div>"
+        + legend(TEXTS)
+        + shadow_chart(both([1.0, 2.0], [2.0, None]), "kW", TEXTS)
+        + "</div>"
+    )
+    root = fromstring(drawn)  # a tree only when each element ends
+    assert len(root.findall("./svg/path")) == 3 and len(root.findall("./svg/g/rect")) == 2

@@ -70,9 +70,7 @@ def legend(texts: Texts) -> Markup:
         color, dash = _LINES[side]
         line = tag(
             "svg",
-            tag(
-                "line", x1=0, y1=6, x2=26, y2=6, stroke=color, stroke_width=2, stroke_dasharray=dash
-            ),
+            _shape("line", x1=0, y1=6, x2=26, y2=6, **_stroke(color, dash, 2.0)),
             width=28,
             height=12,
         )
@@ -105,18 +103,21 @@ def _line(x: Float64Array, y: Float64Array, color: str, dash: str) -> Markup:
         if np.isfinite(down):
             pieces.append(f"{'L' if is_on else 'M'}{across:.1f} {down:.1f}")
         is_on = bool(np.isfinite(down))
-    return tag(
-        "path",
-        d="".join(pieces) or "M0 0",
-        fill="none",
-        stroke=color,
-        stroke_width=1.6,
-        stroke_dasharray=dash or None,
-    )
+    return _shape("path", d="".join(pieces) or "M0 0", fill="none", **_stroke(color, dash, 1.6))
+
+
+def _stroke(color: str, dash: str, width: float) -> dict[str, object]:
+    more = {"stroke_dasharray": dash} if dash else {}
+    return {"stroke": color, "stroke_width": width, **more}
+
+
+def _shape(name: str, **attributes: object) -> Markup:
+    """An element of SVG that ends at once: without its end all that follows would lie in it."""
+    return Markup(tag(name, **attributes)[:-1] + "/>")
 
 
 def _frame(top: float, height: float, low: float, high: float, unit: str) -> Markup:
-    box = tag(
+    box = _shape(
         "rect",
         x=LEFT,
         y=top,
@@ -138,7 +139,7 @@ def _text(x: float, y: float, text: str) -> Markup:
 
 
 def _rule(y: float, color: str) -> Markup:
-    return tag("line", x1=LEFT, x2=WIDTH - 8, y1=f"{y:.1f}", y2=f"{y:.1f}", stroke=color)
+    return _shape("line", x1=LEFT, x2=WIDTH - 8, y1=f"{y:.1f}", y2=f"{y:.1f}", stroke=color)
 
 
 def _times(at_us: Int64Array, y: float) -> list[Markup]:
