@@ -153,7 +153,7 @@ def _section(trial: Trial) -> list[str]:
     if trial.reason:
         return [*parts, f'<p class="{trial.outcome}">{_e(trial.reason)}. {_e(trial.remedy)}</p>']
     parts.append(
-        f"<p>{trial.seconds:g} s, {trial.assets} assets, {trial.samples} samples in,"
+        f"<p>{_way(trial)}{trial.seconds:g} s, {trial.assets} assets, {trial.samples} samples in,"
         f" {trial.results} given, {trial.calls} calls of hooks, {trial.restarts} restarts.</p>"
     )
     parts.append("<table><tr><th></th><th>Must</th><th>Seen</th></tr>")
@@ -167,6 +167,10 @@ def _section(trial: Trial) -> list[str]:
     parts += [f"<p>{_e(each)}</p>" for each in trial.notes]
     parts.append(f"<p>Scenario <code>{trial.sha256}</code></p>")
     return [*parts, plot_of(trial)]
+
+
+def _way(trial: Trial) -> str:
+    return f"Through {_e(trial.protocol)}: " if trial.protocol else ""
 
 
 def plot_of(trial: Trial) -> str:
