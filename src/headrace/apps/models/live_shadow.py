@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
 import polars as pl
 
 from headrace.apps.models import handing
@@ -17,7 +18,7 @@ from headrace.apps.models.shadow import Shadowed, agreement, pair_of, with_truth
 from headrace.historian.reader import Reader
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Misconfigured
-from headrace.model.sample import TIMESTAMP
+from headrace.model.sample import TIMESTAMP, microseconds
 from headrace.model.time import US_PER_S
 
 
@@ -26,10 +27,20 @@ class LiveShadow(NamedTuple):
 
     Attributes:
         found: how they compare. both: columns output, asset, time, champion, shadow, truth; by these.
+        units: of each output.
     """
 
     found: Shadowed
     both: pl.DataFrame
+    units: dict[str, str]
+
+
+class DriftNow(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest drift of one asset; see :mod:`.live_drift`. ``at_us``: end of its stretch."""
+
+    asset: str
+    at_us: int
+    score: float
 
 
 def shadow_live(
@@ -52,7 +63,8 @@ def shadow_live(
             APPS-2561 when no output of the app names the model.
     """
     champion, challenger = pair_of(registry, deployment, model, truth, asset)
-    names = sorted({o.name for o in deployment.manifest.outputs if o.model == model})
+    units = {o.name: o.unit for o in deployment.manifest.outputs if o.model == model}
+    names = sorted(units)
     if not names:
         app = deployment.manifest.id
         raise Misconfigured(
@@ -73,7 +85,21 @@ def shadow_live(
         end_us=span_us[1],
         outputs=[agreement(name, both.filter(pl.col("output") == name)) for name in names],
     )
-    return LiveShadow(found, both)
+    return LiveShadow(found, both, units)
+
+
+def drift_now(reader: Reader, deployment: AppDeployment, model: str) -> list[DriftNow]:
+    """The newest drift of each asset that has one, by path."""
+    owner = {each.drifts[model]: each.path for each in deployment.assets if model in each.drifts}
+    rows = reader.last(sorted(owner)) if owner else None
+    if rows is None:
+        return []
+    told = rows.filter(pl.col("value").is_not_null())
+    triples = zip(
+        told["tag_id"], microseconds(told["source_timestamp"]), told["value"], strict=True
+    )
+    found = [DriftNow(asset=owner[int(t)], at_us=int(at), score=v) for t, at, v in triples]
+    return sorted(found, key=lambda each: each.asset)
 
 
 def _since(registry: ModelRegistry, record: ModelRecord) -> int:
