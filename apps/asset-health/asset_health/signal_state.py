@@ -30,6 +30,7 @@ _DRIFT_FACTOR = 3.0
 _CALM_FACTOR = 1.5
 _STEP_FACTOR = 3.0
 _SETTLE_WINDOWS = 10
+_GOES_ON = 4
 _RATE_SHARE = 0.7
 _RATE_MIN = 6
 _GAP_FACTOR = 3.0
@@ -67,7 +68,8 @@ class Signal(msgspec.Struct, kw_only=True):
         reach, apart: greatest distance from ``slow`` while learned; the same less what siblings did.
         grown: windows in a row in which the distance is over its limit and does not fall.
         distance: the last one, by :data:`TAUS`.
-        left: the slow mean that it drifted away from. drifts: windows for which that is still told.
+        left, band: the slow mean that it drifted away from, and how near to it is back again.
+        drifts: windows for which that is still told.
     """
 
     windows: int = 0
@@ -84,6 +86,7 @@ class Signal(msgspec.Struct, kw_only=True):
     grown: list[int] = []
     distance: list[float] = []
     left: float = 0.0
+    band: float = 0.0
     drifts: int = 0
     cadence: Cadence = msgspec.field(default_factory=Cadence)
 
@@ -227,6 +230,8 @@ def learn_reach(known: Signal, mean: float, distance: Floats, apart: Floats, flo
         apart: as ``distance``, less what siblings did. floor: windows that each scale learns at least.
     """
     learning = known.windows < np.maximum(3.0 * np.array(TAUS), floor)
+    # What may be a drift is not learned as usual by the longer means.
+    learning &= not (known.drifts or any(known.grown))
     assert known.mean is not None
     if known.windows < floor:
         known.step_max = max(known.step_max, abs(mean - known.mean))
@@ -244,7 +249,7 @@ def ratios(known: Signal, distance: Floats, floor: int) -> Floats:
 
 
 def grow(known: Signal, mean: float, distance: Floats, over: npt.NDArray[np.bool_]) -> bool:
-    """Whether it drifts: over its limit for three windows, without falling back, and not by a jump. Once told
+    """Whether it drifts: over its limit for four windows, without falling back, and not by a jump. Once told
     it drifts until it is back where it was, or for a day.
 
     Args:
@@ -262,12 +267,14 @@ def grow(known: Signal, mean: float, distance: Floats, over: npt.NDArray[np.bool
     # Over the shortest mean a jump falls back by a quarter each window; over longer ones it would stay.
     fresh = np.array(known.jumped) < 3.0 * np.array(TAUS)
     fresh[0] = False
-    begun = np.flatnonzero((np.array(known.grown) >= 3) & ~fresh)
-    if len(begun):
-        known.left, known.drifts = mean - float(distance[begun[0]]), _TOLD_WINDOWS
-    elif known.drifts:
-        is_back = abs(mean - known.left) <= max(*known.reach, known.step_max)
+    begun = np.flatnonzero((np.array(known.grown) >= _GOES_ON) & ~fresh)
+    if known.drifts:
+        is_back = abs(mean - known.left) <= known.band
         known.drifts = 0 if is_back else known.drifts - 1
+    elif len(begun):
+        scale = int(begun[0])
+        known.left, known.drifts = mean - float(distance[scale]), _TOLD_WINDOWS
+        known.band = max(known.reach[scale], known.step_max)
     return known.drifts > 0
 
 
