@@ -8,7 +8,6 @@ LOADS = {
 """Needed type -> quantity that is near nothing while the asset is at rest."""
 CYCLES = ("machine",)
 """Needed types that rest in between as they work: between parts and tools. Rows of rest are left out of their
-windows; of the others a window with rest in it is a standstill: starting and stopping is no normal running."""
 windows; of the others a window with rest in it is a standstill: to start and stop is no normal running."""
 OPERATING = {
     "pump": ("speed", "flow", "suction_pressure"),

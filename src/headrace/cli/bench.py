@@ -19,9 +19,8 @@ from headrace.bench.runner import LIMIT_S, Runner
 from headrace.bench.scenario_file import Read, read_shared, shared_names, with_protocol
 from headrace.bench.subject import open_app, scenarios_of
 from headrace.bench.trial import Trial
-from headrace.cli.bench_device import device, record
-from headrace.cli.private_key import read_key
 from headrace.cli.bench_device import connector, device, record
+from headrace.cli.private_key import read_key
 from headrace.model.errors import Misconfigured
 
 SCENARIO: Final = typer.Option(

@@ -73,7 +73,6 @@ class Tail:
     def __init__(self, bus: Bus, clock: Clock) -> None:
         self._bus = bus
         self._clock = clock
-        self._ring: deque[_Passed] = deque()  # bounded by RING_ROWS_MAX
         self._ring: deque[_Passed] = deque()  # bounded by RING_MESSAGES_MAX, RING_ROWS_MAX
         self._rows = 0
         self._numbers = itertools.count(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 from urllib.parse import quote
 
 from nicegui import ui
@@ -216,6 +216,8 @@ async def show_work(visit: Visit) -> None:
             choices = {name: texts(f"work.{name}") for name in names}
             state = ui.toggle(choices, value="proposed").classes("hr-grow")
             state.props("unelevated dense no-caps padding='4px 12px' toggle-color=primary")
+            if visit.may("operate"):
+                button(texts("orders.new"), lambda: ask_order(visit, page.part.refresh), small=True)
         page = _Work(visit, lambda: str(state.value))
         state.on_value_change(page.part.refresh)
         await page.part.begin()
@@ -228,13 +230,12 @@ def draw_work(visit: Visit, *, app_id: str, assets: set[str] | None, count_max: 
         assets: only theirs; None: of all that the actor sees.
     """
     _Work(visit, lambda: "proposed", app_id, assets, count_max).part.begin_soon()
-            page = _Work(visit, lambda: str(state.value))
-            if visit.may("operate"):
-                button(texts("orders.new"), lambda: ask_order(visit, page.refresh), small=True)
-        page.place()
-        state.on_value_change(page.refresh)
-        await page.refresh()
-        ui.timer(REFRESH_S, page.refresh)
+
+
+class _Seen(NamedTuple):
+    state: str
+    records: list[KeptRecord]
+    sent: list[OperationsRequest]
 
 
 class _Work:
@@ -249,55 +250,29 @@ class _Work:
         self._visit = visit
         self._state = state
         self._app_id, self._assets, self._count_max = app_id, assets, count_max
-        self.part = Refreshed(visit, self._ask_records, self._draw_all)
-
-    async def _ask_records(self) -> list[KeptRecord]:
-        every = await seen_records(
-            self._visit, "work_request", app=self._app_id, state=self._state()
-        )
-        return [one for one in every if self._assets is None or one.asset in self._assets]
-
-    def _draw_all(self, found: list[KeptRecord]) -> None:
-        texts = self._visit.texts
-        if not found:
-            empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
-            return
-        with ui.element("div").classes("hr-card"):
-            for one in found[: self._count_max]:
-                self._draw(one)
-        self._drawn: object = None
         self._sent: list[OperationsRequest] = []
+        self.part = Refreshed(visit, self._ask_all, self._draw_all)
 
-    def place(self) -> None:
-        """Show it here."""
-        self._body = ui.element("div").classes("hr-stack")
-
-    async def refresh(self, _event: object = None) -> None:
+    async def _ask_all(self) -> _Seen:
         state, visit = self._state(), self._visit
-        found: Any = []
-        try:
-            if state != "proposed":
-                self._sent = await seen_orders(visit.services, visit.actor)
-            if state != ORDERS:
-                found = await seen_records(visit, "work_request", state=state)
-        except HeadraceError as error:
-            found = f"{error.code} {error.what}"
-        if (state, found, self._sent) == self._drawn:
-            return
-        self._drawn = (state, found, self._sent)
-        self._body.clear()
+        sent = [] if state == "proposed" else await seen_orders(visit.services, visit.actor)
+        if state == ORDERS:
+            return _Seen(state, [], sent)
+        every = await seen_records(visit, "work_request", app=self._app_id, state=state)
+        found = [one for one in every if self._assets is None or one.asset in self._assets]
+        return _Seen(state, found, sent)
+
+    def _draw_all(self, seen: _Seen) -> None:
         texts = self._visit.texts
-        with self._body:
-            if isinstance(found, str):
-                html(tag(".hr-alert", found))
-            elif state == ORDERS:
-                draw_orders(visit, self._sent)
-            elif not found:
-                empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
-            else:
-                with ui.element("div").classes("hr-card"):
-                    for one in found[:ROWS_SHOWN]:
-                        self._draw(one)
+        self._sent = seen.sent
+        if seen.state == ORDERS:
+            draw_orders(self._visit, seen.sent)
+        elif not seen.records:
+            empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
+        else:
+            with ui.element("div").classes("hr-card"):
+                for one in seen.records[: self._count_max]:
+                    self._draw(one)
 
     def _draw(self, one: KeptRecord) -> None:
         texts, visit = self._visit.texts, self._visit
@@ -326,7 +301,11 @@ class _Work:
                 )
                 button(texts("work.reject"), lambda: self._ask(one, "rejected"), small=True)
             if one.state == "accepted" and visit.may("operate") and not is_sent(one, self._sent):
-                button(texts("work.order"), lambda: ask_order(visit, self.refresh, one), small=True)
+                button(
+                    texts("work.order"),
+                    lambda: ask_order(visit, self.part.refresh, one),
+                    small=True,
+                )
 
     def _ask(self, one: KeptRecord, verdict: Verdict) -> None:
         """A dialog for the reason, which a rejection needs."""
