@@ -64,6 +64,34 @@ def make_router(services: Services) -> APIRouter:
 
         return json_answer({"changes": await asyncio.to_thread(find)})
 
+    _add_watching(router, services)
+
+    @router.post("/{app}/{name}/{verb}")
+    async def change(request: Request, app: str, name: str, verb: str) -> Response:
+        """``promote``, ``challenge``, ``retire`` a version, or ``rollback`` to the champion before."""
+        actor = services.require(request, "edit", f"model/{app}/{name}")
+        if verb != "rollback" and verb not in STATES:
+            raise Misconfigured(
+                "CONS-2501",
+                f"models know no {verb!r}",
+                f"Say {', '.join(STATES)} or rollback.",
+            )
+        try:
+            asked = msgspec.json.decode(await request.body(), type=Change)
+        except UNREADABLE as error:
+            raise Misconfigured(
+                "CONS-1003", f"the body does not fit: {error}", 'Send {"version": 2, "why": "..."}.'
+            ) from error
+        record = await asyncio.to_thread(apply, services, app, name, verb, asked, actor.name)
+        return json_answer(msgspec.to_builtins(record))
+
+    return router
+
+
+def _add_watching(router: APIRouter, services: Services) -> None:
+    """What is looked at: drift, and the challenger beside the champion."""
+    folder = services.sources.folder
+
     @router.get("/{app}/{name}/drift")
     async def drift(
         request: Request,
@@ -125,27 +153,6 @@ def make_router(services: Services) -> APIRouter:
         if not is_whole(actor):
             found = msgspec.structs.replace(found, outputs=[])
         return json_answer(msgspec.to_builtins(found))
-
-    @router.post("/{app}/{name}/{verb}")
-    async def change(request: Request, app: str, name: str, verb: str) -> Response:
-        """``promote``, ``challenge``, ``retire`` a version, or ``rollback`` to the champion before."""
-        actor = services.require(request, "edit", f"model/{app}/{name}")
-        if verb != "rollback" and verb not in STATES:
-            raise Misconfigured(
-                "CONS-2501",
-                f"models know no {verb!r}",
-                f"Say {', '.join(STATES)} or rollback.",
-            )
-        try:
-            asked = msgspec.json.decode(await request.body(), type=Change)
-        except UNREADABLE as error:
-            raise Misconfigured(
-                "CONS-1003", f"the body does not fit: {error}", 'Send {"version": 2, "why": "..."}.'
-            ) from error
-        record = await asyncio.to_thread(apply, services, app, name, verb, asked, actor.name)
-        return json_answer(msgspec.to_builtins(record))
-
-    return router
 
 
 def apply(

@@ -48,12 +48,17 @@ class ShadowPart:
 
     async def _refresh(self) -> None:
         now_us = self._visit.services.sources.clock.now_us()
+        refused: HeadraceError | None = None
         try:
             await asyncio.to_thread(self._read, now_us)
         except HeadraceError as error:
+            refused = error
+        if self._chart.is_deleted:
+            return  # meanwhile another version was chosen
+        if refused is not None:
             self._found = None
-            is_idle = error.code == "APPS-2530"
-            said = self._visit.texts("models.shadow_idle") if is_idle else str(error)
+            is_idle = refused.code == "APPS-2530"
+            said = self._visit.texts("models.shadow_idle") if is_idle else str(refused)
             self._chart.set_content(tag("p.hr-dim", said))
         self._drift.set_content(self._drifts(self._told))
         if self._found is not None:
