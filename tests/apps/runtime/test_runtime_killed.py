@@ -150,6 +150,7 @@ async def test_a_write_cut_off_is_told_also_when_its_app_is_gone(bus):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a parent's death ends a child on Linux")
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.soak)])
 async def test_a_killed_runtime_gives_what_an_unkilled_one_does_and_tells_a_write_cut_off(
     plant, stuck, kills
