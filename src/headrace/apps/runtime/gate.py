@@ -31,7 +31,7 @@ from headrace.apps.runtime.writing import Writing
 from headrace.bus import envelope
 from headrace.bus.client import Bus
 from headrace.bus.log import LogReader, log_info
-from headrace.bus.subjects import ORDERS_STREAM, RUNTIME_BUCKET, Subjects
+from headrace.bus.subjects import ORDERS_STREAM, Subjects
 from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Corrupt, HeadraceError, Refused, Transient, error_from_dict
@@ -148,7 +148,6 @@ class Gate:
 
     async def open(self) -> None:
         """Let happen what a crash of the runtime left undone, and begin to answer."""
-        await self._bus.key_value(RUNTIME_BUCKET, history=1)
         await self._settled()
         own = self._subjects.app_own(self._word)
         for verb in wire.VERBS:
