@@ -12,7 +12,6 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-from browser_fixture import open_browser, sign_in
 from playwright.sync_api import Page, expect
 from site_fixture import CLOCK, PASSWORD, SUBJECTS, RunningSite
 
@@ -27,17 +26,6 @@ PUMPS = ("utilities/pumping/pump_1", "utilities/pumping/pump_2")
 def key(running_site: RunningSite) -> bytes:
     """A publisher that the installation trusts."""
     return gallery_app.trusting(running_site.folder)
-
-
-@pytest.fixture
-def page(running_site: RunningSite) -> Iterator[Page]:
-    with open_browser() as browser:
-        opened = browser.new_page(viewport={"width": 1280, "height": 900})
-        errors: list[str] = []
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        sign_in(opened, running_site)
-        yield opened
-        assert not errors
 
 
 @contextmanager

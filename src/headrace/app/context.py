@@ -122,12 +122,19 @@ class Window(Context):
             quantity (Float64 in the manifest's unit; String where that is ``text``; null where it is not
             known or Bad), then ``<quantity>_status`` (UInt32, OPC UA StatusCode; BadNoData where none is).
         start_us, end_us: ``[start, end)`` in UTC microseconds. assets: those of this type alone.
+        arrivals: where the hook asks for it, else empty: one row an asset and bound quantity, about samples
+            that were received in the window, whatever their source time is. Columns: ``asset``, ``quantity``,
+            ``samples`` and ``bad`` (how many, and how many of them Bad), ``gap_ms`` (the longest time
+            without one, from the last before the window to its end; null: none ever came), ``silent_ms``
+            (since the newest), ``delay_ms`` (median of received minus source time) and ``delay_span_ms``
+            (greatest minus least of it; both null without samples).
     """
 
     frame: pl.DataFrame
     type: str
     start_us: int
     end_us: int
+    arrivals: pl.DataFrame = field(default_factory=pl.DataFrame)
 
     def _own_type(self) -> str:
         return self.type

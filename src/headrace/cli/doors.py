@@ -31,6 +31,7 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "bench site": ("read", "recording"),
     "bench record": ("read", "recording"),
     "bench device": ("read", "recording"),
+    "bench connector": ("read", "recording"),
     "bench scenarios": ("read", "recording"),
     "site check": ("read", "site"),
     "site show": ("read", "site"),

@@ -43,6 +43,8 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "GET /api/v1/models": ("read", "models"),
     "GET /api/v1/models/{app}/{name}/changes": ("read", "models"),
     "GET /api/v1/models/{app}/{name}/drift": ("read", "models"),
+    "GET /api/v1/models/{app}/{name}/drift/now": ("read", "models"),
+    "GET /api/v1/models/{app}/{name}/shadow": ("read", "models"),
     "GET /api/v1/notifications": ("read", "notifications"),
     "GET /api/v1/notifications/log": ("read", "notifications"),
     "GET /api/v1/operations-requests": ("read", "apps"),

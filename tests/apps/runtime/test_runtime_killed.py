@@ -16,7 +16,14 @@ import msgspec
 import pytest
 from site_runtime import SUBJECTS, WAIT_S, Site, site
 
+from headrace.apps.runtime.effects import Record, Write
+from headrace.apps.runtime.keeping import Keeping
+from headrace.apps.runtime.writing import NoWriting
+from headrace.bus import envelope
+from headrace.bus.log import LogReader
+from headrace.bus.subjects import EVENTS_STREAM, RUNTIME_BUCKET
 from headrace.edge.calls import WriteAnswer, WriteCall
+from headrace.model.app_state import AppEvent
 from headrace.model.time import SystemClock
 
 COUNT = """
@@ -70,60 +77,112 @@ async def role_process(plant: Site) -> AsyncIterator[asyncio.subprocess.Process]
         await process.wait()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a parent's death ends a child on Linux")
-@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.soak)])
-async def test_outputs_of_a_killed_runtime_are_those_of_one_that_was_not(plant, kills):
-    """One sample a second, each with the number after the last, and a record for each second one."""
-    plant.known.secret("load_watch")
-    await plant.install(COUNT)
-    await plant.sample(5.0, SystemClock().now_us())
-    child = 0
-    for _ in range(kills):
-        async with role_process(plant) as process:
-            state = await plant.state(lambda s, child=child: s.pid not in (0, child) and s.samples)
-            child = state.pid
-            ended = os.pidfd_open(child)
-            process.send_signal(signal.SIGKILL)
-            await process.wait()
-            assert await asyncio.to_thread(select.select, [ended], [], [], WAIT_S) != ([], [], [])
-            os.close(ended)
-    async with role_process(plant):
-        await plant.state(lambda s: s.pid not in (0, child) and s.samples >= 2)
-    given = await plant.outputs()
-    counts = given["value"].to_list()
-    assert sorted(set(counts)) == [float(n + 1) for n in range(len(set(counts)))]
-    identities = given.select("tag_id", "source_timestamp", "value").unique()
-    assert identities.height == given.height == identities["source_timestamp"].n_unique()
-    records = [event.record for event in await plant.events() if event.record]
-    assert len({record["id"] for record in records}) == len(records) == len(counts) // 2
-
-
-@pytest.mark.parametrize("lives", [1, pytest.param(3, marks=pytest.mark.soak)])
-async def test_a_write_that_a_kill_cut_off_is_told_and_never_made_again(plant, lives):
-    """The edge has the write and has not answered when the runtime dies: the next one says so."""
+@pytest.fixture
+async def stuck(plant) -> AsyncIterator[tuple[list[WriteCall], asyncio.Event]]:
+    """An edge that takes a write and does not answer: what it was asked, and when it was."""
     asked: list[WriteCall] = []
     came = asyncio.Event()
 
     async def take(raw: bytes) -> bytes:
         asked.append(msgspec.json.decode(raw, type=WriteCall))
         came.set()
-        await asyncio.sleep(3_600)
+        await asyncio.Event().wait()
         return msgspec.json.encode(WriteAnswer(value=0.0))
 
-    await plant.bus.answer(SUBJECTS.edge_call("local", "write"), take)
-    plant.known.secret("set_point")
-    await plant.install(WRITE, MAY_WRITE, "set-point")
-    async with role_process(plant) as process:
-        await plant.sample(5.0, SystemClock().now_us())
-        async with asyncio.timeout(WAIT_S):
-            await came.wait()
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-    for _ in range(lives):
-        plant.states.clear()
-        async with role_process(plant):
-            event = await plant.event("APPS-2280", "set_point")
-            await plant.state(lambda s: s.position_us > 0, "set_point")
+    stop = await plant.bus.answer(SUBJECTS.edge_call("local", "write"), take)
+    yield asked, came
+    await stop()
+
+
+async def kill(process: asyncio.subprocess.Process, children: list[int]) -> None:
+    """Kill the role, and wait until the processes of its apps are gone with it."""
+    ends = [os.pidfd_open(child) for child in children]
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+    for end in ends:
+        assert await asyncio.to_thread(select.select, [end], [], [], WAIT_S) != ([], [], [])
+        os.close(end)
+
+
+async def forgotten(bus) -> None:
+    """Until the broker takes an id a second time: it has forgotten those before too."""
+    probe = (SUBJECTS.event("app", "probe"), b"{}")
+    async with asyncio.timeout(WAIT_S):
+        await bus.stream.publish(*probe, headers={envelope.HEADER_ID: "probe"})
+        while (await bus.stream.publish(*probe, headers={envelope.HEADER_ID: "probe"})).duplicate:
+            continue
+
+
+async def test_a_write_cut_off_is_told_also_when_its_app_is_gone(bus):
+    """One was begun and one was not: the first is unknown, the second is not made; both once. A record that
+    went out before is not stored again, whatever the broker has forgotten."""
+    keeping = Keeping(bus, SUBJECTS, SystemClock(), "set-point", lambda: asyncio.sleep(0, 0))
+    write = Write(
+        id="w-1", at_us=1, asset="south/p1", quantity="power", edge="local", connection="plc_1",
+        tag="p1/power", value=1.5,
+    )  # fmt: skip
+    record = Record(
+        id="r-1", kind="value", app="set-point", version="1", hook="h", at_us=1, body={"asset": "a"}
+    )
+    kept = await keeping.load()
+    cut = msgspec.structs.replace(
+        kept,
+        writes=[write, msgspec.structs.replace(write, id="w-2")],
+        written=True,
+        records=[record],
+    )
+    await bus.key_value(RUNTIME_BUCKET, history=1)
+    await bus.put(RUNTIME_BUCKET, "set_point", msgspec.msgpack.encode(cut))
+    subject = SUBJECTS.event("app", "set_point")
+    config = (await bus.stream.stream_info(EVENTS_STREAM)).config
+    config.duplicate_window = 0.1
+    await bus.stream.update_stream(config)
+    await bus.publish_frame(subject, b"{}", {envelope.HEADER_ID: "r-1"})
+    await forgotten(bus)
+    for _ in range(2):
+        again = Keeping(bus, SUBJECTS, SystemClock(), "set-point", lambda: asyncio.sleep(0, 0))
+        left = await again.settle(NoWriting(SystemClock(), "set-point"))
+        assert left.writes == [] and not left.written
+    reader = LogReader(bus, 1, EVENTS_STREAM, [subject])
+    events = [msgspec.json.decode(m.body, type=AppEvent) for m in await reader.next(1.0)]
+    assert [each.code for each in events] == ["APPS-2280", "APPS-2282"]
+    await reader.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a parent's death ends a child on Linux")
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("kills", [1, pytest.param(5, marks=pytest.mark.soak)])
+async def test_a_killed_runtime_gives_what_an_unkilled_one_does_and_tells_a_write_cut_off(
+    plant, stuck, kills
+):
+    """One app gives a sample a second, each with the number after the last, and a record for each second one:
+    none is lost, none comes twice. The edge has the write of the other when the runtime is killed: the next one
+    says that nobody knows, once, and does not write again."""
+    asked, came = stuck
+    for app_id, source, more in (("load-watch", COUNT, ""), ("set-point", WRITE, MAY_WRITE)):
+        plant.known.secret(app_id.replace("-", "_"))
+        await plant.install(source, more, app_id)
+    await plant.sample(5.0, SystemClock().now_us())
+    child = 0
+    for _ in range(kills):
+        async with role_process(plant) as process:
+            state = await plant.state(lambda s, child=child: s.pid not in (0, child) and s.samples)
+            child = state.pid
+            async with asyncio.timeout(WAIT_S):
+                await came.wait()
+            other = await plant.state(lambda s: s.pid > 0, "set_point")
+            await kill(process, [child, other.pid])
+    async with role_process(plant):
+        await plant.state(lambda s: s.pid not in (0, child) and s.samples >= 2)
+        event = await plant.event("APPS-2280", "set_point")
+        await plant.state(lambda s: s.pid not in (0, other.pid) and s.position_us, "set_point")
+    given = await plant.outputs()
+    counts = given["value"].to_list()
+    assert sorted(set(counts)) == [float(n + 1) for n in range(len(set(counts)))]
+    identities = given.select("tag_id", "source_timestamp", "value").unique()
+    assert identities.height == given.height == identities["source_timestamp"].n_unique()
+    records = [each.record for each in await plant.events() if each.record]
+    assert len({record["id"] for record in records}) == len(records) == len(counts) // 2
     assert event.severity == "warning" and event.source == "app/set-point"
     assert "p1/power" in event.text and "unknown whether it reached the device" in event.text
     told = [each for each in await plant.events("set_point") if each.code == "APPS-2280"]

@@ -12,8 +12,8 @@ import polars as pl
 
 from headrace.apps.log_past import LogPast
 from headrace.apps.runtime.wire import Told
-from headrace.bus.callout import Admitted, Knock
 from headrace.bus.client import Bus
+from headrace.bus.knock import Admitted, Knock
 from headrace.bus.rights import actor_rights
 from headrace.bus.subjects import RUNTIME_BUCKET
 from headrace.historian.reader import Reader

@@ -32,7 +32,7 @@ from headrace.apps.runtime.writing import Writing
 from headrace.bus import envelope
 from headrace.bus.client import Bus
 from headrace.bus.log import LogReader
-from headrace.bus.subjects import ORDERS_STREAM, RUNTIME_BUCKET, Subjects
+from headrace.bus.subjects import ORDERS_STREAM, Subjects
 from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Corrupt, HeadraceError, Refused, Transient, error_from_dict
@@ -127,7 +127,12 @@ class Gate:
         self._tags = np.array(
             sorted({tag for asset in deployment.assets for tag in asset.tags.values()}), np.int64
         )
-        self._outputs = {tag for asset in deployment.assets for tag in asset.outputs.values()}
+        self._outputs = {
+            tag
+            for asset in deployment.assets
+            for given in (asset.outputs, asset.shadows, asset.drifts)
+            for tag in given.values()
+        }
         self._keeping = keeping
         self._writing = writing
         self._tail = tail
@@ -151,7 +156,6 @@ class Gate:
 
     async def open(self) -> None:
         """Let happen what a crash of the runtime left undone, and begin to answer."""
-        await self._bus.key_value(RUNTIME_BUCKET, history=1)
         await self._settled()
         own = self._subjects.app_own(self._word)
         for verb in wire.VERBS:

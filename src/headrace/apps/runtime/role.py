@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,7 +26,7 @@ from headrace.apps.runtime.run import GREEDY_S, AppRun, Place, Secrets
 from headrace.apps.runtime.sending import EdgeApps, EdgeFiles
 from headrace.apps.runtime.tail import Tail
 from headrace.apps.runtime.wire import Kept, Told
-from headrace.apps.runtime.writing import SitePolicy
+from headrace.apps.runtime.writing import NoWriting, SitePolicy
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.callout import Callout
 from headrace.bus.client import Bus, ensure_streams, open_bus
@@ -96,6 +96,7 @@ async def run(
         async with open_bus(address, "runtime", wait_s=BROKER_WAIT_S) as bus:
             if not edge:  # there the edge makes them, with the bounds of its log
                 await ensure_streams(bus)
+            await bus.key_value(RUNTIME_BUCKET, history=1)
             teller = _Teller(bus, subjects, clock)
             around = _beside(folder, bus, clock, edge) if edge else _platform(folder, bus, clock)
             place = Place(
@@ -278,6 +279,7 @@ class _Role:
         held_by = f"{socket.gethostname()}:{place.folder.root}"
         self._lease = Lease(place.bus, runtime_edge(place.edge), held_by, place.clock)
         self._runs: dict[str, tuple[AppRun, asyncio.Task[None], str]] = {}
+        self._is_settled = False
         self._parts: dict[str, AppDeployment] = {}
         self._receiver = Receiver(place.folder, lambda: self._parts)
 
@@ -318,6 +320,7 @@ class _Role:
     async def _follow(self) -> None:
         """Bring what runs in line with what is installed."""
         wanted = await self._wanted()
+        await self._settle_gone(wanted)
         for word, (_, task, known) in list(self._runs.items()):
             found = wanted.get(word)
             if task.done():
@@ -342,6 +345,21 @@ class _Role:
         subject = self._subjects.runtime_call(word, verb, self._place.edge)
         return await self._bus.answer(subject, answer)
 
+    async def _settle_gone(self, wanted: Collection[str]) -> None:
+        """What apps had noted that run no more, since the runtime was killed: once, when it begins."""
+        if self._is_settled:
+            return
+        prefix = f"$KV.{RUNTIME_BUCKET}."
+        for subject in await log_subjects(self._bus, f"KV_{RUNTIME_BUCKET}"):
+            word = subject.removeprefix(prefix)
+            if word in wanted or "." in word:  # a mark of the past is no app's
+                continue
+            app_id = word.replace("_", "-")
+            keeping = self._place.keeping(app_id)
+            async with keeping.lock:
+                await keeping.settle(NoWriting(self._clock, app_id))
+        self._is_settled = True
+
     async def _wanted(self) -> dict[str, AppDeployment]:
         """What is to run here now, by word."""
         parts = await (self._placed_here() if self._place.edge else self._installed())
@@ -360,7 +378,6 @@ class _Role:
 
     async def _position(self, word: str) -> int:
         """Up to where an app ran here, source time; 0: it never did."""
-        await self._bus.key_value(RUNTIME_BUCKET, history=1)
         raw = await self._bus.get(RUNTIME_BUCKET, word)
         return msgspec.msgpack.decode(raw, type=Kept).to_us if raw else 0
 

@@ -67,7 +67,7 @@ class SitePolicy:
             raise Refused(
                 "APPS-2281",
                 f"the policy does not let the app write: {decision.reason}{why}",
-                f"Ask the security officer; see: headrace policy explain {actor.name} write",
+                "Ask the security officer; the policies in force: headrace policy list",
             )
 
 
@@ -160,6 +160,30 @@ class Writing:
             text=text,
             remedy=remedy,
         )
+
+
+class NoWriting:
+    """For an app that runs no more: what it had noted and not begun is not written, and that is told."""
+
+    def __init__(self, clock: Clock, app_id: str) -> None:
+        self._clock = clock
+        self._app_id = app_id
+
+    async def make(self, write: Write) -> AppEvent:
+        """Nothing but the event."""
+        return AppEvent(
+            at_us=self._clock.now_us(),
+            severity="warning",
+            code="APPS-2282",
+            source=f"app/{self._app_id}",
+            text=f"{write.quantity} of {write.asset} is not written: the app runs here no more",
+            remedy="Write it by hand when it has to be.",
+        )
+
+    def noted(self, event: AppEvent) -> bool:
+        """Each is told."""
+        del event
+        return True
 
 
 def _unknown(about: str, error: HeadraceError) -> tuple[str, str]:
