@@ -25,6 +25,11 @@ class Use:
     asset: str = ""
     baseline: Baseline | None = None
 
+    @property
+    def version(self) -> str:
+        """Which one it is."""
+        return self.model.version
+
 
 class ModelSource(Protocol):
     """Where models come from that are the same for all assets."""
