@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -18,9 +19,13 @@ from headrace.bench.runner import Runner
 from headrace.bench.scenario_file import Read, read_scenario, read_shared, with_protocol
 from headrace.bench.subject import Subject, open_app
 from headrace.bench.trial import Trial, ground_of, run_trial
+from headrace.bench.wiring import Shown
 from headrace.cli.app import build
+from headrace.edge.connectors.modbus.address import Grammar
+from headrace.model.desired import TagConfig
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.status import is_bad
+from headrace.sim.emulators import PointType
 
 PROTOCOLS = ("modbus", "opcua", "mqtt", "sparkplug")
 ALARM = must("alarm", asset="hall/p1", alarm="low", from_s=60, within_s=9)
@@ -218,6 +223,27 @@ def test_sparkplug_cannot_tell_microseconds(tmp_path: Path) -> None:
 def test_a_trial_opens_no_connection_itself(tmp_path: Path) -> None:
     trial = run_trial(with_protocol(read_scenario(write_scenario(tmp_path)), "modbus"))
     assert trial.outcome == "error" and trial.reason.startswith("APPS-2465")
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "scale", "value", "raw"),
+    [
+        ("input:0:int16", "int16", 0.1, 21.54, 215),
+        ("input:0:int16", "int16", 0.1, 1e9, 32_767),
+        ("input:0:uint16", "uint16", 1.0, -3.0, 0),
+        ("input:0:bcd16", "uint64", 1.0, 123_456.0, 9_999),
+        ("input:0:uint32", "uint32", 1.0, math.inf, 2**32 - 1),
+        ("input:0:int16", "int16", 1.0, math.nan, -32_768),
+        ("input:0:float32", "float32", 0.5, 3.0, 6.0),
+        ("coil:0", "bool", 1.0, 1.0, True),
+    ],
+)
+def test_a_device_shows_numbers_as_its_converter_makes_them(
+    address: str, kind: PointType, scale: float, value: float, raw: float
+) -> None:
+    tag = TagConfig(tag_id=1, path="a/b", address=address)
+    register = Grammar("zero_based", 1, "ABCD").parse(address).data_type
+    assert Shown(tag, address, kind, scale, register=register).raw(value) == raw
 
 
 @pytest.mark.soak

@@ -247,6 +247,22 @@ def test_a_deployment_says_all_that_the_runtime_needs(folder: DataFolder) -> Non
     registry.close()
 
 
+def test_formulas_and_alarms_of_an_app_read_what_its_python_gives(folder: DataFolder) -> None:
+    more = "twice = score * 2\nalarm low: share < least_share or score > 9, priority medium"
+    changed = APP.replace("alarm low: share < least_share, priority medium", more)
+    install(folder.root, "water-use", "1.2.0", changed)
+    registry = Registry.of(folder)
+    registry.apply(load_site(folder.site_file), 1_000)
+    config, ids = registry.apps(), registry.ids()
+    assert config is not None
+    score, other = (ids[f"halle/{pump}/water_use_score"] for pump in ("p1", "p2"))
+    twice = run(config, "water_use.pump.twice", {score: 4.0, other: 5.0})
+    assert twice == pytest.approx({"halle/p1": 8.0, "halle/p2": 10.0})
+    alarm = next(each for each in bind(config).bound if each.key == "water_use.pump.low")
+    assert score in alarm.inputs["score"]
+    registry.close()
+
+
 def test_a_disabled_app_keeps_its_tags_and_runs_nothing(folder: DataFolder) -> None:
     text = folder.site_file.read_text()
     folder.site_file.write_text(

@@ -14,8 +14,8 @@ the scenario says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
@@ -24,19 +24,20 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from headrace.bench.brokers import PATIENCE_S, BenchBroker
 from headrace.bench.ground import Carried, Ground
 from headrace.bench.hostile import ail
 from headrace.bench.scenario import Scenario
 from headrace.bench.wiring import ServedDevice, wire_up
-from headrace.bus.broker import BrokerAddress, prepare_address, start_broker, stop_broker
+from headrace.bus.broker import BrokerAddress
 from headrace.edge.catalog import connector_type
 from headrace.edge.contract import Connector, ConnectorContext, Reading, ScanGroup
 from headrace.edge.pipeline import Pipeline
 from headrace.model import status as st
 from headrace.model.desired import ConnectionConfig
 from headrace.model.errors import Misconfigured, Terminal, Transient
-from headrace.model.folder import DataFolder
 from headrace.model.sample import TIMESTAMP, Int64Array, concat_batches, microseconds
+from headrace.model.tasks import end_tasks
 from headrace.model.time import US_PER_MS, US_PER_S, Clock, SystemClock
 from headrace.sim.emulators import Emulator, Value
 from headrace.sim.emulators.modbus import ModbusEmulator
@@ -44,10 +45,8 @@ from headrace.sim.emulators.mqtt import MqttJsonEmulator
 from headrace.sim.emulators.opcua import OpcUaEmulator
 from headrace.sim.emulators.sparkplug import SparkplugEmulator
 
-PATIENCE_S: Final = 20.0
 TRIES: Final = 3
 WINDOW_SAMPLES: Final = 500
-_AGAIN_S: Final = 0.1
 _OVER_BROKER: Final = ("mqtt", "sparkplug")
 _EDGES_OWN: Final = (st.BAD_NO_COMMUNICATION, st.UNCERTAIN_LAST_USABLE_VALUE)
 _MODBUS: Final = (
@@ -105,11 +104,18 @@ async def carry_along(ground: Ground, scenario: Scenario, machine: Clock) -> Car
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory()))
         needs = any(each.connection.protocol in _OVER_BROKER for each in devices)
-        broker = await stack.enter_async_context(_broker(folder)) if needs else None
+        broker = BenchBroker(folder / "broker") if needs else None
+        if broker is not None:
+            stack.push_async_callback(broker.stop)
+            await broker.start()
         lines = [_Line(d, SteppedClock(before_us, machine), folder, broker) for d in devices]
         for line in lines:
             stack.push_async_callback(line.close)
-        await asyncio.gather(*(line.run(samples) for line in lines))
+        running = [asyncio.create_task(line.run(samples)) for line in lines]
+        try:
+            await asyncio.gather(*running)
+        finally:
+            await end_tasks(*running)
     carried = concat_batches([batch for line in lines for batch in line.batches])
     return _whole(carried, lines, samples.height, scenario)
 
@@ -182,55 +188,22 @@ def _ipc(samples: pl.DataFrame) -> bytes:
     return samples.write_ipc(None, compression="lz4").getvalue()
 
 
-@asynccontextmanager
-async def _broker(folder: Path) -> AsyncIterator[BrokerAddress]:
-    """A broker of its own, for devices that are clients of one."""
-    data = DataFolder(folder / "broker")
-    address = prepare_address(data)
-    process = start_broker(data, address, sync_interval="10s")
-    try:
-        await _listens(address.host, address.mqtt_port)
-        yield address
-    finally:
-        stop_broker(process)
-
-
-async def _listens(host: str, port: int) -> None:
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection(host, port)
-                except OSError:
-                    await asyncio.sleep(_AGAIN_S)
-                    continue
-                writer.close()
-                return
-    except TimeoutError as error:
-        raise Terminal(
-            "APPS-2460", f"the bench's broker does not listen on {host}:{port}", "Try again."
-        ) from error
-
-
 class _Line:
     """One device with its connector and pipeline."""
 
     def __init__(
-        self, device: ServedDevice, clock: SteppedClock, folder: Path, broker: BrokerAddress | None
+        self, device: ServedDevice, clock: SteppedClock, folder: Path, broker: BenchBroker | None
     ) -> None:
         self._device = device
         self._protocol = device.connection.protocol
         self._clock = clock
         self._kind = connector_type(self._protocol)
-        self._emulator = _emulator(device, clock, broker)
+        self._emulator = _emulator(device, clock, broker.address if broker else None)
         self._context = ConnectorContext(
             clock=clock,
             certificates=folder,
             secret=str,
-            mqtt_endpoint=broker.mqtt_endpoint if broker else "",
-            mqtt_user=broker.device_user if broker else "",
-            mqtt_password=broker.device_password if broker else "",
-            identity="headrace-bench",
+            **(broker.lent if broker else {}),
         )
         options = device.connection.options
         self._is_timeless = self._protocol in ("modbus", "mqtt") and not options.get("timestamp")
@@ -299,7 +272,13 @@ class _Line:
 
     async def _open(self) -> None:
         if not self._is_on:
-            await self._emulator.start()
+            try:
+                await self._emulator.start()
+            except OSError as error:
+                name = self._device.connection.name
+                raise Terminal(
+                    "APPS-2460", f"the bench's device {name} cannot listen: {error}", "Try again."
+                ) from error
             self._is_on = True
         if self._session is None:
             self._session = self._kind.open(self._connection(), self._context)
@@ -318,6 +297,8 @@ class _Line:
         status: dict[str, int] = {}
         for tag_id, value, text, code in rows.select("tag_id", "value", "text", "status").rows():
             shown = self._shown[tag_id]
+            if value is None and text is None and not st.is_bad(code):
+                code = st.BAD_NO_DATA
             if code != st.GOOD:
                 status[shown.address] = code
             if st.is_bad(code):

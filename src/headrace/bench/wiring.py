@@ -82,7 +82,7 @@ class Shown:
         if self.data_type == "bool":
             return bool(plain)
         low, high = _range(self.data_type, self.register)
-        return min(max(round(plain), low), high)
+        return round(min(max(plain if plain == plain else low, low), high))
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,8 @@ def _device(
         if not as_site:
             address, register = _address(connection.name, protocol, tag, length, register)
             tag = msgspec.structs.replace(tag, address=address, scale=1.0, offset=0.0)
+        if tag.sample_interval_us:
+            raise _unfit(scenario, tag.path, "it is a waveform, which has many values at once")
         if length > STRING_BYTES_MAX and protocol == "modbus":
             raise _unfit(scenario, tag.path, f"a text of {length} bytes is too long for Modbus")
         kind = ground.kinds.get(tag.path, "float64") if as_site else "float64"

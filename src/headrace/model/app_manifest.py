@@ -117,12 +117,14 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         writes: ``type.quantity`` that it may write to the device, through the edge's guard.
         calls: ``app.service`` of other apps. network: ``host:port`` outside; empty: none.
         history: may ask the historian for the past of its quantities.
+        orders: is told of operations requests that concern its assets.
     """
 
     writes: list[str] = []
     calls: list[str] = []
     network: list[str] = []
     history: bool = False
+    orders: bool = False
 
 
 class AppManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,6 +167,22 @@ class AppManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     requires: dict[str, str] = {}
     budgets: Budgets = Budgets()
     permissions: Permissions = Permissions()
+
+    def readable(self, type: str) -> dict[str, str]:
+        """Name -> unit of all that formulas of a needed type may read: its quantities, and what the app's
+        Python and models give on it; a quantity goes before an output of that name.
+
+        Example:
+            >>> pump = NeededType(package="pump", quantities={"power": "kW"})
+            >>> given = [Output(type="pump", name="state", unit="text")]
+            >>> types = {"pump": pump}
+            >>> AppManifest(id="a", version="1.0.0", title={}, types=types, outputs=given).readable("pump")
+            {'state': 'text', 'power': 'kW'}
+        """
+        kind = self.types[type]
+        given = {each.name: each.unit for each in self.outputs if each.type == type}
+        drifts = {drift_name(model): "" for model in self.models_of(type)}
+        return {**given, **drifts, **kind.quantities, **kind.optional}
 
     @property
     def word(self) -> str:

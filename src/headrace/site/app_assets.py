@@ -193,7 +193,11 @@ def asset_config(app: SiteApp, asset: AppAsset, ids: Mapping[str, int]) -> Asset
         title_zh=asset.title_zh,
         tags={
             name: ids[path]
-            for name, path in {**asset.tags, **_drifts_by_name(app, asset)}.items()
+            for name, path in {
+                **given_paths(app.manifest, asset),
+                **_drifts_by_name(app, asset),
+                **asset.tags,
+            }.items()
             if path in ids
         },
         attributes={
@@ -316,6 +320,15 @@ def deployments(model: SiteModel, ids: Mapping[str, int]) -> dict[str, AppDeploy
     }
 
 
+def given_paths(manifest: AppManifest, asset: AppAsset) -> dict[str, str]:
+    """Output of the app's Python -> path of its tag on an asset."""
+    return {
+        each.name: f"{asset.path}/{given_name(manifest.word + APP_DOT, each.name)}"
+        for each in manifest.outputs
+        if each.type == asset.type
+    }
+
+
 def _bound_asset(
     app: SiteApp,
     asset: AppAsset,
@@ -323,7 +336,6 @@ def _bound_asset(
     edges: Mapping[str, str],
     tags: Mapping[str, Tag],
 ) -> BoundAsset:
-    outputs = [each for each in app.manifest.outputs if each.type == asset.type]
     models = app.manifest.models_of(asset.type)
     writable = {
         name: tags[path]
@@ -339,8 +351,12 @@ def _bound_asset(
         units=asset.units,
         attributes=asset.attributes,
         relations=asset.relations,
-        outputs={each.name: ids[_place(app, asset, each.name)] for each in outputs},
-        shadows={each.name: ids[_place(app, asset, each.shadow)] for each in outputs if each.model},
+        outputs={name: ids[path] for name, path in given_paths(app.manifest, asset).items()},
+        shadows={
+            each.name: ids[_place(app, asset, each.shadow)]
+            for each in app.manifest.outputs
+            if each.type == asset.type and each.model
+        },
         drifts={model: ids[_place(app, asset, drift_name(model))] for model in models},
         writes={
             name: (edges[tag.connection], tag.connection, tag.path)

@@ -323,11 +323,7 @@ def _types(app: _App, *, enabled: bool) -> Iterable[AssetType]:
             name=manifest.word + APP_DOT + name,
             title=title,
             title_zh=title_zh,
-            quantities={
-                **kind.quantities,
-                **kind.optional,
-                **{drift_name(model): "" for model in manifest.models_of(name)},
-            },
+            quantities=manifest.readable(name),
             attributes={**settings, **kind.attributes},
             relations={
                 relation: manifest.word + APP_DOT + other

@@ -26,7 +26,6 @@ from headrace.site.app_assets import (
     app_of,
     app_types,
     asset_config,
-    drift_tags,
     note_app_formula,
     output_tags,
     shadow_tags,
@@ -192,8 +191,7 @@ def check_formulas(notes: Notes, model: SiteModel, columns: Sequence[TagColumns]
     if not given and not any(kind.formulas for kind in kinds):
         return model
     tags = {tag.path: tag for tag in model.tags}
-    drifts = [tag.path for app in model.apps for tag in drift_tags(app)]
-    config = _config(model, dict.fromkeys([*tags, *drifts], 1), {})
+    config = _config(model, dict.fromkeys((*tags, *(tag.path for tag in given)), 1), {})
     checked, problems = check_all(config)
     for found in problems:
         if (app := app_of(model, found.asset_type)) is not None:

@@ -400,10 +400,12 @@ def view_file(name: str) -> str:
 def asset_types(manifest: AppManifest) -> tuple[AssetTypeConfig, ...]:
     """The needed types, as formulas see them: what is set for an asset is an attribute to them."""
     settings = {name: each.measure for name, each in manifest.settings.items()}
+    given = {(type, name) for type, name, _ in formula_heads(manifest)}
     return tuple(
         AssetTypeConfig(
             name=name,
-            quantities={**kind.quantities, **kind.optional},
+            # An output with a formula's name is told of as such, once.
+            quantities={n: u for n, u in manifest.readable(name).items() if (name, n) not in given},
             attributes={**settings, **kind.attributes},
             relations=kind.relations,
         )

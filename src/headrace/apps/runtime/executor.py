@@ -22,6 +22,7 @@ from headrace.app.context import Context, State, Window
 from headrace.app.hooks import Hook, hooks_of
 from headrace.app.records import AlarmChange, Asset, Order, Trained
 from headrace.apps.models.baseline import Sight
+from headrace.apps.runtime.arrivals import Arrivals
 from headrace.apps.runtime.due import Due, due_calls
 from headrace.apps.runtime.effects import Effects, Problem, merged
 from headrace.apps.runtime.frames import Shape, output_samples
@@ -44,9 +45,10 @@ class Saved(msgspec.Struct, kw_only=True):
 
     Attributes:
         to_us: source time up to which hooks ran. start_us: after which the first one was due.
-        sequence: see ``replay_after``. event_sequence: every change of alarm and order up to it was
-            told. states: hook -> its state.
+        sequence: see ``replay_after``. event_sequence: every change of alarm up to it was told;
+            order_sequence: every operations request. states: hook -> its state.
         held: Arrow stream of the newest sample of each tag before the windows to come.
+        arrived: the same of when samples came, where a hook asks for that.
     """
 
     version: int = STATE_VERSION
@@ -54,8 +56,10 @@ class Saved(msgspec.Struct, kw_only=True):
     start_us: int = 0
     sequence: int = 0
     event_sequence: int = 0
+    order_sequence: int = 0
     states: dict[str, State] = {}
     held: bytes = b""
+    arrived: bytes = b""
 
 
 class Executor:
@@ -74,7 +78,7 @@ class Executor:
 
     Attributes:
         to_us: source time up to which hooks ran; 0 none yet.
-        event_sequence: of the newest change of alarm or order that was told.
+        event_sequence, order_sequence: of the newest change of alarm, and operations request, told.
     """
 
     def __init__(
@@ -104,6 +108,7 @@ class Executor:
         self._latest_us = max((hook.lateness_us for hook in self._spans()), default=0)
         saved = _decoded(state) if state else Saved(to_us=start_us, start_us=start_us)
         self.to_us, self.event_sequence = saved.to_us, saved.event_sequence
+        self.order_sequence = saved.order_sequence
         self._start_us = saved.start_us
         self._states = saved.states
         self._replay_after = self._fed = saved.sequence
@@ -113,6 +118,7 @@ class Executor:
         tags = sorted(set().union(*(shape.tag_ids for shape in self._shapes.values())))
         held = pl.read_ipc_stream(saved.held) if saved.held else None
         self._store = Store(np.array(tags, np.int64), held)
+        self._arrivals = self._new_arrivals(saved.arrived)
         self._log = logging.getLogger(f"headrace.app.{manifest.word}")
 
     # -- what comes in --------------------------------------------------------------------------
@@ -127,8 +133,10 @@ class Executor:
         taken = self._store.put(batch)
         if sequence > self._fed:
             self._fed = sequence
+        if self._arrivals is not None:
+            self._arrivals.put(taken)
         if sequence and taken.height:
-            newest_us = int(microseconds(taken["source_timestamp"]).max())
+            newest_us = self._newest_us(taken)
             self._marks[sequence] = max(newest_us, self._marks.get(sequence, newest_us))
         return Effects()
 
@@ -147,9 +155,10 @@ class Executor:
         """Run the hooks of an alarm that changed or an order that came; one that was told is not again.
 
         Args:
-            sequence: of its message; 0 when there is none.
+            sequence: of its message, changes of alarms and orders each by themselves; 0: there is none.
         """
-        if sequence and sequence <= self.event_sequence:
+        is_order = isinstance(told, Order)
+        if sequence and sequence <= (self.order_sequence if is_order else self.event_sequence):
             return Effects()
         done = []
         types = {asset.path: asset.type for asset in self._deployment.assets}
@@ -163,7 +172,10 @@ class Executor:
                 doing = self._doing(hook, told.at_us, told.id)
                 context = Context(**self._told(hook, told.at_us, doing))
                 done.append(self._guarded(hook, doing, context, told, context))
-        self.event_sequence = max(sequence, self.event_sequence)
+        if is_order:
+            self.order_sequence = max(sequence, self.order_sequence)
+        else:
+            self.event_sequence = max(sequence, self.event_sequence)
         return merged(done)
 
     def serve(self, name: str, body: bytes, at_us: int, call_id: str = "") -> tuple[bytes, Effects]:
@@ -243,6 +255,11 @@ class Executor:
         return any(hook.kind == "alarm" for hook in self._hooks)
 
     @property
+    def wants_orders(self) -> bool:
+        """Whether a hook is told of operations requests."""
+        return any(hook.kind == "order" for hook in self._hooks)
+
+    @property
     def past_span_us(self) -> tuple[int, int] | None:
         """``[start, end)`` of what was before the app's first hook and windows to come still look at: feed
         that too, before all else; None when there is nothing."""
@@ -271,8 +288,10 @@ class Executor:
             start_us=self._start_us,
             sequence=self.replay_after,
             event_sequence=self.event_sequence,
+            order_sequence=self.order_sequence,
             states=self._states,
             held=_arrow(held) if held.height else b"",
+            arrived=self._arrivals.held(self.horizon_us) if self._arrivals is not None else b"",
         )
         raw = msgspec.msgpack.encode(saved, order="sorted")
         if len(raw) > STATE_BYTES_MAX:
@@ -294,16 +313,20 @@ class Executor:
         if not self._assets[hook.type]:
             return Effects()
         champions = self._shelf.uses(hook.model) if hook.kind == "score" else []
-        if hook.kind == "score" and not champions:
+        if hook.kind == "score" and not champions and not hook.always:
             return Effects()
         start_us = due.at_us - hook.length_us
         count = hook.length_us // hook.step_us
         told = self._told(hook, due.at_us, doing) | {"assets": self._assets[hook.type]}
         frame = self._shapes[hook.type].frame(self._store, start_us, hook.step_us, count)
         window = Window(**told, frame=frame, type=hook.type, start_us=start_us, end_us=due.at_us)
-        if hook.kind == "score":
+        if hook.arrivals and self._arrivals is not None:
+            assets = self._shapes[hook.type].assets
+            window.arrivals = self._arrivals.table(assets, start_us, due.at_us)
+        if champions:
             return self._scored(hook, due, window, champions)
-        return self._guarded(hook, doing, window, window, due=due)
+        given = [window, None] if hook.kind == "score" else [window]
+        return self._guarded(hook, doing, window, *given, due=due)
 
     def _scored(self, hook: Hook, due: Due, window: Window, champions: Sequence[Use]) -> Effects:
         """The champions on their assets, the challengers beside them, and the drift of what both see."""
@@ -390,12 +413,27 @@ class Executor:
             "calendar": self._deployment.calendar,
         }
 
+    def _new_arrivals(self, kept: bytes) -> Arrivals | None:
+        """Of the tags of those types whose hooks ask for it; None where none does."""
+        types = {hook.type for hook in self._hooks if hook.arrivals}
+        tags = sorted(set().union(*(self._shapes[each].tag_ids for each in types)))
+        return Arrivals(np.array(tags, np.int64), kept) if types else None
+
+    def _newest_us(self, taken: pl.DataFrame) -> int:
+        """The time until which these samples are needed, should this executor be made anew."""
+        newest_us = int(microseconds(taken["source_timestamp"]).max())
+        if self._arrivals is None:
+            return newest_us
+        return max(newest_us, int(microseconds(taken["received_timestamp"]).max()))
+
     def _spans(self) -> list[Hook]:
         return [hook for hook in self._hooks if hook.length_us]
 
     def _forget(self) -> None:
         horizon_us = self.horizon_us
         self._store.forget(horizon_us)
+        if self._arrivals is not None:
+            self._arrivals.forget(horizon_us)
         for sequence in [s for s, newest in self._marks.items() if newest <= horizon_us]:
             del self._marks[sequence]
 
@@ -436,6 +474,12 @@ def check_hooks(manifest: AppManifest, hooks: Sequence[Hook]) -> None:
                     f"{hook.kind} {hook.name} is for {what} {of(hook)!r}, which app.toml does not name",
                     f"It names {', '.join(sorted(names)) or 'none'}.",
                 )
+    if any(hook.kind == "order" for hook in hooks) and not manifest.permissions.orders:
+        raise Misconfigured(
+            "APPS-2209",
+            "a hook is told of operations requests, which app.toml does not ask for",
+            "Write below [permissions]: orders = true",
+        )
     lacking = services - {hook.name for hook in hooks if hook.kind == "service"}
     if lacking:
         raise Misconfigured(

@@ -65,6 +65,7 @@ class _Page:
         with self._list:
             if not self._found:
                 empty_state("chart", self._texts("models.empty"), self._texts("models.empty_what"))
+                return
             with ui.element("div").classes("hr-card"):
                 for record in self._found:
                     self._row(record)
