@@ -331,7 +331,9 @@ class Executor:
         if not self._assets[hook.type]:
             return Effects()
         champions = self._shelf.uses(hook.model) if hook.kind == "score" else []
-        if hook.kind == "score" and not champions and not hook.always:
+        if hook.always and all(each.asset for each in champions):
+            champions = [*champions, Use(None)]  # those that have no model are asked about too
+        if hook.kind == "score" and not champions:
             return Effects()
         start_us = due.at_us - hook.length_us
         count = hook.length_us // hook.step_us
@@ -343,8 +345,7 @@ class Executor:
             window.arrivals = self._arrivals.table(assets, start_us, due.at_us)
         if champions:
             return self._scored(hook, due, window, champions)
-        given = [window, None] if hook.kind == "score" else [window]
-        return self._guarded(hook, doing, window, *given, due=due)
+        return self._guarded(hook, doing, window, window, due=due)
 
     def _scored(self, hook: Hook, due: Due, window: Window, champions: Sequence[Use]) -> Effects:
         """The champions on their assets, the challengers beside them, and the drift of what both see."""
