@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 import headrace
+from headrace.apps.package.bench_keys import sign_certificate
 from headrace.apps.package.package import CERTIFICATE
 from headrace.bench.carrying import carry
 from headrace.bench.certificate import certificate_of
@@ -88,9 +89,19 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     return paths
 
 
-def write_certificate(report: Report, folder: Path) -> Path:
-    """``certificate.json`` beside ``app.toml``: what ``headrace app pack`` signs into the package."""
+def write_certificate(report: Report, folder: Path, key: bytes | None = None) -> Path:
+    """``certificate.json`` beside ``app.toml``: what ``headrace app pack`` signs into the package.
+
+    Args:
+        key: private, PEM, of this bench; None: it signs nothing.
+
+    Raises:
+        Misconfigured: SEC-1740 when the key is none.
+    """
     path = folder / CERTIFICATE
-    content = msgspec.json.format(msgspec.json.encode(certificate_of(report)), indent=1)
+    certificate = certificate_of(report)
+    if key is not None:
+        certificate = sign_certificate(certificate, key)
+    content = msgspec.json.format(msgspec.json.encode(certificate), indent=1)
     write_whole(path, content, mode=0o644)
     return path

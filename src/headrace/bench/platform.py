@@ -3,7 +3,8 @@
 ::
 
     samples ──► Stream ──► results ──┬──► AlarmEngine ──► transitions ──┐
-        └────────────────────────────┴──► Program (the app's Python) ◄──┘ ──► outputs, records, writes
+    ▲   └────────────────────────────┴──► Program (the app's Python) ◄──┘ ──► records, writes, outputs ─┐
+    └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 
 Formulas, alarms and hooks are the very code that runs in a plant. What is not here: broker, lanes and
 table. Where a scenario names a protocol, its samples have come through real servers and connectors before
@@ -225,6 +226,10 @@ class Platform:
     def _take(self, given: Given, now_us: int) -> None:
         seen = self.seen
         seen.outputs += given.samples
+        for each in given.samples:
+            # Formulas and alarms of the app read them as they read quantities: in the next turn.
+            self._stream.put(each)
+            self._past.append(each)
         seen.proposals += given.proposals
         seen.troubles += given.troubles
         seen.calls += given.calls

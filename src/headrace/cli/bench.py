@@ -20,6 +20,7 @@ from headrace.bench.scenario_file import Read, read_shared, shared_names, with_p
 from headrace.bench.subject import open_app, scenarios_of
 from headrace.bench.trial import Trial
 from headrace.cli.bench_device import connector, device, record
+from headrace.cli.private_key import read_key
 from headrace.model.errors import Misconfigured
 
 SCENARIO: Final = typer.Option(
@@ -30,6 +31,9 @@ JOBS: Final = typer.Option(0, "--jobs", help="Scenarios at a time; 0 is one a co
 LIMIT: Final = typer.Option(LIMIT_S, "--limit", help="Seconds that one scenario may take here.")
 PROTOCOL: Final = typer.Option(
     "", "--protocol", help="opcua, modbus, mqtt, sparkplug or site: through real servers."
+)
+KEY: Final = typer.Option(
+    None, "--key", help="Private key of this bench, which signs the certificate: headrace app key."
 )
 ONLY: Final = typer.Option([], "--only", help="Names of scenarios; several.")
 
@@ -42,8 +46,10 @@ def bench_an_app(
     out: Path | None = OUT,
     jobs: int = JOBS,
     limit: float = LIMIT,
+    key: Path | None = KEY,
 ) -> None:
     """Try an app against its scenarios; a passing one gets its certificate."""
+    secret = read_key(key)
     with TemporaryDirectory() as folder:
         subject = open_app(path, Path(folder))
         scenarios = _by(_chosen(scenarios_of(subject.folder, scenario), only), protocol)
@@ -52,7 +58,7 @@ def bench_an_app(
     # Hidden, so that it is no part of the app's package.
     _write(report, out or (path if path.is_dir() else path.parent) / ".bench")
     if path.is_dir() and not only and not scenario and not protocol:
-        typer.echo(f"certificate: {write_certificate(report, path)}")
+        typer.echo(f"certificate: {write_certificate(report, path, secret)}")
     raise typer.Exit(0 if report.passed else 1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import polars as pl
@@ -16,13 +16,15 @@ from rich.markup import escape
 from headrace.bench.bench import write_report
 from headrace.bench.connectors import bench_connector
 from headrace.bench.device_recording import DeviceRecording, RecordedPoint, load_recording
-from headrace.bench.device_replay import DeviceFault, DeviceReplay, device_emulator
 from headrace.bench.recorder import POINTS_MAX, find_points, record_device
 from headrace.edge.contract import ConnectorContext
 from headrace.historian.times import parse_duration
 from headrace.model.desired import ConnectionConfig
 from headrace.model.errors import Misconfigured
 from headrace.model.time import US_PER_S, SystemClock
+
+if TYPE_CHECKING:  # it loads the servers of all protocols, which no other command of these needs
+    from headrace.bench.device_replay import DeviceFault
 
 _FAULT: Final = re.compile(r"(\w+)@([\d.]+)-([\d.]+)(?::(.+))?")
 
@@ -112,6 +114,8 @@ def device(
 async def _be(
     recording: DeviceRecording, endpoint: str, faults: list[DeviceFault], speed: float
 ) -> None:
+    from headrace.bench.device_replay import DeviceReplay, device_emulator
+
     emulator = device_emulator(recording, endpoint)
     await emulator.start()
     typer.echo(f"{recording.device.protocol} {emulator.endpoint}")
@@ -123,6 +127,8 @@ async def _be(
 
 def _fault(text: str) -> DeviceFault:
     """A fault as it is written on the command line."""
+    from headrace.bench.device_replay import DeviceFault
+
     found = _FAULT.fullmatch(text)
     fields: dict[str, Any] = {}
     if found is not None:

@@ -73,6 +73,8 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "alarm reset": ("operate", "alarms"),
     "alarm out-of-service": ("edit", "alarms"),
     "alarm return": ("edit", "alarms"),
+    "order send": ("operate", "operations_request"),
+    "order list": ("read", "operations_request"),
     "notify list": ("read", "notifications"),
     "notify test": ("edit", "notifications"),
     "notify log": ("read", "notifications"),
