@@ -30,6 +30,7 @@ from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
 
+REFRESH_S: Final = 3.0
 ROWS_SHOWN: Final = 200
 _STATES: Final = {"proposed": "warn", "accepted": "good", "rejected": "idle"}
 _PRIORITIES: Final = {"high": "bad", "medium": "warn", "low": "idle"}
@@ -212,27 +213,37 @@ async def show_work(visit: Visit) -> None:
             state = ui.toggle(choices, value="proposed")
             state.props("unelevated dense no-caps padding='4px 12px' toggle-color=primary")
         page = _Work(visit, lambda: str(state.value))
-        state.on_value_change(page.part.refresh)
-        await page.part.begin()
+        state.on_value_change(page.refresh)
+        await page.refresh()
+        ui.timer(REFRESH_S, page.refresh)
 
 
 class _Work:
     def __init__(self, visit: Visit, state: Callable[[], str]) -> None:
         self._visit = visit
         self._state = state
-        self.part = Refreshed(visit, self._ask_records, self._draw_all)
+        self._drawn: object = None
+        self._body = ui.element("div").classes("hr-stack")
 
-    async def _ask_records(self) -> list[KeptRecord]:
-        return list(await seen_records(self._visit, "work_request", state=self._state()))
-
-    def _draw_all(self, found: list[KeptRecord]) -> None:
-        texts = self._visit.texts
-        if not found:
-            empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
+    async def refresh(self, _event: object = None) -> None:
+        try:
+            found: Any = await seen_records(self._visit, "work_request", state=self._state())
+        except HeadraceError as error:
+            found = f"{error.code} {error.what}"
+        if found == self._drawn:
             return
-        with ui.element("div").classes("hr-card"):
-            for one in found[:ROWS_SHOWN]:
-                self._draw(one)
+        self._drawn = found
+        self._body.clear()
+        texts = self._visit.texts
+        with self._body:
+            if isinstance(found, str):
+                html(tag(".hr-alert", found))
+            elif not found:
+                empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
+            else:
+                with ui.element("div").classes("hr-card"):
+                    for one in found[:ROWS_SHOWN]:
+                        self._draw(one)
 
     def _draw(self, one: KeptRecord) -> None:
         texts, visit = self._visit.texts, self._visit
@@ -278,7 +289,7 @@ class _Work:
                     return
                 dialog.close()
                 show_done(texts(f"work.{verdict}"))
-                await self.part.refresh()
+                await self.refresh()
 
             with ui.element("div").classes("hr-row").style("justify-content:flex-end"):
                 button(texts("shell.cancel"), dialog.close)
