@@ -11,7 +11,10 @@ import msgspec
 import polars as pl
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from headrace.bench.bench import write_report
+from headrace.bench.connectors import bench_connector
 from headrace.bench.device_recording import DeviceRecording, RecordedPoint, load_recording
 from headrace.bench.recorder import POINTS_MAX, find_points, record_device
 from headrace.edge.contract import ConnectorContext
@@ -65,6 +68,32 @@ async def _record(
             status.update(f"{seconds:.0f} of {for_s:.0f} s, {samples} samples, {errors} errors")
 
         return await record_device(connection, points, context, for_s, interval_ms=every, tell=tell)
+
+
+def connector(
+    name: str = typer.Argument(help="As in a site file: modbus, opcua ... or your own."),
+    device: Path | None = typer.Option(
+        None, "--device", help="A recorded device; else one of the bench's."
+    ),
+    case: str = typer.Option("", "--case", help="module:function of a ConnectorCase of your own."),
+    only: list[str] = typer.Option([], "--only", help="Names of checks; several."),
+    out: Path | None = typer.Option(
+        None, "--out", help="Folder for bench.json, bench.xml, bench.html."
+    ),
+) -> None:
+    """Hold a connector against its contract: values, failures, cancelled calls, nothing left open."""
+    report = bench_connector(name, device=device, case=case, only=only)
+    console = Console()
+    for trial in report.trials:
+        colour = "green" if trial.passed else "red"
+        console.print(f"[{colour}]{trial.outcome}[/]  {trial.scenario}", highlight=False)
+        told = trial.reason or next((v.seen for v in trial.verdicts if not v.passed), "")
+        if told:
+            console.print(f"    {escape(told)}", highlight=False)
+    typer.echo(f"{report.count('passed')} of {len(report.trials)} checks passed")
+    for path in write_report(report, out) if out is not None else ():
+        typer.echo(path)
+    raise typer.Exit(0 if report.passed else 1)
 
 
 def device(

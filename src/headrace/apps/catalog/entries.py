@@ -89,6 +89,7 @@ def entry_of(package: Package) -> CatalogEntry:
             *(f"calls {each}" for each in permissions.calls),
             *(f"network {each}" for each in permissions.network),
             *(["history"] if permissions.history else []),
+            *(["orders"] if permissions.orders else []),
         ),
         has_python=bool(manifest.python),
     )
