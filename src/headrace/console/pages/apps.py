@@ -12,6 +12,7 @@ from nicegui import ui
 from headrace.apps.catalog import entry_of
 from headrace.console.app_board import AppView
 from headrace.console.app_views.laid import Place, assets_of
+from headrace.console.error_words import error_markup, markup_of
 from headrace.console.pages.app_parts import (
     add_script,
     permissions_list,
@@ -26,7 +27,6 @@ from headrace.console.pages.refreshed import Refreshed
 from headrace.console.pages.shell import (
     Visit,
     empty_state,
-    error_markup,
     frame,
     html,
     pill,
@@ -96,7 +96,7 @@ class _List:
                 )
             )
             if app.problem is not None:
-                html(error_markup(visit, app.problem))
+                html(error_markup(visit.texts, app.problem))
             if visit.may("edit"):
                 with ui.element("div").classes("hr-row").style("margin-top:10px"):
                     on = app.deployment.enabled
@@ -169,7 +169,7 @@ async def show_app(visit: Visit) -> None:
         app = await visit.services.sources.apps.app(app_id)
     except HeadraceError as error:
         with frame(visit, app_id[:80], nav="apps", crumbs=crumbs):
-            html(error_markup(visit, error))
+            html(error_markup(visit.texts, error))
         return
     if app is None:
         with frame(visit, texts("apps.title"), nav="apps", crumbs=crumbs):
@@ -200,7 +200,7 @@ class _AppPage:
             if view is not None and view.scope == "asset":
                 self._asset_select(view)
         if self._app.problem is not None:
-            html(error_markup(self._visit, self._app.problem))
+            html(error_markup(self._visit.texts, self._app.problem))
         if view is None:
             _About(self._visit, self._app).draw()
             return
@@ -315,9 +315,9 @@ class _About:
         )  # fmt: skip
         wrong = None
         if state.last_error_code:
-            wrong = tag(
-                ".hr-error.old", tag("code", state.last_error_code), " ", state.last_error,
-                tag(".hr-what-now", state.last_error_remedy), tag("small", moment(state.last_error_us)),
+            wrong = markup_of(
+                texts, state.last_error_code, state.last_error, state.last_error_remedy,
+                more=tag("small", moment(state.last_error_us)), cls="old",
             )  # fmt: skip
         log = tag("pre.hr-toml", "\n".join(state.log[-LOG_LINES_SHOWN:])) if state.log else None
         table = tag("table.hr-table", tag("tbody", rows))
