@@ -46,8 +46,8 @@ class Cadence(msgspec.Struct, kw_only=True):
     """How the samples of a signal came while it was learned.
 
     Attributes:
-        samples_min, bad_max: in a window. gap_max_ms: without one. delay_min_ms, delay_max_ms: received minus source
-            time, of a window's median. span_max_ms: between the delays of a window.
+        samples_min, bad_max: in a window. gap_max_ms: without one. delay_min_ms, delay_max_ms: received
+            minus source time, of a window's median. span_max_ms: between the delays of a window.
     """
 
     samples_min: int = 1 << 30
