@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from asset_health.driving import LOADS
 from asset_health.signal_state import (
     TAUS,
     Came,
@@ -39,14 +40,6 @@ EVERY = "1 min"
 STEP = "1 s"
 WINDOW_MS = 60_000.0
 STEP_S = 1.0
-LOADS = {
-    "pump": "power",
-    "compressor": "power",
-    "machine": "spindle_power",
-    "engine": "",
-    "point": "",
-}
-"""Needed type -> quantity that is near nothing while the asset is at rest."""
 _LATE_WINDOWS = 2
 _RESTART_TOLD_WINDOWS = 5
 _SIBLINGS_MIN = 2

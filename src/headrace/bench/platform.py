@@ -7,8 +7,9 @@
     └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 
 Formulas, alarms and hooks are the very code that runs in a plant. What is not here: broker, lanes and
-table; ``headrace app bench --protocol`` has them. A crash drops all that lives in memory and goes on from
-what a plant's platform would have kept.
+table. Where a scenario names a protocol, its samples have come through real servers and connectors before
+(:mod:`headrace.bench.carrying`). A crash drops all that lives in memory and goes on from what a plant's
+platform would have kept.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from headrace.site.app_assets import (
     asset_config,
     note_app_formula,
     output_tags,
+    shadow_tags,
     type_config,
 )
 from headrace.site.asset_sections import note_formula
@@ -117,7 +118,10 @@ def _config(
 def _assets(
     model: SiteModel, kinds: Mapping[str, AssetType], ids: Mapping[str, int]
 ) -> Iterable[AssetConfig]:
-    """Those of the site, then each again as the apps see it; without what formulas give."""
+    """Those of the site, then each again as the apps see it; without what formulas give. What challengers
+    give is no quantity of anything: no formula and no alarm can be of it."""
+    tried = {tag.path for app in model.apps for tag in shadow_tags(app)}
+    ids = {path: tag_id for path, tag_id in ids.items() if path not in tried} if tried else ids
     for asset in model.assets:
         yield AssetConfig(
             path=asset.path,
