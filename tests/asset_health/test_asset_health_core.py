@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 
+import msgspec
 import numpy as np
 import pytest
 from asset_health.anomaly import Follow, LevelWatch, StateWatch, Watch, conformal_limit
@@ -112,6 +113,15 @@ def test_following_in_pieces_equals_following_at_once() -> None:
     assert isinstance(held, Follow) and held.quiet == end.quiet
     assert np.allclose(held.level, end.level) and np.allclose(held.doubt, end.doubt)
     assert whole[100, 1] == 1 and whole[-1, 1] == 0
+
+
+def test_what_an_earlier_form_kept_of_a_level_begins_anew() -> None:
+    rng = np.random.default_rng(13)
+    watch = LevelWatch(rng.normal(size=(300, 2)))
+    earlier = msgspec.convert({"centre": [0.0, 0.0], "active": True, "peak": 4.0}, Follow)
+    rows = rng.normal(size=(40, 2))
+    told, end = watch.follow(rows, earlier)
+    assert np.array_equal(told, watch.follow(rows)[0]) and len(end.level) == 2
 
 
 def test_a_level_that_wanders_has_a_wider_limit_and_one_out_of_model_has_no_say() -> None:

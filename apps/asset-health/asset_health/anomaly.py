@@ -44,14 +44,14 @@ class Follow:
     """Where a level watch stands between two windows: plain data, each a list by quantity.
 
     Attributes:
-        level, doubt: where the level is, in spreads, and the variance of that. peak: greatest score since
-            its alarm began. quiet: rows since its alarm ended, counted up to a bound; 0: it stands.
+        level, doubt: where the level is, in spreads, and the variance of that. greatest: score since its
+            alarm began. quiet: rows since its alarm ended, counted up to a bound; 0: it stands.
         far: how far the newest mean is from the level; 1 is the limit.
     """
 
     level: list[float] = field(default_factory=list)
     doubt: list[float] = field(default_factory=list)
-    peak: list[float] = field(default_factory=list)
+    greatest: list[float] = field(default_factory=list)
     quiet: list[int] = field(default_factory=list)
     far: list[float] = field(default_factory=list)
 
@@ -201,7 +201,7 @@ class LevelWatch:
         """
         held = held if held and len(held.quiet) == len(self._spread) else self._begin()
         level, doubt = np.array(held.level), np.array(held.doubt)
-        peak, quiet = np.array(held.peak), np.array(held.quiet)
+        peak, quiet = np.array(held.greatest), np.array(held.quiet)
         scaled, far = self._scaled(rows), np.array(held.far)
         means = rolling_mean(scaled, self.length)
         each = self._healthy.noise * self.length
@@ -226,7 +226,7 @@ class LevelWatch:
         return Follow(
             level=self._healthy.level.tolist(),
             doubt=self._healthy.doubt.tolist(),
-            peak=none.tolist(),
+            greatest=none.tolist(),
             quiet=(none + 1).astype(int).tolist(),
             far=none.tolist(),
         )
