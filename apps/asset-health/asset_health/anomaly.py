@@ -21,7 +21,7 @@ _FALL_OF_PEAK = 0.5
 not come back whole."""
 _RATIOS = np.concatenate([[0.0], 10.0 ** np.arange(-4.0, 1.01, 0.25)])
 _TINY = 1e-12
-_MEANS_MIN = 8
+_MEANS_MIN = 12
 
 
 @dataclass(frozen=True)
