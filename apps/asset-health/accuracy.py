@@ -24,8 +24,12 @@ sys.path.insert(0, str(HERE))
 
 from asset_health.anomaly import LevelWatch, StateWatch  # noqa: E402 - the app is no installed package
 from asset_health.features import Matrix  # noqa: E402
+from asset_health.life_onnx import write_life  # noqa: E402
+from asset_health.lifeline import Lifeline, Oracle  # noqa: E402
 from asset_health.rul import CAP, Life, Unit  # noqa: E402
 from asset_health.stream import novelty  # noqa: E402
+
+from headrace.apps.models.scoring import OnnxModel  # noqa: E402
 
 DATA = Path(os.environ.get("HEADRACE_DATA", HERE.parents[2] / "shared" / "data"))
 DOCUMENT = HERE.parents[1] / "docs" / "asset-health.md"
@@ -71,13 +75,22 @@ class LifeResult:
 
 
 def cmapss(name: str, every: int = 1) -> LifeResult:
-    """Train on ``train_<name>``, ask once for each unit of ``test_<name>``.
+    """Train on ``train_<name>``, ask once for each unit of ``test_<name>``, through the ONNX file and the lines
+    that the app keeps in operation: a cycle is an hour there.
 
     Args:
         every: takes each ``every``-th training unit only, for a quick look.
     """
     life = Life(_lives(f"train_{name}.txt.gz")[::every])
-    told = np.array([life.predict(unit) for unit in _lives(f"test_{name}.txt.gz")])
+    lines = []
+    for unit in _lives(f"test_{name}.txt.gz"):
+        line = Lifeline()
+        line.take(np.hstack([unit.operating, unit.quantities]), 1)
+        lines.append(line)
+    names = [f"quantity_{place}" for place in range(3 + life.kept.size)]
+    content, inputs = write_life(life, names, 3, row_s=3600, sample_s=3600)
+    answers = Oracle(OnnxModel(content, inputs, name)).ask(lines)
+    told = np.array([[each.hours, each.low, each.high] for each in answers])
     truth = np.loadtxt(DATA / "cmapss" / f"RUL_{name}.txt")
     capped = np.minimum(truth, CAP)
     late = told[:, 0] - capped

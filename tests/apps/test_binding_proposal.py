@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -11,6 +12,7 @@ from headrace.apps.asset_types.catalog import known_types, read_types
 from headrace.apps.asset_types.proposal import Proposal, propose
 from headrace.apps.package.package import pack
 from headrace.cli.app_bind import add_to, installed_manifest, write_binding
+from headrace.model.app_manifest import NeededType
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.site.edit import SiteEdit, undo
@@ -134,6 +136,20 @@ def test_every_type_that_declares_itself_is_bound(tmp_path: Path) -> None:
         "what is pump.rated_flow in m3/h of zweite? (none that fits)",
         "what is pump.rated_head in m of zweite? (none that fits)",
     )
+
+
+def test_a_type_is_not_guessed_to_be_a_second_thing_and_what_is_absent_is_no_question(
+    tmp_path: Path,
+) -> None:
+    folder = folder_of(tmp_path)
+    manifest = installed_manifest(folder, "pump-efficiency")
+    power = NeededType(package="compressor", quantities={"power": "kW"})
+    engine = NeededType(package="gas-turbine", quantities={"core_speed": "1/min"})
+    more = {"compressor": power, "engine": engine}
+    both = msgspec.structs.replace(manifest, types={**manifest.types, **more})
+    made = propose(load_site(folder.site_file), both, known_types(folder.packages), {})
+    assert [(each.needed, each.type) for each in made.types] == [("pump", "pumpe")]
+    assert made.questions == () and made.absent == ("compressor", "engine")
 
 
 def test_a_binding_is_written_keeps_what_stands_there_and_can_be_taken_back(tmp_path: Path) -> None:

@@ -9,4 +9,6 @@ import pytest
 
 pytest.importorskip("lightgbm", reason="the extra headrace[health] is not installed")
 pytest.importorskip("sklearn", reason="the extra headrace[health] is not installed")
+pytest.importorskip("skl2onnx", reason="the extra headrace[health] is not installed")
+pytest.importorskip("onnxmltools", reason="the extra headrace[health] is not installed")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "apps" / "asset-health"))

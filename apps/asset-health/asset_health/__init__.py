@@ -9,7 +9,11 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from asset_health import breakage as breakage
+from asset_health import remaining as remaining
 from asset_health.anomaly import Cause
+from asset_health.driving import CYCLES, LOADS, OPERATING
+from asset_health.lives import is_running
 from asset_health.texts import cause_text, say
 from asset_health.watching import Judgement, Known, judge, learn, widen
 from headrace import app
@@ -18,15 +22,6 @@ EVERY = "1 min"
 STEP = "5 s"
 STEP_S = 5
 _WIDER = 4
-LOADS = {"pump": "power", "compressor": "power", "machine": "spindle_power", "engine": ""}
-"""Needed type -> quantity that is near nothing while the asset is at rest."""
-OPERATING = {
-    "pump": ("speed", "flow", "suction_pressure"),
-    "compressor": ("loaded", "tank_pressure", "intake_temperature"),
-    "machine": ("spindle_speed", "spindle_power"),
-    "engine": ("core_speed", "altitude", "speed_number"),
-}
-"""Needed type -> quantities that say how it is driven, and are no sign of its health."""
 UNITS = {
     "power": "kW", "spindle_power": "kW", "flow": "m3/h", "speed": "1/min", "spindle_speed": "1/min",
     "suction_pressure": "bar", "discharge_pressure": "bar", "tank_pressure": "bar", "oil_pressure": "bar",
@@ -36,7 +31,10 @@ UNITS = {
     "bearing_temperature_drive_end": "Cel", "bearing_temperature_other_end": "Cel",
     "motor_temperature": "Cel", "oil_temperature": "Cel", "discharge_temperature": "Cel",
     "spindle_temperature": "Cel", "exhaust_temperature": "Cel", "core_speed": "1/min", "fan_speed": "1/min",
-    "compressor_pressure": "bar", "fuel_flow": "kg/s",
+    "compressor_pressure": "kPa", "fuel_flow": "kg/h", "corrected_fan_speed": "1/min",
+    "corrected_core_speed": "1/min", "inlet_temperature": "Cel", "fan_temperature": "Cel",
+    "compressor_temperature": "Cel", "inlet_pressure": "kPa", "bypass_pressure": "kPa",
+    "combustor_pressure": "kPa", "active_power": "MW",
 }  # fmt: skip
 
 
@@ -87,10 +85,12 @@ def _one(
     rows_wanted = int(float(settings["learning_minutes"]) * 60 / STEP_S)
     names = known.names or _present(frame, window.type)
     whole = frame.drop_nulls(names) if names else frame.clear()
-    load = LOADS[window.type]
     if not whole.height:
         return None
-    if load and float(whole[load].fill_null(np.inf).min()) <= float(settings["rest_below"]):
+    running = is_running(whole, LOADS[window.type], settings)
+    if window.type in CYCLES:
+        whole = whole.filter(pl.Series(running))
+    if not (running.any() if window.type in CYCLES else running.all()):
         known.standstill += bool(known.found_us)
         return {"state": say(settings["language"], "standstill")}
     rows = whole.select(names).to_numpy().astype(np.float64)
@@ -164,7 +164,7 @@ def _account(window: app.Window, asset: app.Asset, known: Known) -> None:
     found_us, peak = known.found_us, known.peak
     known.found_us, known.peak, known.standstill = 0, 0.0, 0
     # An asset that came back by itself, without ever having stood still, was not repaired by anyone.
-    if hours <= 0 or not rested_h:
+    if hours <= 0 or not rested_h or settings["claims"] != "condition":
         return
     window.value(
         app.ValueEntry(

@@ -104,6 +104,15 @@ class Conditions:
         return 0 if self._centres is None else len(self._centres)
 
     @property
+    def law(self) -> dict[str, Matrix]:
+        """What was fitted: ``middle`` and ``spread`` of the conditions, and ``spreads`` of the quantities;
+        with regimes ``centres`` and ``means`` (regimes, ...), else ``weights`` of the quadratic terms."""
+        found = {"middle": self._middle, "spread": self._spread, "spreads": self._spreads}
+        if self._centres is None:
+            return found | {"weights": self._weights}
+        return found | {"centres": self._centres, "means": self._means}
+
+    @property
     def spreads(self) -> Matrix:
         """(quantities,): one spread of each in its own unit, mean over regimes."""
         return self._spreads.mean(axis=0) if self._centres is not None else self._spreads

@@ -107,3 +107,22 @@ def trend_features(values: Matrix, lengths: tuple[int, ...], baseline: int = 20)
     start = _sums(values)[ends] / ends[:, None]
     parts.append(rolling_mean(values, lengths[len(lengths) // 2]) - start)
     return np.hstack(parts)
+
+
+def newest_trend_features(
+    tail: Matrix, start: Matrix, age: int, lengths: tuple[int, ...]
+) -> Matrix:
+    """The last row of :func:`trend_features`, from what has to be kept of a record alone.
+
+    Args:
+        tail: the newest rows, as many as the longest window or all that there are.
+        start: the first rows, as many as the baseline or all that there are. age: rows of the record.
+
+    Returns:
+        (features,).
+    """
+    parts = [np.array([float(age)])]
+    for length in lengths:
+        parts += [rolling_mean(tail, length)[-1], rolling_slope(tail, length)[-1] * length]
+    parts.append(rolling_mean(tail, lengths[len(lengths) // 2])[-1] - start.mean(axis=0))
+    return np.concatenate(parts)

@@ -17,6 +17,12 @@ TEXTS = {
         "learning": "learning what healthy is",
         "standstill": "at rest",
         "new": "driven as never before: learning that too",
+        "no_model": "no trained model of remaining life",
+        "no_begin": "begin of this life not known: set learn_after",
+        "lacks": "lacks what the model takes: {names}",
+        "young": "{rows} of {wanted} rows of this life seen",
+        "life_title": "Plan the replacement of worn parts of {asset}",
+        "life_reason": "{low:.3g} h of running left at least, {hours:.3g} h expected; lead time {lead:g} h",
     },
     "zh": {
         "title": "检查{asset}：状态已偏离健康基线",
@@ -25,6 +31,12 @@ TEXTS = {
         "learning": "正在学习健康状态",
         "standstill": "停机",
         "new": "出现新的工况，正在学习",
+        "no_model": "尚无已训练的剩余寿命模型",
+        "no_begin": "本次寿命起点未知：请设置 learn_after",
+        "lacks": "缺少模型所需的量：{names}",
+        "young": "本次寿命已观测 {rows} 行，需要 {wanted} 行",
+        "life_title": "安排更换{asset}的磨损部件",
+        "life_reason": "剩余运行时间至少 {low:.3g} 小时，预计 {hours:.3g} 小时；备件与准备时间 {lead:g} 小时",
     },
 }
 

@@ -124,6 +124,8 @@ def show_proposal(proposal: Proposal) -> None:
             f"{escape(kind.reason)}"
         )
         console.print(_table(kind))
+    for needed in proposal.absent:
+        console.print(f"{escape(needed)}: the site has none that fits; --set {escape(needed)}=TYPE")
     for question in proposal.questions:
         console.print(f"? {escape(question)}")
 

@@ -19,6 +19,7 @@ Names = Annotated[list[str], msgspec.Meta(min_length=1, max_length=8)]
 SpanHours = Annotated[float, msgspec.Meta(gt=0, le=8_784)]
 LimitState = Literal["good", "warn", "bad"]
 Aggregate = Literal["now", "average", "minimum", "maximum", "change"]
+Order = Literal["asset", "lowest", "highest"]
 Shows = Literal["value", "colour", "level", "visible"]
 
 
@@ -49,10 +50,17 @@ class Widget(
 
 
 class Trend(Widget, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="trend"):
-    """Lines over time; in a fleet, one line an asset of the first name."""
+    """Lines over time; in a fleet, one line an asset of the first name.
+
+    Attributes:
+        limits: drawn across, in the unit of the first name. band: two names, lower and upper, between which
+            the area is filled; of an asset alone.
+    """
 
     names: Names
     span_h: SpanHours = 8.0
+    limits: list[Limit] = []
+    band: Annotated[list[str], msgspec.Meta(max_length=2)] = []
 
 
 class Gauge(Widget, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="gauge"):
@@ -88,10 +96,25 @@ class Table(Widget, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
 
 
 class StatusGrid(Widget, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="status_grid"):
-    """A tile an asset (or, of an asset, a tile a name), coloured by limits."""
+    """A tile an asset (or, of an asset, a tile a name), coloured by limits.
+
+    Attributes:
+        order: by the newest values, or as the assets stand.
+    """
 
     names: Names
     limits: list[Limit] = []
+    order: Order = "asset"
+
+
+class Bars(Widget, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="bars"):
+    """A bar for each part of a text such as ``flow -3.2 m3/h (90 %), head +0.4 m (10 %)``.
+
+    Attributes:
+        name: an output of unit ``text`` whose parts each end with their share, commas between.
+    """
+
+    name: str
 
 
 class AlarmList(Widget, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="alarm_list"):
@@ -163,6 +186,14 @@ class Markdown(Widget, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     text: Text
 
 
+class WorkRequests(
+    Widget, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="work_requests"
+):
+    """What the app proposes and nobody has decided yet, newest first."""
+
+    count_max: Annotated[int, msgspec.Meta(ge=1, le=100)] = 10
+
+
 class ValueLedger(
     Widget, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="value_ledger"
 ):
@@ -172,14 +203,14 @@ class ValueLedger(
 
 
 AnyWidget = (
-    Trend | Gauge | Kpi | Table | StatusGrid | AlarmList | XyPlot | HeatMap | Mimic | Form | Markdown
-    | ValueLedger
+    Trend | Gauge | Kpi | Table | StatusGrid | Bars | AlarmList | XyPlot | HeatMap | Mimic | Form | Markdown
+    | WorkRequests | ValueLedger
 )  # fmt: skip
 KINDS: dict[str, type[Widget]] = {
     str(kind.__struct_config__.tag): kind
     for kind in (
-        *(Trend, Gauge, Kpi, Table, StatusGrid, AlarmList, XyPlot, HeatMap),
-        *(Mimic, Form, Markdown, ValueLedger),
+        *(Trend, Gauge, Kpi, Table, StatusGrid, Bars, AlarmList, XyPlot, HeatMap),
+        *(Mimic, Form, Markdown, WorkRequests, ValueLedger),
     )
 }
 """Word in the file -> its struct."""

@@ -15,7 +15,10 @@ APP = AppManifest(
     types={"pump": NeededType(package="pump", quantities={"flow": "m3/h"}, optional={"head": "m"})},
     formulas={"pump": "wide = flow + 1 m3/h\nalarm low: flow < 3 m3/h, priority high\n"},
     titles={"pump": {"wide": {"en": "Wide flow"}}},
-    outputs=[Output(type="pump", name="score", unit="%")],
+    outputs=[
+        Output(type="pump", name="score", unit="%"),
+        Output(type="pump", name="cause", unit="text"),
+    ],
     services=[Service(name="what_if")],
     views=["pump"],
 )
@@ -42,6 +45,9 @@ names = ["flow", "head"]
 kind = "status_grid"
 names = ["flow", "score"]
 [[widget]]
+kind = "bars"
+name = "cause"
+[[widget]]
 kind = "alarm_list"
 [[widget]]
 kind = "xy_plot"
@@ -63,6 +69,8 @@ service = "what_if"
 kind = "markdown"
 text = { en = "Words" }
 [[widget]]
+kind = "work_requests"
+[[widget]]
 kind = "value_ledger"
 """
 
@@ -75,7 +83,7 @@ def test_every_kind_is_read() -> None:
     view = read_view(HEAD + ONE_EACH, APP, name="pump", file=files)
     assert view.name == "pump" and view.scope == "asset"
     assert [type(widget) for widget in view.widgets] == list(KINDS.values())
-    trend, kpi, mimic = view.widgets[0], view.widgets[2], view.widgets[8]
+    trend, kpi, mimic = view.widgets[0], view.widgets[2], view.widgets[9]
     assert isinstance(trend, Trend) and trend.width == 8 and trend.span_h == 8.0
     assert isinstance(kpi, Kpi) and kpi.width == 3 and kpi.of == "average"
     assert isinstance(mimic, Mimic) and mimic.bindings[0].show == "value"
@@ -90,6 +98,7 @@ def test_names_have_kind_unit_and_title() -> None:
         ("wide", "formula", ""),
         ("low", "alarm", ""),
         ("score", "output", "%"),
+        ("cause", "output", "text"),
     ]
     assert names["wide"].title == {"en": "Wide flow"}
     assert shown_names(APP, "fan") == {}
@@ -179,3 +188,18 @@ def test_a_view_that_the_package_does_not_have() -> None:
     with pytest.raises(ViewRefused) as caught:
         read_views(APP, lambda path: None)
     assert caught.value.code == "APPS-2310"
+
+
+@pytest.mark.parametrize(
+    ("widget", "field"),
+    [
+        ('kind = "bars"\nname = "score"\n', "widget.1.name"),
+        ('kind = "trend"\nnames = ["flow"]\nband = ["flow"]\n', "widget.1.band"),
+        ('kind = "trend"\nnames = ["flow"]\nband = ["flow", "nothing"]\n', "widget.1.band.2"),
+        ('kind = "status_grid"\nnames = ["flow"]\norder = "best"\n', "widget.1.order"),
+    ],
+)
+def test_bars_bands_and_orders_that_cannot_be_drawn_are_told(widget: str, field: str) -> None:
+    with pytest.raises(ViewRefused) as refused:
+        read_view(f"{HEAD}[[widget]]\n{widget}", APP)
+    assert [problem.field for problem in refused.value.problems] == [field]

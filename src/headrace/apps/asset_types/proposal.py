@@ -77,11 +77,13 @@ class Proposal:
     Attributes:
         types: those to bind; several for one needed type where the site has several.
         unclear: needed type -> types of the site among which somebody must choose; none: there is nothing.
+        absent: needed types of which the site has none, while it has others of the app's.
     """
 
     manifest: AppManifest
     types: tuple[TypeProposal, ...] = ()
     unclear: dict[str, tuple[TypeProposal, ...]] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
     @property
     def questions(self) -> tuple[str, ...]:
@@ -140,7 +142,21 @@ def propose(
             found += chosen
         else:
             unclear[needed] = tuple(each for each in candidates if each.confidence > 0)[:5]
-    return Proposal(manifest, tuple(found), unclear)
+    found = _each_once(found)
+    for needed in manifest.types:
+        if needed not in unclear and all(each.needed != needed for each in found):
+            unclear[needed] = ()
+    absent = tuple(needed for needed in manifest.types if found and unclear.get(needed) == ())
+    unclear = {needed: others for needed, others in unclear.items() if needed not in absent}
+    return Proposal(manifest, tuple(found), unclear, absent)
+
+
+def _each_once(found: list[TypeProposal]) -> list[TypeProposal]:
+    """A type of the site is what it is most surely: what else it could be by its units alone is no proposal."""
+    best: dict[str, float] = {}
+    for each in found:
+        best[each.type] = max(best.get(each.type, 0.0), each.confidence)
+    return [each for each in found if each.confidence >= min(1.0, best[each.type])]
 
 
 def _chosen(candidates: list[TypeProposal]) -> list[TypeProposal]:

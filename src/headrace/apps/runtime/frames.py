@@ -189,12 +189,15 @@ def _column(
     status: pl.Series | None,
     due_us: int,
 ) -> pl.DataFrame:
-    given = column.is_not_null().to_numpy() & (tag_ids >= 0)
+    there = column.is_not_null().to_numpy()
+    given = there & (tag_ids >= 0)
     is_text = output.unit == TEXT
     value = None if is_text else column.cast(pl.Float64).fill_null(0.0).to_numpy()
     codes: npt.NDArray[np.uint32] | int = 0
     if status is not None:
-        codes = status.fill_null(0).cast(pl.UInt32).to_numpy()[given]
+        every = status.fill_null(0).cast(pl.UInt32).to_numpy()
+        given = (there | (every >= _BAD)) & (tag_ids >= 0)
+        codes = every[given]
     count = int(given.sum())
     return make_batch(
         tag_ids[given],
@@ -203,7 +206,7 @@ def _column(
         status=codes,
         received_timestamp_us=due_us,
         text=column.cast(pl.String).filter(pl.Series(given)) if is_text else None,
-        value_is_null=np.ones(count, np.bool_) if is_text else None,
+        value_is_null=np.ones(count, np.bool_) if is_text else ~there[given],
     )
 
 

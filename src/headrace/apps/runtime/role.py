@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import msgspec
@@ -19,14 +19,16 @@ import polars as pl
 from headrace.alarms.store import AlarmStore
 from headrace.app.records import AlarmChange
 from headrace.apps.runtime.run import GREEDY_S, AppRun, Place, Secrets
+from headrace.apps.runtime.tail import Tail
 from headrace.apps.runtime.wire import Told
+from headrace.apps.runtime.writing import NoWriting, SitePolicy
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.desired import read_desired
 from headrace.bus.lease import Lease
 from headrace.bus.log import log_subjects
 from headrace.bus.outbox import Outbox
-from headrace.bus.subjects import DESIRED_BUCKET, RUNTIME_EDGE, Subjects
+from headrace.bus.subjects import DESIRED_BUCKET, RUNTIME_BUCKET, RUNTIME_EDGE, Subjects
 from headrace.historian.reader import open_reader
 from headrace.model.alarm import Transition
 from headrace.model.app_state import AppEvent
@@ -76,6 +78,7 @@ async def run(
     with hold_lock(folder.run / "runtime.lock", refused):
         async with open_bus(address, "runtime", wait_s=BROKER_WAIT_S) as bus:
             await ensure_streams(bus)
+            await bus.key_value(RUNTIME_BUCKET, history=1)
             role = _Role(folder, address, bus, subjects, clock, app_secrets, greedy_s)
             try:
                 await role.run(stop)
@@ -88,6 +91,7 @@ class ActorSecrets:
 
     def __init__(self, folder: DataFolder, clock: Clock) -> None:
         self._identity = Identity(folder, clock)
+        self.audit = self._identity.audit
         self._given: dict[str, str] = {}
 
     def secret(self, word: str) -> str:
@@ -183,6 +187,8 @@ class _Role:
         self._outboxes: dict[str, tuple[Outbox, asyncio.Task[None]]] = {}
         self._runs: dict[str, tuple[AppRun, asyncio.Task[None], str]] = {}
         self._alarms = StoredAlarms(folder)
+        self._is_settled = False
+        self._tail = Tail(bus, clock)
         self._place = Place(
             folder=folder,
             address=address,
@@ -194,10 +200,21 @@ class _Role:
             alarms=self._alarms,
             tell=self._event,
             greedy_s=greedy_s,
+            policy=SitePolicy(folder, self._own_secrets.audit),
+            tail=self._tail,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
+        reading = asyncio.create_task(self._tail.run())
+        try:
+            await self._work(stop, reading)
+        finally:
+            await end_tasks(reading)
+
+    async def _work(self, stop: asyncio.Event, reading: asyncio.Task[None]) -> None:
         while not stop.is_set():
+            if reading.done():
+                reading.result()  # it never ends by itself: the role ends with its error
             try:
                 if await self._lease.hold():
                     await self._follow()
@@ -219,6 +236,7 @@ class _Role:
     async def _follow(self) -> None:
         """Bring what runs in line with what is installed."""
         wanted = await self._wanted()
+        await self._settle_gone(wanted)
         for word, (_, task, known) in list(self._runs.items()):
             found = wanted.get(word)
             if task.done():
@@ -240,7 +258,22 @@ class _Role:
             del body
             return msgspec.json.encode(what())
 
-        return await self._bus.answer(self._subjects.app_call(word, verb), answer)
+        return await self._bus.answer(self._subjects.runtime_call(word, verb), answer)
+
+    async def _settle_gone(self, wanted: Collection[str]) -> None:
+        """What apps had noted that run no more, since the runtime was killed: once, when it begins."""
+        if self._is_settled:
+            return
+        prefix = f"$KV.{RUNTIME_BUCKET}."
+        for subject in await log_subjects(self._bus, f"KV_{RUNTIME_BUCKET}"):
+            word = subject.removeprefix(prefix)
+            if word in wanted:
+                continue
+            app_id = word.replace("_", "-")
+            keeping = self._place.keeping(app_id)
+            async with keeping.lock:
+                await keeping.settle(NoWriting(self._clock, app_id))
+        self._is_settled = True
 
     async def _wanted(self) -> dict[str, AppDeployment]:
         """Enabled apps with Python that are for the platform, by word."""

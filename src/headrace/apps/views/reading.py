@@ -16,20 +16,25 @@ from headrace.model.errors import Misconfigured
 from headrace.model.views import (
     KINDS,
     AnyWidget,
+    Bars,
     Form,
     Markdown,
     Mimic,
     StatusGrid,
+    Trend,
     ValueLedger,
     View,
     Widget,
+    WorkRequests,
 )
 from headrace.site.toml_lines import Key, key_lines
 
 WIDGETS_MAX: Final = 60
 BYTES_MAX: Final = 256 * 1024
-_WITHOUT_TYPE: Final = frozenset({"form", "markdown", "value_ledger", "alarm_list"})
-_FLEET_NEEDS_ONE: Final = frozenset({"gauge", "mimic", "xy_plot"})
+_WITHOUT_TYPE: Final = frozenset(
+    {"form", "markdown", "value_ledger", "alarm_list", "work_requests"}
+)
+_FLEET_NEEDS_ONE: Final = frozenset({"gauge", "mimic", "xy_plot", "bars"})
 _PLACE: Final = re.compile(r"\(at line (\d+)")
 
 
@@ -237,10 +242,22 @@ class _Reading:
             self._check_picture(widget, key)
         if isinstance(widget, Form):
             self._check_service(widget, key)
+        shown = self._names.get(widget.name) if isinstance(widget, Bars) else None
+        if shown is not None and shown.unit != "text":
+            what, remedy = f"{shown.name!r} is no text", "Name an output of unit text."
+            self._wrong((*key, "name"), "APPS-2314", what, remedy)
+        if isinstance(widget, Trend) and widget.band:
+            self._check_band(widget, key)
         if isinstance(widget, StatusGrid) and self._scope == "fleet" and len(widget.names) > 1:
             what, remedy = f"{len(widget.names)} names", "A tile an asset shows one; leave one."
             self._wrong((*key, "names"), "APPS-2314", what, remedy)
         return widget
+
+    def _check_band(self, widget: Trend, key: Key) -> None:
+        if len(widget.band) != 2 or self._scope == "fleet":
+            what = f"a band of {len(widget.band)} names in a view of scope {self._scope}"
+            remedy = "Name its lower and its upper end, in a view of one asset."
+            self._wrong((*key, "band"), "APPS-2314", what, remedy)
 
     def _check_scope(self, widget: Widget, key: Key, kind: str) -> None:
         if self._scope == "app" and kind not in _WITHOUT_TYPE:
@@ -251,7 +268,7 @@ class _Reading:
             self._wrong((*key, "kind"), "APPS-2314", what, remedy)
 
     def _check_names(self, widget: AnyWidget, key: Key) -> None:
-        if self._scope == "app" or isinstance(widget, Form | Markdown | ValueLedger):
+        if self._scope == "app" or isinstance(widget, Form | Markdown | ValueLedger | WorkRequests):
             return
         if not self._names:
             return  # without a type there is nothing to choose from, which was told
@@ -260,6 +277,7 @@ class _Reading:
             if isinstance(value := getattr(widget, field, None), str):
                 asked.append(((*key, field), value))
         asked += [((*key, "names", i), each) for i, each in enumerate(getattr(widget, "names", ()))]
+        asked += [((*key, "band", i), each) for i, each in enumerate(getattr(widget, "band", ()))]
         for i, binding in enumerate(widget.bindings if isinstance(widget, Mimic) else ()):
             asked.append(((*key, "bindings", i, "name"), binding.name))
         choices = [name for name, one in self._names.items() if one.kind != "alarm"]

@@ -22,17 +22,29 @@ _TIP: Final = {
 }
 
 
-def trend(lines: list[dict[str, Any]], span_us: tuple[int, int]) -> dict[str, Any]:
+def trend(
+    lines: list[dict[str, Any]],
+    span_us: tuple[int, int],
+    limits: list[tuple[float, str]] | None = None,
+    band: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Lines over time.
 
     Args:
         lines: each with ``title``, ``unit``, and ``t`` (UTC ms), ``v`` as
             :meth:`headrace.console.history.History.screen` gives them.
+        limits: value and state, drawn across in the unit of the first line.
+        band: lower and upper end, as lines.
     """
-    units = list(dict.fromkeys(line["unit"] for line in lines)) or [""]
+    series = [_line(line, place, units_of(lines)) for place, line in enumerate(lines[:SERIES_MAX])]
+    if limits and series:
+        series[0]["markLine"] = _across(limits)
+    if band and series:
+        series = [*_band((band[0], band[1]), units_of(lines)), *series]
+    units = units_of(lines)
     return {
         "animation": False,
-        "legend": _legend(len(lines)),
+        "legend": {**_legend(len(lines)), "data": [line["title"] for line in lines]},
         "grid": {
             "left": 48,
             "right": 48 if len(units) > 1 else 14,
@@ -49,8 +61,38 @@ def trend(lines: list[dict[str, Any]], span_us: tuple[int, int]) -> dict[str, An
         },
         "yAxis": [_axis(unit, place) for place, unit in enumerate(units[:2])],
         "tooltip": {**_TIP, "trigger": "axis", "valueFormatter": "fn:format"},
-        "series": [_line(line, place, units) for place, line in enumerate(lines[:SERIES_MAX])],
+        "series": series,
     }
+
+
+def units_of(lines: list[dict[str, Any]]) -> list[str]:
+    """Units of some lines, each once, in their order."""
+    return list(dict.fromkeys(line["unit"] for line in lines)) or [""]
+
+
+def _across(limits: list[tuple[float, str]]) -> dict[str, Any]:
+    colours = {"good": "--hr-good", "warn": "--hr-warn", "bad": "--hr-bad"}
+    marks = [
+        {"yAxis": at, "lineStyle": {"color": colours[state], "type": "dashed", "width": 1.2}}
+        for at, state in limits
+    ]
+    return {"symbol": "none", "silent": True, "label": {"show": False}, "data": marks}
+
+
+def _band(ends: tuple[dict[str, Any], dict[str, Any]], units: list[str]) -> list[dict[str, Any]]:
+    """The lower end without a line, and on top of it what is missing to the upper end, filled."""
+    low, high = ends
+    place = min(units.index(low["unit"]), 1) if low["unit"] in units else 0
+    upper = dict(zip(high["t"], high["v"], strict=True))
+    pairs = [(t, v, upper.get(t)) for t, v in zip(low["t"], low["v"], strict=True)]
+    known = [(t, v, u) for t, v, u in pairs if v is not None and u is not None]
+    common = {"type": "line", "yAxisIndex": place, "stack": "band", "showSymbol": False, "silent": True,
+              "lineStyle": {"opacity": 0}, "tooltip": {"show": False}}  # fmt: skip
+    return [
+        {**common, "name": low["title"], "data": [[t, v] for t, v, _ in known]},
+        {**common, "name": high["title"], "data": [[t, u - v] for t, v, u in known],
+         "areaStyle": {"color": "--hr-accent", "opacity": 0.16}},
+    ]  # fmt: skip
 
 
 def _legend(count: int) -> dict[str, Any]:
@@ -156,7 +198,7 @@ def months(rows: list[tuple[str, float]], title: str, unit: str) -> dict[str, An
         "animation": False,
         "grid": {"left": 56, "right": 14, "top": 28, "bottom": 26},
         "xAxis": {"type": "category", "data": [month for month, _ in rows], "axisLabel": _TEXT},
-        "yAxis": {**_axis("", 0), "name": unit},
+        "yAxis": {**_axis("", 0), "scale": False, "name": unit},
         "tooltip": {**_TIP, "trigger": "axis", "valueFormatter": "fn:format"},
         "series": [{"type": "bar", "name": title, "barMaxWidth": 42, "data": [s for _, s in rows],
                     "itemStyle": {"color": "--hr-good", "borderRadius": [3, 3, 0, 0]}}],

@@ -20,7 +20,17 @@ from headrace.console.widgets.why_dot import why_dot
 from headrace.model.alarm import AlarmState
 from headrace.model.deployment import BoundAsset
 from headrace.model.errors import HeadraceError
-from headrace.model.views import AlarmList, Binding, Gauge, Kpi, Limit, Mimic, StatusGrid, Table
+from headrace.model.views import (
+    AlarmList,
+    Bars,
+    Binding,
+    Gauge,
+    Kpi,
+    Limit,
+    Mimic,
+    StatusGrid,
+    Table,
+)
 
 _ARC: Final = "M 12 62 A 48 48 0 0 1 108 62"
 _ID: Final = re.compile(
@@ -140,7 +150,17 @@ def status_grid(place: Place, widget: StatusGrid) -> Markup:
             tag(".hr-view-tile", head, tag("div", value_of(shown, place.texts)), data_tag=_id(shown),
                 data_limits=_limits(place, shown, widget.limits) or "[]")
         )  # fmt: skip
-    return tag(".hr-view-tiles", tiles)
+    order = None if widget.order == "asset" else widget.order
+    return tag(".hr-view-tiles", tiles, data_order=order)
+
+
+def bars(place: Place, widget: Bars) -> Markup:
+    """Parts of a text as bars; ``views.js`` draws them from the newest value."""
+    shown = place.shown(place.asset, widget.name)
+    none = tag("span.hr-dim", place.texts("app_views.no_parts"))
+    return tag(
+        ".hr-view-bars", none, data_tag=_id(shown), data_bars=place.texts("app_views.no_parts")
+    )
 
 
 def alarm_list(place: Place, widget: AlarmList, alarms: Sequence[AlarmState]) -> Markup:

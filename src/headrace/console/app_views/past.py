@@ -87,16 +87,20 @@ class Past:
             return None
         span = self._span(widget.span_h)
         ask = self._history.screen
-        tags = [shown.tag for _, shown in pairs[: charts.SERIES_MAX] if shown.tag is not None]
+        ends = [(s.title, s) for s in (place.shown(place.asset, n) for n in widget.band) if s.tag]
+        count = min(len(pairs), charts.SERIES_MAX)
+        pairs = [*pairs[:count], *(ends if len(ends) == 2 else [])]
+        tags = [shown.tag for _, shown in pairs if shown.tag is not None]
         found = await asyncio.gather(
             *(ask(tag.tag_id, *span, POINTS, tag.scan_interval_ms) for tag in tags)
         )
         self._tell([shown for _, shown in pairs], sum(one["samples"] for one in found), span)
         lines = [
             {"title": title, "unit": tag.unit, "t": one["t"], "v": one["v"]}
-            for (title, _), tag, one in zip(pairs, tags, found, strict=False)
+            for (title, _), tag, one in zip(pairs, tags, found, strict=True)
         ]
-        return charts.trend(lines, span)
+        limits = place.limits(pairs[0][1], widget.limits)
+        return charts.trend(lines[:count], span, limits, lines[count:])
 
     async def _xy_plot(self, widget: XyPlot) -> dict[str, Any] | None:
         x = self._place.shown(self._place.asset, widget.x)

@@ -13,7 +13,7 @@ from headrace.console.app_views.laid import Place
 from headrace.console.app_views.past import Past
 from headrace.console.pages.app_parts import make_chart, put_chart
 from headrace.console.pages.app_service import draw_form
-from headrace.console.pages.app_values import draw_values
+from headrace.console.pages.app_values import draw_values, draw_work
 from headrace.console.pages.shell import Visit, empty_state, html
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.units import shown_unit
@@ -21,6 +21,7 @@ from headrace.model.errors import HeadraceError
 from headrace.model.views import (
     AlarmList,
     AnyWidget,
+    Bars,
     Form,
     Gauge,
     HeatMap,
@@ -31,6 +32,7 @@ from headrace.model.views import (
     Table,
     Trend,
     ValueLedger,
+    WorkRequests,
     XyPlot,
 )
 
@@ -72,7 +74,7 @@ def _title(place: Place, widget: AnyWidget) -> str:
     if isinstance(widget, Form):
         service = place.app.service(widget.service)
         return place.texts.title(service.title if service else {}, widget.service)
-    if isinstance(widget, AlarmList | ValueLedger):
+    if isinstance(widget, AlarmList | ValueLedger | WorkRequests):
         return place.texts(f"app_views.{kind_of(widget)}")
     if not place.assets or isinstance(widget, Mimic):
         return ""
@@ -94,9 +96,10 @@ def _draw(visit: Visit, place: Place, widget: AnyWidget, number: int) -> None:
         _kpi_of_past(visit, place, widget)
     elif isinstance(widget, Form):
         draw_form(visit, place.app, widget.service)
-    elif isinstance(widget, ValueLedger):
+    elif isinstance(widget, ValueLedger | WorkRequests):
         assets = {asset.path for asset in place.assets} if place.view.scope != "app" else None
-        draw_values(visit, app_id=place.app.manifest.id, assets=assets, count_max=widget.count_max)
+        draw = draw_work if isinstance(widget, WorkRequests) else draw_values
+        draw(visit, app_id=place.app.manifest.id, assets=assets, count_max=widget.count_max)
     elif isinstance(widget, Trend | XyPlot | HeatMap):
         _draw_chart(visit, place, widget)
 
@@ -113,6 +116,8 @@ def _markup(place: Place, widget: AnyWidget, number: int) -> Markup | None:
         return live_parts.table(place, widget)
     if isinstance(widget, StatusGrid):
         return live_parts.status_grid(place, widget)
+    if isinstance(widget, Bars):
+        return live_parts.bars(place, widget)
     if isinstance(widget, Mimic):
         return live_parts.mimic(place, widget, f"w{number}-")
     return None

@@ -45,8 +45,48 @@ hr.views = (() => {
     }
   }
 
+  function newest(holder) {
+    const sample = holder && holder.dataset.tag && hr.latest.get(holder.dataset.tag);
+    return sample && sample.s >>> 30 < 2 ? sample : null;
+  }
+
+  function ordered(tiles) { // those without a value come last
+    const falling = tiles.dataset.order === "highest" ? -1 : 1;
+    const found = [...tiles.children].map((tile) => {
+      const sample = newest(tile);
+      return [sample && sample.v !== null ? falling * sample.v : Infinity, tile];
+    });
+    found.sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0)).forEach(([, tile], place) => { tile.style.order = place; });
+  }
+
+  function parted(element) {
+    const sample = newest(element), text = (sample && sample.x) || "";
+    if (element.dataset.shown === text) return;
+    element.dataset.shown = text;
+    const found = [...text.matchAll(/([^,()]+) \((\d+) %\)/g)].slice(0, 12);
+    const rows = found.map(([, name, share]) => {
+      const row = document.createElement("div"), label = document.createElement("span"), bar = document.createElement("i"), number = document.createElement("b");
+      label.textContent = name.trim();
+      number.textContent = share + " %";
+      bar.style.setProperty("--hr-share", Math.min(100, Number(share)) + "%");
+      row.append(label, number, bar);
+      return row;
+    });
+    if (!rows.length) {
+      const none = document.createElement("span");
+      none.className = "hr-dim";
+      none.textContent = text || element.dataset.bars;
+      rows.push(none);
+    }
+    element.replaceChildren(...rows);
+  }
+
   const all = "[data-limits],[data-gauge],[data-level],[data-visible],[data-unit]";
-  function refresh() { for (const element of document.querySelectorAll(all)) follow(element); }
+  function refresh() {
+    for (const element of document.querySelectorAll(all)) follow(element);
+    for (const tiles of document.querySelectorAll("[data-order]")) ordered(tiles);
+    for (const element of document.querySelectorAll("[data-bars]")) parted(element);
+  }
   hr.listeners.add(refresh);
   window.addEventListener("hr-theme", () => { for (const [id, options] of charts) chart(id, options); });
   setInterval(refresh, 1000); // what was drawn after its sample came
