@@ -37,7 +37,7 @@ test: $(VENV)/.test system-packages  ## Run all tests (about 20 minutes on 2 cor
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not soak" --durations=15
+	@$(BIN)/python scripts/run_tests.py -m "not soak"
 
 check: $(VENV)/.test  ## Lint, types and the quick tests (under 2 minutes)
 	@$(BIN)/ruff check .

@@ -145,21 +145,31 @@ class Rig:
             raise AssertionError(f"not in {timeout_s} s: {self.states[-1:]}") from error
 
     async def check(
-        self, made: AppsConfig, start_us: int, end_us: int, timeout_s: float = 60.0
+        self,
+        made: AppsConfig,
+        start_us: int,
+        end_us: int,
+        *,
+        rows_min: int = 1,
+        timeout_s: float = 60.0,
     ) -> int:
-        """What is stored of every formula is what history gives, to the bit; gives the rows."""
+        """What is stored of every formula is what history gives, to the bit; gives the rows.
+
+        Waits for so many rows: before the first sample has arrived, nothing equals nothing.
+        """
         knowledge = know(made, {}, 0)
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + timeout_s
         while True:
             await self.reader.catch_up(10)
             found, wanted = await asyncio.to_thread(self._both, knowledge, start_us, end_us)
-            if found.equals(wanted) or loop.time() > deadline_s:
+            if (found.height >= rows_min and found.equals(wanted)) or loop.time() > deadline_s:
                 keys = ["tag_id", "at_us", "value", "text", "status"]
                 more = found.join(wanted, on=keys, how="anti", nulls_equal=True)
                 less = wanted.join(found, on=keys, how="anti", nulls_equal=True)
                 assert not more.height + less.height, f"{more}\n{less}"
                 assert_frame_equal(found, wanted, check_exact=True)
+                assert found.height >= rows_min
                 return found.height
             await asyncio.sleep(0.05)
 

@@ -78,6 +78,14 @@ def peeking(history, context):
     return app.Trained(onnx=_onnx(slope, shift), inputs=["flow"])
 
 
+@app.train("own", per_asset=True)
+def own(history, context):
+    if [each.path for each in context.assets] == ["hall/p2"]:
+        raise ValueError("too little is known of it")
+    slope, shift = _fit(history, context)
+    return app.Trained(onnx=_onnx(slope, len(context.assets)), inputs=["flow"])
+
+
 @app.train("broken")
 def broken(history, context):
     raise ValueError("no such column")
@@ -99,7 +107,7 @@ def endless(history, context):
 def curious(history, context):
     open("/etc/passwd").read()
 """
-MODELS = ["load", "peeking", "broken", "greedy", "endless", "curious"]
+MODELS = ["load", "peeking", "own", "broken", "greedy", "endless", "curious"]
 
 
 def deployment(assets=3):

@@ -118,6 +118,7 @@ attributes = { rated_flow = 25.5 }
 def test_the_commands_take_a_site_to_another_one(tmp_path: Path) -> None:
     run, app = CliRunner(), build(("aas",))
     for name, text in (
+        ("four", SITE),
         ("one", SITE + PUMPS),
         ("two", SITE),
         ("three", SITE + PUMPS.replace("25.5", "7")),
@@ -131,6 +132,11 @@ def test_the_commands_take_a_site_to_another_one(tmp_path: Path) -> None:
     assert taken.exit_code == 0, taken.output
     one, two = (load_site(tmp_path / name / "site.toml") for name in ("one", "two"))
     assert (two.asset_types, two.assets) == (one.asset_types, one.assets)
+    package = str(tmp_path / "site.aasx")
+    run.invoke(app, ["aas", "export", package, "--data", str(tmp_path / "one")])
+    run.invoke(app, ["aas", "import", package, "--yes", "--data", str(tmp_path / "four")])
+    four = load_site(tmp_path / "four" / "site.toml")
+    assert (four.asset_types, four.assets) == (one.asset_types, one.assets)
     again = run.invoke(app, ["aas", "import", file, "--yes", "--data", str(tmp_path / "two")])
     assert "Nothing of it is new" in again.output
     other = run.invoke(app, ["aas", "import", file, "--yes", "--data", str(tmp_path / "three")])

@@ -52,8 +52,7 @@ async def test_results_are_those_of_history_to_the_bit(rig: Rig) -> None:
         began = await rig.running()
         first, last = await polls(rig, 20)
         await rig.done(last)
-        rows = await rig.check(made, began.done_us, last + 1)
-        assert rows >= 3 * 3 * 20
+        await rig.check(made, began.done_us, last + 1, rows_min=3 * 3 * 20)
         state = rig.states[-1]
         assert state.formulas[0].results >= 60 and not state.error_code
         assert state.latency_p99_us > 0
@@ -80,7 +79,7 @@ async def test_what_came_while_it_did_not_run_is_worked_out_once(rig: Rig) -> No
         await rig.running()
         _, end = await polls(rig, 5)
         await rig.done(end)
-        await rig.check(made, began.done_us, end + 1)
+        await rig.check(made, began.done_us, end + 1, rows_min=3 * 3 * 20)
     assert first < last < end
 
 
@@ -110,7 +109,7 @@ async def test_a_configuration_that_comes_late_is_no_configuration_without_formu
         await rig.running()
         end = await rig.poll()
         await rig.done(end)
-        assert await rig.check(made, began.done_us, end + 1) == 9 * 9
+        assert await rig.check(made, began.done_us, end + 1, rows_min=81) == 81
 
 
 async def test_a_late_sample_changes_what_it_touches_and_downstream(rig: Rig) -> None:
@@ -120,11 +119,10 @@ async def test_a_late_sample_changes_what_it_touches_and_downstream(rig: Rig) ->
         began = await rig.running()
         first, last = await polls(rig, 12)
         await rig.done(last)
-        before = await rig.check(made, began.done_us, last + 1)
+        before = await rig.check(made, began.done_us, last + 1, rows_min=9 * 12)
         await rig.poll(at_us=first + 50_000)
         await rig.poll(at_us=first, seed=5)  # a correction
-        await rig.check(made, began.done_us, last + 1)
-        rows = await rig.check(made, began.done_us, last + 1)
+        rows = await rig.check(made, began.done_us, last + 1, rows_min=before + 9)
         assert rows == before + 9
         changes = await changes_of(rig, lambda found: {each.key for each in found} == KEYS)
         assert {each.cause for each in changes} <= {"late", "upstream"}
@@ -162,7 +160,8 @@ async def test_an_edited_shift_of_the_past_repairs_its_sums(rig: Rig) -> None:
         await rig.put(made)
         await rig.done(now_us)
         shifts = len(calendar.windows("shift", midnight_us, now_us))
-        assert await rig.check(made, midnight_us, now_us) == 3 * 2 * shifts
+        rows = 3 * 2 * shifts
+        assert await rig.check(made, midnight_us, now_us, rows_min=rows) == rows
         shorter = PlantCalendar(shifts=(Shift(name="early", start="06:00", end="13:00"),))
         changed = msgspec.structs.replace(made, calendar=shorter)
         await rig.put(changed)
@@ -226,11 +225,11 @@ async def test_results_begin_where_they_are_told_and_very_late_samples_are_mende
     await rig.put(made)
     async with apps(rig):
         await rig.done(now_us)
-        assert await rig.check(made, start_us, now_us) == 2 * 3 * 30
+        assert await rig.check(made, start_us, now_us, rows_min=180) == 180
         await rig.poll(at_us=start_us + 90 * SECOND_US)
         await rig.poll(at_us=start_us + 60 * SECOND_US, seed=7)
         changes = await changes_of(
             rig, lambda found: sum(e.cause in ("late", "upstream") for e in found) >= 2
         )
-        assert await rig.check(made, start_us, now_us) == 2 * 3 * 31
+        assert await rig.check(made, start_us, now_us, rows_min=186) == 186
         assert {"version", "late"} <= {each.cause for each in changes}

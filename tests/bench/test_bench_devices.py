@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import zipfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from headrace.bench import recorder
 from headrace.bench.device_recording import DeviceRecording, RecordedPoint, load_recording
 from headrace.bench.device_replay import DeviceFault, DeviceReplay, device_emulator
 from headrace.bench.recorder import find_points, record_device
@@ -22,7 +24,9 @@ from headrace.model.status import BAD
 from headrace.model.time import SystemClock
 from headrace.sim.emulators import Emulator, Point
 from headrace.sim.emulators.modbus import ModbusEmulator
+from headrace.sim.emulators.mqtt import MqttJsonEmulator
 from headrace.sim.emulators.opcua import OpcUaEmulator
+from mqtt_brokers import BROKERS, MqttBroker
 
 MODBUS = {
     "input:0:float32:CDAB": 1.5,
@@ -205,6 +209,90 @@ async def test_a_device_that_is_away_is_recorded_as_away(tmp_path: Path) -> None
     )
     assert recording.samples.height == 0 and recording.errors > 0
     assert "EDGE-" in recording.exchanges["error"].drop_nulls()[0]
+
+
+METER = {"hall/meter#/flow": 0.1, "hall/meter#/total": 2**60 + 1, "hall/meter#/mode": "auto"}
+
+
+def over(broker: MqttBroker, client: str) -> ConnectionConfig:
+    options = {"username": broker.user, "password": broker.password, "timestamp": "/ts@us"}
+    options |= {"clean_session": True, "browse_listen_s": 0.5}
+    return ConnectionConfig(name=client, protocol="mqtt", endpoint=broker.url, options=options)
+
+
+async def heard(
+    connection: ConnectionConfig,
+    points: list[RecordedPoint],
+    show: Callable[[int], Awaitable[None]],
+    folder: Path,
+) -> DeviceRecording:
+    """What a recorder hears while the next thing is shown whenever it has heard the last one."""
+    told, tasks = 1, set[asyncio.Task[None]]()
+
+    async def next_one(number: int) -> None:
+        await show(number)
+
+    def tell(seconds: float, rows: int, errors: int) -> None:
+        nonlocal told
+        if rows >= told * len(points):
+            tasks.add(asyncio.create_task(next_one(told)))
+            told += 1
+
+    await show(0)  # the broker keeps it for whoever comes
+    recording = await record_device(connection, points, context(folder), 90.0, tell=tell)
+    await asyncio.gather(*tasks)
+    return recording
+
+
+@pytest.mark.parametrize("broker_type", BROKERS.values(), ids=BROKERS)
+async def test_a_device_behind_a_broker_is_recorded_and_shown_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker_type: type[MqttBroker]
+) -> None:
+    monkeypatch.setattr(recorder, "ROWS_MAX", 4 * len(METER))
+    broker = broker_type(tmp_path / "broker")
+    kinds: dict[type, Any] = {float: "float64", int: "int64", str: "string"}
+    device = MqttJsonEmulator(
+        [Point(a, kinds[type(v)], v) for a, v in METER.items()],
+        endpoint=broker.url,
+        username=broker.user,
+        password=broker.password,
+        retain=True,
+    )
+
+    async def show(number: int) -> None:
+        await device.update({**METER, "hall/meter#/flow": 0.1 + number}, 1_000_000 + number)
+
+    await broker.start()
+    try:
+        await device.start()
+        await show(0)
+        found = await find_points(over(broker, "looking"), context(tmp_path))
+        points = [each for each in found if each.address in METER]
+        assert len(points) == len(METER)
+        first = await heard(over(broker, "first"), points, show, tmp_path)
+        await device.stop()
+        first.save(tmp_path / "meter.hrec")
+        recording = load_recording(tmp_path / "meter.hrec")
+        assert recording.samples.height == 4 * len(METER) and recording.errors == 0
+        assert "password" not in recording.device.options
+        again = device_emulator(
+            recording, broker.url, username=broker.user, password=broker.password, retain=True
+        )
+        await again.start()
+        replay = DeviceReplay(recording, again)
+
+        async def replayed(number: int) -> None:
+            if number < len(replay.moments):
+                await replay.step(number)
+
+        second = await heard(over(broker, "second"), points, replayed, tmp_path)
+        await again.stop()
+    finally:
+        await broker.stop()
+    columns = ("point", "at_us", "value", "text", "status")
+    assert second.samples.select(columns).equals(recording.samples.select(columns))
+    flow = next(n for n, each in enumerate(points) if each.address == "hall/meter#/flow")
+    assert second.samples.filter(point=flow)["value"].to_list() == [0.1, 1.1, 2.1, 3.1]
 
 
 def test_what_is_no_recording_is_refused(tmp_path: Path) -> None:

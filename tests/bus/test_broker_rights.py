@@ -13,7 +13,8 @@ import pytest
 from nats.aio.client import Client
 
 from headrace.bus.broker import BrokerAddress, prepare_address, start_broker, stop_broker
-from headrace.bus.callout import Admitted, Callout, Knock
+from headrace.bus.callout import Callout
+from headrace.bus.knock import Admitted, Knock
 from headrace.bus.rights import (
     GATEWAY_RIGHTS,
     ROLES,

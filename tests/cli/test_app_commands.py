@@ -9,7 +9,9 @@ import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
+from headrace import __version__
 from headrace.apps.package import content_sha256, read_folder, read_package
+from headrace.bench.scenario_file import read_scenarios
 from headrace.cli.app import build
 from headrace.model.bench_certificate import Certificate, ScenarioResult
 from headrace.model.errors import HeadraceError
@@ -30,9 +32,11 @@ def run(*words: object, code: int = 0) -> str:
 
 def certify(folder: Path) -> None:
     """What the bench writes beside app.toml."""
+    tried = {each.scenario.name: each.sha256 for each in read_scenarios(folder / "scenarios")}
     certificate = Certificate(
         id=folder.name, version="0.1.0", content_sha256=content_sha256(read_folder(folder)),
-        headrace="0.1.0", results=(ScenarioResult(name="one", passed=True, checks=1),),
+        headrace=__version__, scenarios=tried,
+        results=tuple(ScenarioResult(name=name, passed=True, checks=1) for name in tried),
     )  # fmt: skip
     (folder / "certificate.json").write_bytes(msgspec.json.encode(certificate))
 
@@ -67,7 +71,7 @@ def test_from_nothing_to_installed_and_back(tmp_path: Path, data: Path) -> None:
     run("pack", app, "--key", key, "--out", tmp_path)
     run("publish", file, "--data", data)
     shown = run("show", file)
-    assert "1 of 1 scenarios" in shown and "one: passed" in shown
+    assert "1 of 1 scenarios" in shown and ": passed" in shown
     assert "Nothing was done" in run("install", "seal-watch", "--data", data, code=1)
     installed = run("install", "seal-watch", "--yes", "--data", data)
     assert "none: formulas only" in installed and "[app.seal-watch]" in installed

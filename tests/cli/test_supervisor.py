@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from headrace.bus.broker import prepare_address
+from headrace.cli.nursery import Nursery, is_possible
 from headrace.cli.supervisor import Child, Supervisor, installation_lock
 from headrace.model.folder import DataFolder
 from waiting import until_sync
@@ -57,6 +58,17 @@ def test_what_dies_is_started_again_and_said(supervisor: Supervisor):
     assert child.restarts == 1
     assert any("worker ended with -9" in text for text in supervisor.notices)
     assert (supervisor.folder.run / "worker.pid").read_text() == str(child.process.pid)
+
+
+@pytest.mark.skipif(not is_possible(), reason="this system has no pidfd")
+def test_a_role_runs_without_a_nursery_when_none_can_start(supervisor: Supervisor):
+    log = supervisor.folder.logs / "nursery.log"
+    broken = {**os.environ, "PYTHONHOME": "/nowhere"}
+    supervisor._nursery = Nursery(supervisor.folder.root, log, broken)
+    supervisor.add("security", [])
+    role = supervisor.children[-1].process
+    assert isinstance(role, subprocess.Popen) and role.args[3:5] == ["run", "security"]
+    assert any("CLI-1016" in text for text in supervisor.notices)
 
 
 def test_a_broker_that_dies_comes_back_on_its_port(supervisor: Supervisor):
@@ -108,3 +120,10 @@ def test_a_folder_has_one_supervisor(folder: DataFolder):
         assert "CLI-1001" in other.stderr
     with installation_lock(folder):
         pass
+
+
+def test_the_supervisor_holds_no_library_of_the_data_path():
+    """It only starts and watches; these cost 50 MB for as long as the installation runs."""
+    code = "import sys, headrace.cli.up; print({'polars', 'numpy', 'nats'} & set(sys.modules))"
+    asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert asked.stdout.strip() == "set()"

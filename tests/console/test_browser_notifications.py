@@ -9,7 +9,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from browser_fixture import open_browser, sign_in
 from playwright.sync_api import Page, expect
 from site_fixture import PASSWORD, RunningSite
 
@@ -44,17 +43,6 @@ def robot(running_site: RunningSite) -> Iterator[Robot]:
         text = running_site.folder.site_file.read_text(encoding="utf-8")
         with running_site.site_file(text + SETTINGS):
             yield made
-
-
-@pytest.fixture
-def page(running_site: RunningSite) -> Iterator[Page]:
-    with open_browser() as browser:
-        opened = browser.new_page(viewport={"width": 1280, "height": 900})
-        errors: list[str] = []
-        opened.on("pageerror", lambda error: errors.append(str(error)))
-        sign_in(opened, running_site)
-        yield opened
-        assert not errors
 
 
 def test_a_channel_is_tested_and_its_attempts_are_shown(

@@ -166,6 +166,8 @@ _SUBJECTS = {
     "call.app": "",
     "app": "",
     "call.sim": "",
+    "call.runtime": "",
+    "order": "",
 }
 """Family -> what an edge may there, and nothing more; our own roles may all."""
 

@@ -247,6 +247,22 @@ def test_a_deployment_says_all_that_the_runtime_needs(folder: DataFolder) -> Non
     registry.close()
 
 
+def test_formulas_and_alarms_of_an_app_read_what_its_python_gives(folder: DataFolder) -> None:
+    more = "twice = score * 2\nalarm low: share < least_share or score > 9, priority medium"
+    changed = APP.replace("alarm low: share < least_share, priority medium", more)
+    install(folder.root, "water-use", "1.2.0", changed)
+    registry = Registry.of(folder)
+    registry.apply(load_site(folder.site_file), 1_000)
+    config, ids = registry.apps(), registry.ids()
+    assert config is not None
+    score, other = (ids[f"halle/{pump}/water_use_score"] for pump in ("p1", "p2"))
+    twice = run(config, "water_use.pump.twice", {score: 4.0, other: 5.0})
+    assert twice == pytest.approx({"halle/p1": 8.0, "halle/p2": 10.0})
+    alarm = next(each for each in bind(config).bound if each.key == "water_use.pump.low")
+    assert score in alarm.inputs["score"]
+    registry.close()
+
+
 def test_a_disabled_app_keeps_its_tags_and_runs_nothing(folder: DataFolder) -> None:
     text = folder.site_file.read_text()
     folder.site_file.write_text(
@@ -410,3 +426,39 @@ def test_what_is_written_wrongly_is_a_problem_and_never_a_crash(
     )
     model, problems = check_site(SiteFiles(folder.site_file, {"site.toml": broken.encode()}))
     assert model is None and problems and all(each.remedy is not None for each in problems)
+
+
+def test_a_model_has_drift_with_an_alarm_and_its_challenger_tags_that_nothing_reads(
+    folder: DataFolder,
+) -> None:
+    with_model = APP.replace('unit = "1"\n', 'unit = "1"\nmodel = "wear"\n')
+    with_model = with_model.replace("\n[types.pump]", 'models = ["wear"]\n\n[types.pump]', 1)
+    install(folder.root, "water-use", "1.2.0", with_model)
+    curious = 'leistung = "W", water_use_score_shadow = "1", water_use_score = "1"'
+    text = folder.site_file.read_text().replace('leistung = "W"', curious)
+    spy = (
+        "kalt = temperatur < 40 degF\\nspy = water_use_score_shadow * 2\\nown = water_use_score * 2"
+    )
+    text = text.replace("kalt = temperatur < 40 degF", spy)
+    folder.site_file.write_text(text)
+    registry = Registry.of(folder)
+    keeper = Keeper(folder, registry, ManualClock(5_000))
+    assert keeper.look() and not keeper.problems
+    ids, model = registry.ids(), load_site(folder.site_file)
+    found = deployments(model, ids)["water_use"].assets[0]
+    assert found.outputs == {"score": ids["halle/p1/water_use_score"]}
+    assert found.shadows == {"score": ids["halle/p1/water_use_score_shadow"]}
+    assert found.drifts == {"wear": ids["halle/p1/water_use_wear_drift"]}
+    config = msgspec.json.decode(keeper.pending["apps"], type=AppsConfig)
+    bounds = {each.key: each for each in bind(config).bound}
+    assert "pumpe.spy" not in bounds  # what a challenger gives is nobody's input
+    alarm = bounds["water_use.pump.wear_drift_high"]
+    assert alarm.inputs["wear_drift"].tolist() == [
+        ids["halle/p1/water_use_wear_drift"],
+        ids["halle/p2/water_use_wear_drift"],
+    ]
+    every = {tag for each in config.assets for tag in each.tags.values()}
+    assert not every & set(found.shadows.values())
+    titles = {tag.path: (tag.title, tag.title_zh) for tag in model.derived}
+    assert titles["halle/p1/water_use_score_shadow"] == ("Score (challenger)", "")
+    registry.close()

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from asset_health import breakage as breakage
 from asset_health import remaining as remaining
 from asset_health.anomaly import Cause
 from asset_health.driving import CYCLES, LOADS, OPERATING

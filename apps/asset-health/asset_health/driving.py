@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-LOADS = {"pump": "power", "compressor": "power", "machine": "spindle_power", "engine": ""}
+LOADS = {
+    "pump": "power", "compressor": "power", "machine": "spindle_power", "engine": "", "point": "",
+}  # fmt: skip
 """Needed type -> quantity that is near nothing while the asset is at rest."""
 CYCLES = ("machine",)
 """Needed types that rest in between as they work: between parts and tools. Rows of rest are left out of their

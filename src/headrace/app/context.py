@@ -81,13 +81,17 @@ class Context:
         """The past of quantities: a frame as that of a window, with rows each ``every``.
 
         Args:
-            type: needed type; may be left out where the app has one only.
+            type: needed type; may be left out in a window (it is the window's) and where the app has one.
 
         Raises:
             Refused: APPS-2204 when the manifest does not ask for ``permissions.history``.
             Transient: APPS-2205 when the historian does not answer.
         """
-        return self.hands.history(type, quantities, start_us, end_us, every)
+        own = type or self._own_type()
+        return self.hands.history(own, quantities, start_us, end_us, every)
+
+    def _own_type(self) -> str:
+        return ""
 
     def write(self, asset: str, quantity: str, value: float | str | bool) -> None:
         """Write to a device, through the edge's guard, after the hook has returned.
@@ -118,21 +122,19 @@ class Window(Context):
             quantity (Float64 in the manifest's unit; String where that is ``text``; null where it is not
             known or Bad), then ``<quantity>_status`` (UInt32, OPC UA StatusCode; BadNoData where none is).
         start_us, end_us: ``[start, end)`` in UTC microseconds. assets: those of this type alone.
+        arrivals: where the hook asks for it, else empty: one row an asset and bound quantity, about samples
+            that were received in the window, whatever their source time is. Columns: ``asset``, ``quantity``,
+            ``samples`` and ``bad`` (how many, and how many of them Bad), ``gap_ms`` (the longest time
+            without one, from the last before the window to its end; null: none ever came), ``silent_ms``
+            (since the newest), ``delay_ms`` (median of received minus source time) and ``delay_span_ms``
+            (greatest minus least of it; both null without samples).
     """
 
     frame: pl.DataFrame
     type: str
     start_us: int
     end_us: int
+    arrivals: pl.DataFrame = field(default_factory=pl.DataFrame)
 
-    def history(
-        self,
-        quantities: Sequence[str],
-        start_us: int,
-        end_us: int,
-        every: str = "1 min",
-        *,
-        type: str = "",
-    ) -> pl.DataFrame:
-        """As :meth:`Context.history`, of the window's type unless another is named."""
-        return self.hands.history(type or self.type, quantities, start_us, end_us, every)
+    def _own_type(self) -> str:
+        return self.type

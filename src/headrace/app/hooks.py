@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Literal, TypeVar
+
+import msgspec
 
 from headrace.app.durations import duration_us, minute_of_day
 from headrace.model.errors import Misconfigured
@@ -21,22 +22,22 @@ STEPS_MAX: Final = 1_000_000
 LATENESS: Final = "2 s"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hook:
-    """One declaration.
+class Declared(msgspec.Struct, frozen=True, kw_only=True):
+    """One declaration, as plain data.
 
     Attributes:
-        name: of the function. function: itself.
+        name: of the function.
         type: needed type of a window, score or alarm. model: of a train or score.
         alarm: its name; empty: each alarm of the type.
         length_us, every_us, step_us, lateness_us: of a window or score; ``every_us`` of a schedule too.
+        per_asset: of a train: once for each asset too.
         minute: of the day of a schedule by the plant's clock; -1 where it is none.
+        arrivals: a window tells how its samples came, too.
         always: a score is called without a model too.
     """
 
     kind: HookKind
     name: str
-    function: Callable[..., Any]
     type: str = ""
     model: str = ""
     alarm: str = ""
@@ -45,7 +46,15 @@ class Hook:
     step_us: int = 0
     lateness_us: int = 0
     minute: int = -1
+    per_asset: bool = False
+    arrivals: bool = False
     always: bool = False
+
+
+class Hook(Declared, frozen=True, kw_only=True):
+    """One declaration with its function."""
+
+    function: Callable[..., Any]
 
 
 def _declare(function: F, hook: Hook) -> F:
@@ -76,7 +85,13 @@ def _span(
 
 
 def on_window(
-    type: str, *, length: str, every: str, step: str = "1 s", lateness: str = LATENESS
+    type: str,
+    *,
+    length: str,
+    every: str,
+    step: str = "1 s",
+    lateness: str = LATENESS,
+    arrivals: bool = False,
 ) -> Callable[[F], F]:
     """Call ``function(window)`` for all assets of a needed type at once, at each multiple of ``every``.
 
@@ -84,6 +99,7 @@ def on_window(
         type: needed type, by the app's own name. length: of the window, which ends at that multiple.
         step: distance of its rows; each has the newest sample at or before it.
         lateness: how long samples are waited for; what comes later is in later windows only.
+        arrivals: ``window.arrivals`` tells how the samples came, for apps that watch devices and clocks.
 
     Raises:
         Misconfigured: APPS-2201 no duration, APPS-2202 the step does not divide the length.
@@ -96,7 +112,7 @@ def on_window(
 
     def mark(function: F) -> F:
         told = _span("window", function, length, every, step, lateness)
-        return _declare(function, Hook(type=type, **told))
+        return _declare(function, Hook(type=type, arrivals=arrivals, **told))
 
     return mark
 
@@ -127,13 +143,24 @@ def score(
     return mark
 
 
-def train(model: str) -> Callable[[F], F]:
-    """Call ``function(history, context)`` when somebody trains the model; it gives ``Trained``."""
+def train(model: str, *, per_asset: bool = False) -> Callable[[F], F]:
+    """Call ``function(history, context)`` when somebody trains the model; it gives ``Trained``.
+
+    Args:
+        per_asset: call it for all assets together, and then for each one alone, with the history of that
+            one and it alone in ``context.assets``. Windows are scored with the asset's own model where it
+            has one in use, else with that of all; where the function fails for an asset, it has none.
+    """
 
     def mark(function: F) -> F:
-        return _declare(
-            function, Hook(kind="train", name=function.__name__, function=function, model=model)
+        hook = Hook(
+            kind="train",
+            name=function.__name__,
+            function=function,
+            model=model,
+            per_asset=per_asset,
         )
+        return _declare(function, hook)
 
     return mark
 

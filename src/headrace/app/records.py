@@ -90,10 +90,11 @@ class AlarmChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """An operations request (ISA-95 part 4, table 126) as it came on the bus.
+    """An operations request (IEC 62264-2) as it came on the bus.
 
     Attributes:
-        id: of the request, unlike all others. body: all that it says, as it was sent.
+        id: of the request, unlike all others. at_us: when it was sent.
+        body: the fields of :class:`headrace.model.operations_request.OperationsRequest`.
     """
 
     id: str

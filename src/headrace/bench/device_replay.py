@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
@@ -25,6 +26,7 @@ _TYPES: Final[dict[str, PointType]] = {
     "double": "float64", "float64": "float64", "string": "string",
 }  # fmt: skip
 _MODBUS: Final = ("unit_id", "addressing", "byte_order", "framing")
+_DIGITS: Final = re.compile(r"-?\d+")
 _ZEROS: Final[dict[str, Value]] = {"string": "", "bool": False, "float32": 0.0, "float64": 0.0}
 
 
@@ -76,10 +78,20 @@ def _point(number: int, point: RecordedPoint, recording: DeviceRecording) -> Poi
     mine = recording.samples.filter(pl.col("point") == number)
     kind = _TYPES.get(point.data_type.lower())
     if kind is None:
-        has_text = mine["text"].is_not_null().any() and mine["value"].is_null().all()
-        kind = "string" if has_text else "float64"
+        kind = _told_kind(mine)
     initial = _ZEROS.get(kind, 0)
     return Point(point.address, kind, initial, point.unit, point.writable)
+
+
+def _told_kind(samples: pl.DataFrame) -> PointType:
+    """What a point is whose device does not say it: digits beside a number are an integer too great for it."""
+    numbers, texts = samples["value"].drop_nulls(), samples["text"].drop_nulls()
+    if len(texts) and not len(numbers):
+        return "string"
+    has_digits = texts.str.contains(f"^(?:{_DIGITS.pattern})$").any()
+    if not has_digits or not (numbers == numbers.round()).all():
+        return "float64"
+    return "int64" if (numbers < 2.0**63).all() else "uint64"
 
 
 class DeviceReplay:
@@ -139,7 +151,7 @@ class DeviceReplay:
         for number, value, text, code in rows.select("point", "value", "text", "status").rows():
             address = self._device.points[number].address
             wrong = {f.kind for f in acts if any(fnmatchcase(address, p) for p in f.addresses)}
-            known = value if value is not None else text
+            known = _exact(value, text)
             if code:
                 status[address] = code
             if "bad" in wrong:
@@ -153,6 +165,29 @@ class DeviceReplay:
         return values, status
 
 
+def last_values(recording: DeviceRecording) -> dict[str, Value]:
+    """Address -> what the device showed of it last; of those that it ever showed.
+
+    Raises:
+        Misconfigured: APPS-2435 when it never showed anything.
+    """
+    found: dict[str, Value] = {}
+    rows = recording.samples.filter(pl.col("value").is_not_null() | pl.col("text").is_not_null())
+    for number, value, text in (
+        rows.group_by("point", maintain_order=True).last().select("point", "value", "text").rows()
+    ):
+        point = recording.device.points[number]
+        kind = _point(number, point, recording).data_type
+        known = _exact(value, text)
+        assert known is not None, "rows without both are left out"
+        found[point.address] = _typed(known, kind)
+    if not found:
+        raise Misconfigured(
+            "APPS-2435", "the recorded device never showed a value", "Record it while it works."
+        )
+    return found
+
+
 def _moments(recording: DeviceRecording) -> list[tuple[int, pl.DataFrame]]:
     """(arrival, rows) of what the device showed at once: of each point one value.
 
@@ -164,6 +199,14 @@ def _moments(recording: DeviceRecording) -> list[tuple[int, pl.DataFrame]]:
     return [
         (int(each["received_us"][0]), each) for _, each in rows.group_by(keys, maintain_order=True)
     ]
+
+
+def _exact(value: float | None, text: str | None) -> float | str | None:
+    """What a sample says: of an integer that is too great for a float its digits; None when nothing."""
+    if value is None:
+        return text
+    is_digits = text is not None and _DIGITS.fullmatch(text) is not None
+    return int(text or "") if is_digits else value
 
 
 def _typed(value: float | str, kind: PointType) -> Value:

@@ -1,4 +1,8 @@
-"""Hostile conditions: what may happen to samples between a device and the platform. Pure."""
+"""Hostile conditions: what may happen to samples between a device and the platform. Pure.
+
+A ``bad`` sample is the device's own word: it comes first, and with ``source.protocol`` it goes through the
+protocol (:mod:`headrace.bench.carrying`); all else happens behind the edge.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +31,25 @@ def suffer(ground: Ground, scenario: Scenario) -> pl.DataFrame:
         >>> suffer(Ground(site, {}, {}, empty_batch(), 0, 1), Scenario(name="calm")).height
         0
     """
-    samples = ground.samples
+    samples = ground.samples if scenario.source.protocol else ail(ground, scenario)
     for number, each in enumerate(scenario.hostile):
-        if each.kind == "crash":
+        if each.kind in ("crash", "bad"):
             continue
         generator = np.random.Generator(np.random.PCG64([scenario.source.seed, number, 24]))
         touched = _touched(ground, samples, each, generator)
         samples = _one(samples, each, touched)
     return samples.sort("received_timestamp", maintain_order=True)
+
+
+def ail(ground: Ground, scenario: Scenario) -> pl.DataFrame:
+    """The samples of a ground with those that are ``bad``: the sensor has failed, so the device itself says
+    so, whatever happens to its samples after."""
+    samples = ground.samples
+    for number, each in enumerate(scenario.hostile):
+        if each.kind == "bad":
+            generator = np.random.Generator(np.random.PCG64([scenario.source.seed, number, 24]))
+            samples = _one(samples, each, _touched(ground, samples, each, generator))
+    return samples
 
 
 def crashes(scenario: Scenario) -> Sequence[tuple[int, int]]:

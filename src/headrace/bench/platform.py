@@ -3,11 +3,13 @@
 ::
 
     samples ──► Stream ──► results ──┬──► AlarmEngine ──► transitions ──┐
-        └────────────────────────────┴──► Program (the app's Python) ◄──┘ ──► outputs, records, writes
+    ▲   └────────────────────────────┴──► Program (the app's Python) ◄──┘ ──► records, writes, outputs ─┐
+    └───────────────────────────────────────────────────────────────────────────────────────────────────┘
 
 Formulas, alarms and hooks are the very code that runs in a plant. What is not here: broker, lanes and
-table; ``headrace app bench --protocol`` has them. A crash drops all that lives in memory and goes on from
-what a plant's platform would have kept.
+table. Where a scenario names a protocol, its samples have come through real servers and connectors before
+(:mod:`headrace.bench.carrying`). A crash drops all that lives in memory and goes on from what a plant's
+platform would have kept.
 """
 
 from __future__ import annotations
@@ -224,6 +226,10 @@ class Platform:
     def _take(self, given: Given, now_us: int) -> None:
         seen = self.seen
         seen.outputs += given.samples
+        for each in given.samples:
+            # Formulas and alarms of the app read them as they read quantities: in the next turn.
+            self._stream.put(each)
+            self._past.append(each)
         seen.proposals += given.proposals
         seen.troubles += given.troubles
         seen.calls += given.calls

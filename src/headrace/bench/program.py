@@ -16,6 +16,7 @@ from headrace.app.records import AlarmChange
 from headrace.apps.runtime.effects import Effects, Problem, Record, merged
 from headrace.apps.runtime.executor import Executor
 from headrace.bench.laying import Laid, told_name
+from headrace.bench.learned import Models
 from headrace.bench.platform import Given, Proposal, Trouble
 from headrace.model.alarm import Transition
 from headrace.model.errors import HeadraceError, Misconfigured, Transient
@@ -56,17 +57,24 @@ class AppProgram:
 
     Args:
         laid: the app on its assets. load: gives its Python; called again after a kill.
-        start_us: hooks are due after it.
+        start_us: hooks are due after it. models: those that its score hooks find.
 
     Raises:
         Misconfigured: APPS-22xx when hooks and manifest do not fit together, APPS-2422 as of
             :func:`load_module`.
     """
 
-    def __init__(self, laid: Laid, load: Callable[[], ModuleType], start_us: int) -> None:
+    def __init__(
+        self,
+        laid: Laid,
+        load: Callable[[], ModuleType],
+        start_us: int,
+        models: Models | None = None,
+    ) -> None:
         self._laid = laid
         self._load = load
         self._start_us = start_us
+        self._models = models or Models()
         self._past: list[pl.DataFrame] = []
         self._events: list[AlarmChange] = []
         self._saved, self._saved_us = b"", start_us
@@ -86,7 +94,7 @@ class AppProgram:
         for change in map(self._change, transitions):
             self._events.append(change)
             done.append(self._executor.tell(change, len(self._events)))
-        done.append(self._executor.advance(to_us))
+        done += self._advance(to_us)
         self._take(merged(done), given, now_us)
         if to_us - self._saved_us >= SAVE_US:
             self._save(given, now_us)
@@ -100,11 +108,20 @@ class AppProgram:
         again = self._executor.replay_after
         done = [self._executor.feed(b, n) for n, b in enumerate(self._past, 1) if n > again]
         done += [self._executor.tell(each, n) for n, each in enumerate(self._events, 1)]
-        done.append(self._executor.advance(to_us))
+        done += self._advance(to_us)
         effects = merged(done)
         self._compare(effects.samples, given, now_us)
         self._take(effects, given, now_us)
         return given
+
+    def _advance(self, to_us: int) -> list[Effects]:
+        """Go on, with each model from its moment on."""
+        done = []
+        self._models.now_us = self._executor.to_us
+        for moment_us in self._models.moments(self._executor.to_us, to_us):
+            done.append(self._executor.advance(moment_us))
+            self._models.now_us = moment_us
+        return done
 
     def samples(self, tag_ids: Int64Array, start_us: int, end_us: int) -> pl.DataFrame:
         """What the historian would give of what has arrived: samples of ``[start, end)``, and the newest of
@@ -134,6 +151,7 @@ class AppProgram:
             self._saved,
             start_us=self._start_us,
             doors=self,
+            models=self._models,
         )
 
     def _save(self, given: Given, now_us: int) -> None:

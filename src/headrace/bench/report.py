@@ -38,7 +38,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a bench.
 
     Attributes:
-        subject: ``app`` or ``site``. id, version: of it. content_sha256: of what was benched.
+        subject: ``app``, ``site`` or ``connector``. id, version: of it. content_sha256: of what was benched.
         platform: version of Headrace.
         trials: by scenario.
     """
@@ -100,6 +100,9 @@ def _suite(trial: Trial, count: int) -> list[str]:
         f'  <testsuite name={name} tests="{count}" failures="{failures}"'
         f' errors="{int(trial.outcome == "error")}" skipped="{int(trial.outcome == "skipped")}">'
     ]
+    if trial.protocol:
+        told = f'<property name="protocol" value={quoteattr(trial.protocol)}/>'
+        lines.append(f"    <properties>{told}</properties>")
     for each in trial.verdicts:
         case = f"    <testcase classname={name} name={quoteattr(each.asked)}"
         if each.passed:
@@ -152,10 +155,8 @@ def _section(trial: Trial) -> list[str]:
     ]
     if trial.reason:
         return [*parts, f'<p class="{trial.outcome}">{_e(trial.reason)}. {_e(trial.remedy)}</p>']
-    parts.append(
-        f"<p>{trial.seconds:g} s, {trial.assets} assets, {trial.samples} samples in,"
-        f" {trial.results} given, {trial.calls} calls of hooks, {trial.restarts} restarts.</p>"
-    )
+    if trial.seconds:
+        parts.append(_figures(trial))
     parts.append("<table><tr><th></th><th>Must</th><th>Seen</th></tr>")
     for each in trial.verdicts:
         word = "passed" if each.passed else "failed"
@@ -165,8 +166,17 @@ def _section(trial: Trial) -> list[str]:
         )
     parts.append("</table>")
     parts += [f"<p>{_e(each)}</p>" for each in trial.notes]
-    parts.append(f"<p>Scenario <code>{trial.sha256}</code></p>")
-    return [*parts, plot_of(trial)]
+    if not trial.seconds:
+        return parts
+    return [*parts, f"<p>Scenario <code>{trial.sha256}</code></p>", plot_of(trial)]
+
+
+def _figures(trial: Trial) -> str:
+    way = f"Through {_e(trial.protocol)}: " if trial.protocol else ""
+    return (
+        f"<p>{way}{trial.seconds:g} s, {trial.assets} assets, {trial.samples} samples in,"
+        f" {trial.results} given, {trial.calls} calls of hooks, {trial.restarts} restarts.</p>"
+    )
 
 
 def plot_of(trial: Trial) -> str:

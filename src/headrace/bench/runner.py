@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from headrace.apps.models.trainee import THREADS
 from headrace.bench.trial import Trial
 from headrace.bench.worker import Job
 
@@ -63,8 +65,10 @@ class _Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "headrace.bench.worker"]
+        # More threads add numbers in another order: a training would give other bits on other machines.
+        alone = os.environ | dict.fromkeys(THREADS, "1")
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=-1
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=-1, env=alone
         )
         return self._process
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+Protocol = Literal["", "opcua", "modbus", "mqtt", "sparkplug", "site"]
 HostileKind = Literal["late", "bad", "missing", "doubled", "clock_step", "crash"]
 
 
@@ -70,6 +71,56 @@ class RecordedAsset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     units: dict[str, str] = {}
 
 
+class Wire(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one tag stands in its device, where samples go through a protocol.
+
+    Attributes:
+        address, scale, offset, deadband: as the edge reads it; left out: as in the site file, or the
+            bench's own.
+        shown, shown_scale, shown_offset: where and how the device really shows it, as its manual says;
+            left out: as the edge reads it.
+    """
+
+    address: str = ""
+    scale: float | None = None
+    offset: float | None = None
+    deadband: float | None = None
+    shown: str = ""
+    shown_scale: float | None = None
+    shown_offset: float | None = None
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which part of the scenario an app trains a model on; hooks find the model from its end on.
+
+    Attributes:
+        type: needed type of the app. assets: paths; empty: all bound ones.
+        from_s, until_s: the part. held_out: share of it, its last, marked as held out.
+        every_s: distance of rows. seed: what the app gets as its setting ``seed``.
+    """
+
+    type: str
+    until_s: float
+    from_s: float = 0.0
+    held_out: float = 0.2
+    every_s: float = 60.0
+    assets: list[str] = []
+    seed: int = 0
+
+
+class LearnedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a model of the app comes from.
+
+    Attributes:
+        file: ONNX, below the scenario's folder. inputs: names of its columns, in order.
+        train: instead of a file, by the app's own hook.
+    """
+
+    file: str = ""
+    inputs: list[str] = []
+    train: Training | None = None
+
+
 class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where samples come from.
 
@@ -85,6 +136,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         skip_rows: of the recording, from its begin.
         site: a site file below the scenario's folder, instead of ``[[asset]]``: its own formulas and alarms
             run where no app is benched. columns: path of a tag there -> column.
+        protocol: by which the samples come through real servers and connectors: one for all devices, or
+            ``site``, each connection of the site file by its own; empty: straight to the platform.
     """
 
     kind: Literal["virtual", "recording"] = "virtual"
@@ -102,6 +155,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     skip_rows: int = 0
     site: str = ""
     columns: dict[str, str] = {}
+    protocol: Protocol = ""
 
 
 class Hostile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -230,6 +284,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         name: unique among those of an app. title: what it tries, in one line.
         extends: scenario whose fields this one takes where it has none: ``demo/cavitation``, or a file.
         asset: assets of a recording. bind: the app's needed types.
+        wire: path of a tag -> how it stands in its device, with ``source.protocol``.
+        model: name -> where the app's model comes from; its score hooks give nothing without one.
         types: where no app is benched, formulas of these asset types of the site run; empty: all.
         turn_s: how often the platform goes on.
         warm_up_s: in which nothing is judged by ``quiet``, as learning takes its time.
@@ -241,6 +297,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     source: Source = Source()
     asset: list[RecordedAsset] = []
     bind: dict[str, Bind] = {}
+    wire: dict[str, Wire] = {}
+    model: dict[str, LearnedModel] = {}
     settings: dict[str, float | str | bool] = {}
     types: list[str] = []
     fault: list[Fault] = []

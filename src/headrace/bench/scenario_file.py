@@ -6,11 +6,11 @@ import hashlib
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 import msgspec
 
-from headrace.bench.scenario import MustFind, MustValue, Scenario
+from headrace.bench.scenario import MustFind, MustValue, Protocol, Scenario, Source
 from headrace.model.errors import Misconfigured
 
 SHARED: Final = "demo/"
@@ -140,6 +140,21 @@ def _checked(scenario: Scenario, where: str) -> Scenario:
         raise wrong("a recording needs source.file, and [[asset]] or source.columns")
     if source.kind == "recording" and scenario.fault:
         raise wrong("faults act on the virtual site", "Use [[hostile]] with a recording.")
+    if scenario.wire and not source.protocol:
+        raise wrong("[wire] needs source.protocol", "Name opcua, modbus, mqtt, sparkplug or site.")
+    for path, wire in scenario.wire.items():
+        if 0.0 in (wire.scale, wire.shown_scale):
+            raise wrong(f"the scale of {path} is 0", "Use the device's factor, such as 0.1.")
+    for name, model in scenario.model.items():
+        if bool(model.file) == (model.train is not None):
+            raise wrong(f"model {name} needs either file or train", "Give one of them.")
+        train = model.train
+        if train is not None and not (train.every_s > 0 and 0 <= train.from_s < train.until_s):
+            raise wrong(
+                f"model {name} has no time to train on", "Give until_s after from_s, and every_s."
+            )
+        if train is not None and not 0 < train.held_out < 1:
+            raise wrong(f"model {name} holds {train.held_out:g} out", "Hold out a share of 0 to 1.")
     if not 0.1 <= scenario.turn_s <= 3_600.0:
         raise wrong(f"turn_s is {scenario.turn_s:g}", "Use 0.1 to 3600 seconds.")
     for each in scenario.hostile:
@@ -156,6 +171,23 @@ def _checked(scenario: Scenario, where: str) -> Scenario:
         if isinstance(must, MustFind) and not source.label:
             raise wrong("find needs source.label", "Name the column that is above 0 where wrong.")
     return scenario
+
+
+def with_protocol(read: Read, protocol: str) -> Read:
+    """A scenario whose samples come through a protocol.
+
+    Raises:
+        Misconfigured: APPS-2464 when there is none of that name.
+    """
+    known = get_args(Protocol)[1:]
+    if protocol not in known:
+        raise Misconfigured(
+            "APPS-2464", f"there is no protocol {protocol!r}", f"Use one of {', '.join(known)}."
+        )
+    source = msgspec.convert(
+        {**msgspec.to_builtins(read.scenario.source), "protocol": protocol}, Source
+    )
+    return Read(msgspec.structs.replace(read.scenario, source=source), read.folder)
 
 
 def file_of(read: Read, root: str) -> Path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from headrace.apps.package.manifest import MANIFEST, read_manifest
 from headrace.apps.package.package import content_sha256, pack, read_folder, read_package, unpack
 from headrace.bench.ground import Ground
 from headrace.bench.laying import Laid, lay_app
+from headrace.bench.learned import Models
 from headrace.bench.platform import Program
 from headrace.bench.program import AppProgram, load_module
 from headrace.bench.scenario import Scenario
@@ -39,16 +41,23 @@ class Subject:
         """
         return lay_app(self.manifest, pack(self.folder), ground, scenario)
 
-    def program(self, laid: Laid, ground: Ground) -> Program | None:
+    def program(self, laid: Laid, ground: Ground, models: Models | None = None) -> Program | None:
         """Its Python on some assets; None of an app without any.
 
         Raises:
             Misconfigured: as of :class:`headrace.bench.program.AppProgram`.
         """
-        name = self.manifest.python
-        if not name:
+        if not self.manifest.python:
             return None
-        return AppProgram(laid, lambda: load_module(self.folder, name), ground.start_us)
+        return AppProgram(laid, self.load, ground.start_us, models)
+
+    def load(self) -> ModuleType:
+        """Its Python, imported anew.
+
+        Raises:
+            Misconfigured: APPS-2422 when it cannot be imported.
+        """
+        return load_module(self.folder, self.manifest.python)
 
 
 def open_app(path: Path, unpack_to: Path) -> Subject:

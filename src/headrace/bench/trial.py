@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 import numpy as np
 
 from headrace.bench.checks import Budget, Verdict, budgets, ceilings, judge
-from headrace.bench.ground import Ground
+from headrace.bench.ground import Carried, Ground
 from headrace.bench.hostile import crashes, suffer
+from headrace.bench.laying import Laid
+from headrace.bench.learned import Models, learn
 from headrace.bench.platform import Platform, Program, Seen, lateness_of
 from headrace.bench.recorded import recorded_ground
 from headrace.bench.scenario import MustKeep, Scenario
@@ -20,7 +23,7 @@ from headrace.bench.sight import Sight, sight_of
 from headrace.bench.subject import Subject
 from headrace.bench.virtual import virtual_ground
 from headrace.model.app_manifest import AppManifest
-from headrace.model.errors import HeadraceError
+from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.knowledge import AppsConfig
 from headrace.model.sample import microseconds
 from headrace.model.time import US_PER_S, Clock
@@ -53,6 +56,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         scenario: its name. sha256: of what it says. data_sha256: of its recording; empty without one.
+        protocol: by which its samples came; empty: straight to the platform.
         outcome: ``passed``, ``failed``, ``error`` (it could not run) or ``skipped`` (no recording here).
         verdicts: of each check. reason: of an error or a skip.
         seconds: of the scenario. samples, results, calls: taken in, given, and of hooks.
@@ -64,6 +68,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     outcome: str
     data_sha256: str = ""
+    protocol: str = ""
     reason: str = ""
     remedy: str = ""
     verdicts: list[Verdict] = []
@@ -100,6 +105,7 @@ def run_trial(
     subject: Subject | None = None,
     *,
     ground: Ground | None = None,
+    carried: Carried | None = None,
     clock: Clock | None = None,
 ) -> Trial:
     """Run a scenario and judge it; what cannot run is an outcome too.
@@ -107,20 +113,23 @@ def run_trial(
     Args:
         subject: the app; None benches the formulas and alarms of the site itself.
         ground: where it is laid out already.
+        carried: what came through the scenario's protocol: a trial opens no connection itself.
     """
     scenario = read.scenario
     try:
         ground = ground or ground_of(read)
+        if scenario.source.protocol:
+            ground = _through(scenario, carried).on(ground)
     except HeadraceError as error:
-        outcome = "skipped" if error.code == "APPS-2405" else "error"
-        return _stopped(read, outcome, error)
+        return stopped(read, error)
     try:
         laid = subject.lay(ground, scenario) if subject is not None else None
-        program = subject.program(laid, ground) if subject is not None and laid else None
+        models = _models(read, ground, subject, laid) if subject is not None and laid else None
+        program = subject.program(laid, ground, models) if subject is not None and laid else None
         config = laid.config if laid is not None else _own(ground.config, scenario)
         seen = play(scenario, ground, Platform(config, program, clock=clock, **_late(read, ground)))
     except HeadraceError as error:
-        return _stopped(read, "error", error)
+        return stopped(read, error)
     manifest = subject.manifest if subject is not None else None
     sight = sight_of(
         seen,
@@ -131,7 +140,24 @@ def run_trial(
         labels=ground.labels,
     )
     budget = _budget(manifest, program, ground)
-    return _judged(read, ground, sight, seen, budget, len(config.assets))
+    notes = (*ground.notes, *(models.notes if models is not None else ()))
+    return _judged(read, ground, sight, seen, budget, len(config.assets), notes)
+
+
+def _models(read: Read, ground: Ground, subject: Subject, laid: Laid) -> Models | None:
+    if not (subject.manifest.models or read.scenario.model):
+        return None
+    return learn(read.scenario, read.folder, ground, laid.deployment, subject.load)
+
+
+def _through(scenario: Scenario, carried: Carried | None) -> Carried:
+    if carried is None:
+        raise Misconfigured(
+            "APPS-2465",
+            f"the samples of scenario {scenario.name} have not come through {scenario.source.protocol}",
+            "Let them: headrace.bench.carrying.carry, or leave source.protocol out.",
+        )
+    return carried
 
 
 def _budget(manifest: AppManifest | None, program: Program | None, ground: Ground) -> Budget:
@@ -181,20 +207,28 @@ def play(scenario: Scenario, ground: Ground, platform: Platform) -> Seen:
     return platform.seen
 
 
-def _stopped(read: Read, outcome: str, error: HeadraceError) -> Trial:
+def stopped(read: Read, error: HeadraceError) -> Trial:
+    """What comes of a scenario that cannot run; without its recording it is skipped."""
     scenario = read.scenario
     return Trial(
         scenario=scenario.name,
         title=scenario.title,
         sha256=read.sha256,
-        outcome=outcome,
+        protocol=scenario.source.protocol,
+        outcome="skipped" if error.code == "APPS-2405" else "error",
         reason=f"{error.code} {error.what}",
         remedy=error.remedy,
     )
 
 
 def _judged(
-    read: Read, ground: Ground, sight: Sight, seen: Seen, budget: Budget, assets: int
+    read: Read,
+    ground: Ground,
+    sight: Sight,
+    seen: Seen,
+    budget: Budget,
+    assets: int,
+    notes: Sequence[str],
 ) -> Trial:
     scenario = read.scenario
     verdicts = judge(sight, scenario.must, warm_up_s=scenario.warm_up_s)
@@ -215,6 +249,7 @@ def _judged(
         title=scenario.title,
         sha256=read.sha256,
         data_sha256=ground.sha256,
+        protocol=scenario.source.protocol,
         outcome="passed" if passed else "failed",
         verdicts=verdicts,
         seconds=(ground.end_us - ground.start_us) / US_PER_S,
@@ -225,7 +260,7 @@ def _judged(
         restarts=sight.restarts,
         lines=_lines(scenario, sight),
         bars=_bars(scenario, sight),
-        notes=list(ground.notes),
+        notes=list(notes),
         measured=measured,
     )
 

@@ -188,7 +188,8 @@ def virtual_ground(scenario: Scenario) -> Ground:
     samples = concat_batches([batch for each in devices.values() for batch in each.batches()])
     samples = samples.sort("received_timestamp", "source_timestamp", "tag_id", maintain_order=True)
     end_us = start_us + seconds * US_PER_S
-    return Ground(site.config, site.files, site.ids, samples, start_us, end_us)
+    kinds = {tag.path: tag.data_type for each in devices.values() for tag in each.tags}
+    return Ground(site.config, site.files, site.ids, samples, start_us, end_us, kinds=kinds)
 
 
 def _switch(faults: Faults, script: Sequence[Fault], second: int) -> None:

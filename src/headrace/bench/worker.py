@@ -13,6 +13,7 @@ from typing import IO, Any, Final
 
 import msgspec
 
+from headrace.bench.ground import Carried
 from headrace.bench.scenario import Scenario
 from headrace.bench.scenario_file import Read
 from headrace.bench.subject import Subject
@@ -30,6 +31,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         folder: that the scenario's files are below.
         manifest: of the app; None benches the site. app: folder of it. sha256: of its content.
+        carried: file with what came through the scenario's protocol; empty: of none.
     """
 
     scenario: Scenario
@@ -37,15 +39,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     manifest: AppManifest | None = None
     app: str = ""
     sha256: str = ""
+    carried: str = ""
 
 
 def run_job(job: Job) -> Trial:
     """Run one scenario."""
     read = Read(job.scenario, Path(job.folder))
+    carried = None
+    if job.carried:
+        carried = msgspec.msgpack.decode(Path(job.carried).read_bytes(), type=Carried)
     if job.manifest is None:
-        return run_trial(read)
+        return run_trial(read, carried=carried)
     subject = Subject(job.manifest, Path(job.app), job.sha256)
-    return run_trial(read, subject)
+    return run_trial(read, subject, carried=carried)
 
 
 def serve(lines: IO[bytes], answers: IO[bytes]) -> None:

@@ -16,8 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import open_bus
@@ -27,46 +26,15 @@ from headrace.bus.configuration import (
     role_password,
     tenant_account,
 )
-from headrace.bus.rights import SITE_ACCOUNT, Rights, claimed
+from headrace.bus.knock import Admitted, Judge, Knock
+from headrace.bus.rights import SITE_ACCOUNT, claimed
 from headrace.model.errors import HeadraceError
 from headrace.model.time import Clock
 from headrace.security.nkeys import read_token
-from headrace.security.rights import Actor
 
 SUBJECT: Final = "$SYS.REQ.USER.AUTH"
 AT_ONCE_MAX: Final = 4
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Knock:
-    """Somebody who connects.
-
-    Attributes:
-        certificate: PEM of what it showed under TLS, verified by the broker; "" for none.
-        is_leaf: another broker, as an edge on its own machine has.
-    """
-
-    name: str
-    secret: str
-    certificate: str
-    address: str
-    is_leaf: bool = False
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """Who that is and what it may."""
-
-    actor: Actor
-    rights: Rights
-
-
-class Judge(Protocol):
-    """Decides; blocking work is its own thread's."""
-
-    async def admit(self, knock: Knock) -> Admitted | None:
-        """Who that is; None refuses."""
 
 
 class Callout:

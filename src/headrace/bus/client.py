@@ -36,6 +36,8 @@ SEALED_BYTES_MAX: Final = 1 << 30
 EVENTS_MAX: Final = 100_000
 LEDGER_BYTES_MAX: Final = 1 << 30
 LEDGER_AGE_MAX_S: Final = 90 * 86_400
+ORDERS_BYTES_MAX: Final = 256 << 20
+ORDERS_AGE_MAX_S: Final = 400 * 86_400
 WATCH_INTERVAL_S: Final = 0.5
 PENDING_BYTES_MAX: Final = 8 << 20
 REQUEST_BYTES_MAX: Final = 4 << 20
@@ -373,6 +375,18 @@ async def ensure_streams(bus: Bus, *, bytes_max: int = SAMPLES_BYTES_MAX) -> Non
             discard=DiscardPolicy.OLD,
             max_bytes=LEDGER_BYTES_MAX,
             max_age=LEDGER_AGE_MAX_S,
+            allow_direct=True,
+            num_replicas=bus.replicas,
+        ),
+        StreamConfig(
+            name=subjects.ORDERS_STREAM,
+            subjects=[subjects.ALL_ORDERS],
+            storage=StorageType.FILE,
+            discard=DiscardPolicy.NEW,
+            discard_new_per_subject=True,
+            max_msgs_per_subject=1,  # an id is sent once
+            max_bytes=ORDERS_BYTES_MAX,
+            max_age=ORDERS_AGE_MAX_S,
             allow_direct=True,
             num_replicas=bus.replicas,
         ),

@@ -24,8 +24,8 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from headrace.bus.broker import BrokerAddress, BrokerOptions, write_private
-from headrace.bus.callout import Admitted, Knock
 from headrace.bus.configuration import TlsFiles
+from headrace.bus.knock import Admitted, Knock
 from headrace.bus.rights import SITE_ACCOUNT, leaf_rights
 from headrace.bus.tenants import tenants
 from headrace.model.decoding import UNREADABLE
@@ -33,7 +33,7 @@ from headrace.model.errors import Corrupt, Transient
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder
 from headrace.security.listener import Listener
-from headrace.security.policy import Actor
+from headrace.security.rights import Actor
 from headrace.security.settings import load_settings
 
 HUB_DOMAIN: Final = "hub"

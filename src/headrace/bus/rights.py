@@ -44,6 +44,7 @@ _SAMPLES: Final = names.SAMPLES_STREAM
 _EVENTS: Final = names.EVENTS_STREAM
 _LEDGER: Final = names.LEDGER_STREAM
 _SEALED: Final = names.SEALED_STREAM
+_ORDERS: Final = names.ORDERS_STREAM
 PLATFORM_ONLY: Final = (
     "v1.>",
     "live.>",
@@ -192,10 +193,11 @@ def _runtime(_: str) -> Rights:
         f"$KV.{names.RUNTIME_BUCKET}.>",
         f"$KV.{LEASE_BUCKET}.>",
         *_KEEPS_ALL,
-        *(_reads(_SAMPLES) + _reads(_EVENTS)),
+        *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_ORDERS)),
         *_buckets(names.RUNTIME_BUCKET, names.DESIRED_BUCKET, LEASE_BUCKET),
     )
-    hears = (f"{_SITE}.app.*.ask.*", f"{_SITE}.call.app.*.*", f"{inbox('runtime')}.>")
+    own = (f"{_SITE}.call.app.*.*", f"{_SITE}.call.runtime.*.*")
+    hears = (f"{_SITE}.app.*.ask.*", *own, f"{inbox('runtime')}.>")
     return Rights(says, hears, answers=True)
 
 
@@ -204,10 +206,11 @@ def _console(_: str) -> Rights:
         f"{_SITE}.call.>",
         f"{_SITE}.event.console.*",
         f"{_SITE}.event.site.*",
+        names.ALL_ORDERS,
         f"$KV.{names.DESIRED_BUCKET}.>",
         f"$KV.{LEASE_BUCKET}.>",
         *_KEEPS_ALL,
-        *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_LEDGER)),
+        *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_LEDGER) + _reads(_ORDERS)),
         *_buckets(names.DESIRED_BUCKET, LEASE_BUCKET, names.LEDGER_BUCKET, names.APPS_BUCKET),
     )
     hears = (
@@ -244,7 +247,9 @@ def _cli(_: str) -> Rights:
         f"{_SITE}.call.>",
         f"{_SITE}.batch.{names.APPS_EDGE}.*",
         f"{_SITE}.event.apps.*",
+        names.ALL_ORDERS,
         *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_LEDGER) + _reads(_SEALED)),
+        *_reads(_ORDERS),
         *_buckets(names.DESIRED_BUCKET, names.LEDGER_BUCKET, names.APPS_BUCKET),
     )
     return Rights(says, (names.ALL_HEALTH, f"{inbox('cli')}.>"))
@@ -376,7 +381,7 @@ def _keeps(stream: str) -> tuple[str, ...]:
 
 
 _KEEPS_ALL: Final = tuple(
-    right for stream in (_SAMPLES, _SEALED, _EVENTS, _LEDGER) for right in _keeps(stream)
+    right for stream in (_SAMPLES, _SEALED, _EVENTS, _LEDGER, _ORDERS) for right in _keeps(stream)
 )
 
 

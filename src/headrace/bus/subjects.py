@@ -7,6 +7,7 @@
     v1.<enterprise>.<site>.event.<role>.<name>           events (stream EVENTS)
     v1.<enterprise>.<site>.ledger.edge.<edge>            LedgerPage of closed minutes (stream LEDGER)
     v1.<enterprise>.<site>.ledger.historian              WriterPage after each commit (stream LEDGER)
+    v1.<enterprise>.<site>.order.<id>                    OperationsRequest (stream ORDERS), one an id
     v1.<enterprise>.<site>.health.edge.<edge>            EdgeState, each second (not stored)
     v1.<enterprise>.<site>.health.hub                    HubState, each second (not stored)
     v1.<enterprise>.<site>.health.historian              HistorianState, each second (not stored)
@@ -18,6 +19,7 @@
     v1.<enterprise>.<site>.call.apps.<verb>              requests to the apps role
     v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
     v1.<enterprise>.<site>.call.app.<word>.<service>     services of an industrial app, JSON to JSON
+    v1.<enterprise>.<site>.call.runtime.<word>.<verb>    the runtime about an app: logs, restart
     v1.<enterprise>.<site>.event.app.<word>              AppEvent: work requests, value (stream EVENTS)
     v1.<enterprise>.<site>.health.app.<word>             AppState, each second (not stored)
     v1.<enterprise>.<site>.app.<word>.ask.<verb>         an app's process asks the runtime
@@ -39,6 +41,7 @@ SAMPLES_STREAM: Final = "SAMPLES"
 SEALED_STREAM: Final = "SEALED"
 EVENTS_STREAM: Final = "EVENTS"
 LEDGER_STREAM: Final = "LEDGER"
+ORDERS_STREAM: Final = "ORDERS"
 DESIRED_BUCKET: Final = "desired"
 SITE_STATE_KEY: Final = "site_state"
 EDGE_BUCKET: Final = "edge"
@@ -59,6 +62,7 @@ LIVE_BATCHES: Final = "live.v1.{{wildcard(1)}}.{{wildcard(2)}}.batch.>"
 ALL_SEALED: Final = "v1.*.*.sealed.>"
 ALL_EVENTS: Final = "v1.*.*.event.>"
 ALL_LEDGER: Final = "v1.*.*.ledger.>"
+ALL_ORDERS: Final = "v1.*.*.order.*"
 ALL_HEALTH: Final = "v1.*.*.health.>"
 
 
@@ -109,6 +113,10 @@ class Subjects:
     def event(self, role: str, name: str = "main") -> str:
         return f"{self._prefix}.event.{check_name(role, 'role')}.{check_name(name, 'source')}"
 
+    def order(self, order_id: str) -> str:
+        """Of an operations request."""
+        return f"{self._prefix}.order.{check_name(order_id, 'operations request')}"
+
     def edge_ledger(self, edge: str) -> str:
         return f"{self._prefix}.ledger.edge.{check_name(edge, 'edge')}"
 
@@ -150,6 +158,10 @@ class Subjects:
     def app_call(self, word: str, service: str) -> str:
         """Of a service of an industrial app."""
         return f"{self._prefix}.call.app.{check_name(word, 'app')}.{check_name(service, 'service')}"
+
+    def runtime_call(self, word: str, verb: str) -> str:
+        """Of the runtime itself about an app: no service of the app can have this name."""
+        return f"{self._prefix}.call.runtime.{check_name(word, 'app')}.{check_name(verb, 'verb')}"
 
     def app_own(self, word: str) -> str:
         """What begins the subjects that an industrial app's own process may use."""

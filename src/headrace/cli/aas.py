@@ -1,4 +1,4 @@
-"""``headrace aas``: assets and asset types as Asset Administration Shells."""
+"""``headrace aas``: assets and asset types as Asset Administration Shells, in JSON or as an AASX file."""
 
 from __future__ import annotations
 
@@ -26,40 +26,46 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="aas")
 
 
-def _aas() -> ModuleType:
+def _aas() -> tuple[ModuleType, ModuleType]:
     try:
-        from headrace.apps.asset_types import aas
+        from headrace.apps.asset_types import aas, aasx
     except ImportError as error:
         raise Misconfigured(
             "APPS-2130", f"{error.name} is not installed", 'Install it: pip install "headrace[aas]"'
         ) from error
-    return aas
+    return aas, aasx
 
 
-def export(file: Path = typer.Argument(help="JSON file to write."), data: Path = DATA) -> None:
+def export(
+    file: Path = typer.Argument(help="File to write: NAME.json, or NAME.aasx."), data: Path = DATA
+) -> None:
     """Write all assets and asset types of the site as an AAS environment."""
     model = load_site(DataFolder(data.resolve()).site_file)
-    write_whole(file, _aas().aas_json(model), mode=0o644)
+    aas, aasx = _aas()
+    is_package = file.suffix.lower() == aasx.SUFFIX
+    write_whole(file, aasx.aasx_bytes(model) if is_package else aas.aas_json(model), mode=0o644)
     text = f"{len(model.assets)} assets and {len(model.asset_types)} asset types are in {file}"
     Console().print(escape(text), highlight=False)
 
 
 def import_(
-    file: Path = typer.Argument(help="AAS environment in JSON."),
+    file: Path = typer.Argument(help="AAS environment: JSON, or AASX."),
     yes: bool = typer.Option(False, "--yes", help="Write without asking."),
     data: Path = DATA,
 ) -> None:
     """Add the assets and asset types of an AAS environment to the site file; what is there stays as it is."""
+    aas, aasx = _aas()
     try:
-        content = _aas().read_aas(file.read_bytes())
+        raw = file.read_bytes()
     except OSError as error:
         what = f"{file} cannot be read: {error.strerror}"
         raise Misconfigured("APPS-2133", what, "Correct its name.") from error
+    content = aasx.read_aasx(raw) if aasx.is_aasx(raw) else aas.read_aas(raw)
     console = Console()
     for each in content.refused:
         console.print(f"not taken: {escape(each)}", highlight=False)
     edit = SiteEdit(DataFolder(data.resolve()))
-    types, assets = _aas().site_tables(content)
+    types, assets = aas.site_tables(content)
     for section, tables in (("asset_type", types), ("asset", assets)):
         edit.add_tables(section, _new(edit.tables(section), tables, section))
     edit.check()

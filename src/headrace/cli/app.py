@@ -25,6 +25,7 @@ GROUPS: Final[tuple[str, ...]] = (
     "model",
     "alarm",
     "notify",
+    "order",
     "sim",
     "replay",
     "bench",

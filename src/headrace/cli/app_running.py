@@ -35,18 +35,18 @@ def add_running(group: typer.Typer) -> None:
     @group.command("status")
     def status(data: Path = DATA) -> None:
         """Say how each app with Python does: state, memory, CPU, rows, newest error."""
-        _show(_with_bus(data, app_states))
+        _show(with_bus(data, app_states))
 
     @group.command("logs")
     def logs(app_id: str = typer.Argument(help="The app."), data: Path = DATA) -> None:
         """Print the newest lines of an app's log."""
-        lines = _with_bus(data, lambda bus, subjects: _ask(bus, subjects, app_id, "logs"))
+        lines = with_bus(data, lambda bus, subjects: _ask_runtime(bus, subjects, app_id, "logs"))
         sys.stdout.write("".join(f"{line}\n" for line in msgspec.json.decode(lines)))
 
     @group.command("restart")
     def restart(app_id: str = typer.Argument(help="The app."), data: Path = DATA) -> None:
         """Try an app again at once that was stopped, or waits."""
-        _with_bus(data, lambda bus, subjects: _ask(bus, subjects, app_id, "restart"))
+        with_bus(data, lambda bus, subjects: _ask_runtime(bus, subjects, app_id, "restart"))
 
     @group.command("call")
     def call(
@@ -63,7 +63,7 @@ def add_running(group: typer.Typer) -> None:
             raise Misconfigured(
                 "APPS-2235", f"--json is no JSON: {error}", """Write for example '{"flow": 40}'."""
             ) from error
-        answer = _with_bus(
+        answer = with_bus(
             data,
             lambda bus, subjects: _ask(bus, subjects, app_id, service, json.encode(), timeout),
         )
@@ -85,6 +85,10 @@ async def app_states(bus: Bus, subjects: Subjects) -> list[AppState]:
     return [found[name] for name in sorted(found)]
 
 
+async def _ask_runtime(bus: Bus, subjects: Subjects, app_id: str, verb: str) -> bytes:
+    return await bus.request(subjects.runtime_call(app_id.replace("-", "_"), verb))
+
+
 async def _ask(
     bus: Bus,
     subjects: Subjects,
@@ -97,7 +101,12 @@ async def _ask(
     return await bus.request(subject, body, timeout_s=timeout_s)
 
 
-def _with_bus(data: Path, work: Callable[[Bus, Subjects], Awaitable[T]]) -> T:
+def with_bus(data: Path, work: Callable[[Bus, Subjects], Awaitable[T]]) -> T:
+    """What work on the bus of a running installation gives.
+
+    Raises:
+        Transient: BUS-1025 when its broker does not answer within two seconds.
+    """
     folder = DataFolder(data.resolve())
 
     async def run() -> T:

@@ -16,10 +16,11 @@ from rich.table import Table
 from headrace.bench.bench import bench_app, bench_own, write_certificate, write_report
 from headrace.bench.report import Report, timing_of
 from headrace.bench.runner import LIMIT_S, Runner
-from headrace.bench.scenario_file import Read, read_shared, shared_names
+from headrace.bench.scenario_file import Read, read_shared, shared_names, with_protocol
 from headrace.bench.subject import open_app, scenarios_of
 from headrace.bench.trial import Trial
-from headrace.cli.bench_device import device, record
+from headrace.cli.bench_device import connector, device, record
+from headrace.cli.private_key import read_key
 from headrace.model.errors import Misconfigured
 
 SCENARIO: Final = typer.Option(
@@ -28,6 +29,12 @@ SCENARIO: Final = typer.Option(
 OUT: Final = typer.Option(None, "--out", help="Folder for bench.json, bench.xml, bench.html.")
 JOBS: Final = typer.Option(0, "--jobs", help="Scenarios at a time; 0 is one a core.")
 LIMIT: Final = typer.Option(LIMIT_S, "--limit", help="Seconds that one scenario may take here.")
+PROTOCOL: Final = typer.Option(
+    "", "--protocol", help="opcua, modbus, mqtt, sparkplug or site: through real servers."
+)
+KEY: Final = typer.Option(
+    None, "--key", help="Private key of this bench, which signs the certificate: headrace app key."
+)
 ONLY: Final = typer.Option([], "--only", help="Names of scenarios; several.")
 
 
@@ -35,20 +42,23 @@ def bench_an_app(
     path: Path = typer.Argument(help="Folder of the app, or its package."),
     scenario: list[str] = SCENARIO,
     only: list[str] = ONLY,
+    protocol: str = PROTOCOL,
     out: Path | None = OUT,
     jobs: int = JOBS,
     limit: float = LIMIT,
+    key: Path | None = KEY,
 ) -> None:
     """Try an app against its scenarios; a passing one gets its certificate."""
+    secret = read_key(key)
     with TemporaryDirectory() as folder:
         subject = open_app(path, Path(folder))
-        scenarios = _chosen(scenarios_of(subject.folder, scenario), only)
+        scenarios = _by(_chosen(scenarios_of(subject.folder, scenario), only), protocol)
         report = bench_app(subject, scenarios, _runner(jobs, limit))
     _show(report)
     # Hidden, so that it is no part of the app's package.
     _write(report, out or (path if path.is_dir() else path.parent) / ".bench")
-    if path.is_dir() and not only and not scenario:
-        typer.echo(f"certificate: {write_certificate(report, path)}")
+    if path.is_dir() and not only and not scenario and not protocol:
+        typer.echo(f"certificate: {write_certificate(report, path, secret)}")
     raise typer.Exit(0 if report.passed else 1)
 
 
@@ -56,13 +66,14 @@ def bench_scenarios(
     scenario: list[str] = typer.Argument(
         None, help="Files, folders, or such as demo/cavitation; all of the demo when left out."
     ),
+    protocol: str = PROTOCOL,
     out: Path | None = OUT,
     jobs: int = JOBS,
     limit: float = LIMIT,
 ) -> None:
     """Try the formulas and alarms of the scenarios' own site, such as the demo's."""
     named = scenario or shared_names()
-    report = bench_own(scenarios_of(Path(), named), _runner(jobs, limit))
+    report = bench_own(_by(scenarios_of(Path(), named), protocol), _runner(jobs, limit))
     _show(report)
     if out is not None:
         _write(report, out)
@@ -72,6 +83,7 @@ def bench_scenarios(
 def bench_site(
     file: Path = typer.Argument(help="The site file."),
     scenario: list[str] = SCENARIO,
+    protocol: str = PROTOCOL,
     out: Path | None = OUT,
     jobs: int = JOBS,
     limit: float = LIMIT,
@@ -85,7 +97,7 @@ def bench_site(
                 f"scenario {each.scenario.name} does not say which tags its recording is of",
                 'Name them below [source]: columns = { "path/of/tag" = "column" }.',
             )
-    reads = [_on_site(each, file) for each in found]
+    reads = _by([_on_site(each, file) for each in found], protocol)
     report = bench_own(reads, _runner(jobs, limit), name=file.stem)
     _show(report)
     if out is not None:
@@ -96,6 +108,13 @@ def bench_site(
 def _on_site(read: Read, file: Path) -> Read:
     source = msgspec.structs.replace(read.scenario.source, site=str(file.resolve()))
     return Read(msgspec.structs.replace(read.scenario, source=source), read.folder)
+
+
+def _by(found: list[Read], protocol: str) -> list[Read]:
+    """The scenarios with their samples through a protocol; as they are where none is named."""
+    if not protocol:
+        return found
+    return [with_protocol(each, protocol) for each in found]
 
 
 def list_scenarios() -> None:
@@ -164,4 +183,5 @@ def register(app: typer.Typer) -> None:
     group.command("scenarios")(list_scenarios)
     group.command("record")(record)
     group.command("device")(device)
+    group.command("connector")(connector)
     app.add_typer(group, name="bench", no_args_is_help=True)

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import polars as pl
 import typer
 from rich.console import Console
+from rich.markup import escape
 
+from headrace.bench.bench import write_report
+from headrace.bench.connectors import bench_connector
 from headrace.bench.device_recording import DeviceRecording, RecordedPoint, load_recording
-from headrace.bench.device_replay import DeviceFault, DeviceReplay, device_emulator
 from headrace.bench.recorder import POINTS_MAX, find_points, record_device
 from headrace.edge.contract import ConnectorContext
 from headrace.historian.times import parse_duration
 from headrace.model.desired import ConnectionConfig
 from headrace.model.errors import Misconfigured
 from headrace.model.time import US_PER_S, SystemClock
+
+if TYPE_CHECKING:  # it loads the servers of all protocols, which no other command of these needs
+    from headrace.bench.device_replay import DeviceFault
 
 _FAULT: Final = re.compile(r"(\w+)@([\d.]+)-([\d.]+)(?::(.+))?")
 
@@ -65,6 +70,32 @@ async def _record(
         return await record_device(connection, points, context, for_s, interval_ms=every, tell=tell)
 
 
+def connector(
+    name: str = typer.Argument(help="As in a site file: modbus, opcua ... or your own."),
+    device: Path | None = typer.Option(
+        None, "--device", help="A recorded device; else one of the bench's."
+    ),
+    case: str = typer.Option("", "--case", help="module:function of a ConnectorCase of your own."),
+    only: list[str] = typer.Option([], "--only", help="Names of checks; several."),
+    out: Path | None = typer.Option(
+        None, "--out", help="Folder for bench.json, bench.xml, bench.html."
+    ),
+) -> None:
+    """Hold a connector against its contract: values, failures, cancelled calls, nothing left open."""
+    report = bench_connector(name, device=device, case=case, only=only)
+    console = Console()
+    for trial in report.trials:
+        colour = "green" if trial.passed else "red"
+        console.print(f"[{colour}]{trial.outcome}[/]  {trial.scenario}", highlight=False)
+        told = trial.reason or next((v.seen for v in trial.verdicts if not v.passed), "")
+        if told:
+            console.print(f"    {escape(told)}", highlight=False)
+    typer.echo(f"{report.count('passed')} of {len(report.trials)} checks passed")
+    for path in write_report(report, out) if out is not None else ():
+        typer.echo(path)
+    raise typer.Exit(0 if report.passed else 1)
+
+
 def device(
     file: Path = typer.Argument(help="A recorded device."),
     endpoint: str = typer.Option("", "--endpoint", help="To listen on; MQTT: of the broker."),
@@ -83,6 +114,8 @@ def device(
 async def _be(
     recording: DeviceRecording, endpoint: str, faults: list[DeviceFault], speed: float
 ) -> None:
+    from headrace.bench.device_replay import DeviceReplay, device_emulator
+
     emulator = device_emulator(recording, endpoint)
     await emulator.start()
     typer.echo(f"{recording.device.protocol} {emulator.endpoint}")
@@ -94,6 +127,8 @@ async def _be(
 
 def _fault(text: str) -> DeviceFault:
     """A fault as it is written on the command line."""
+    from headrace.bench.device_replay import DeviceFault
+
     found = _FAULT.fullmatch(text)
     fields: dict[str, Any] = {}
     if found is not None:

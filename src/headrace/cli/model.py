@@ -70,14 +70,14 @@ def list_models(
         _print_json(found)
         return
     table = Table(
-        "model", "version", "used as", "metrics", "data", "by", box=None, header_style="bold"
+        "model", "version", "of", "used as", "metrics", "data", "by", box=None, header_style="bold"
     )
     for each in found:
         window = each.window
         span = f"{_day(window.start_us)} to {_day(window.end_us)}" if window else "-"
         table.add_row(
-            f"{each.app}/{each.name}", str(each.version), each.state, _metrics(each), span,
-            each.lineage.by,
+            f"{each.app}/{each.name}", str(each.version), each.asset or "all", each.state,
+            _metrics(each), span, each.lineage.by,
         )  # fmt: skip
     Console(highlight=False).print(table if found else "no models yet: headrace model train")
 
@@ -112,7 +112,8 @@ def show(
 
 def _about(record: ModelRecord) -> list[str]:
     lineage, window = record.lineage, record.window
-    lines = [
+    lines = [f"of {record.asset} alone"] if record.asset else []
+    lines += [
         f"onnx {record.sha256}, {record.size:,} bytes: {', '.join(record.operators)}",
         f"inputs {', '.join(record.inputs)}; {record.outputs} outputs",
         f"metrics {_metrics(record)}",
@@ -161,9 +162,9 @@ def import_file(
 def promote(
     app: str = APP,
     name: str = NAME,
-    version: int = typer.Argument(help="Version."),
+    versions: list[int] = typer.Argument(help="Version; several where models are per asset."),
     challenger: bool = typer.Option(
-        False, "--challenger", help="Only to shadow: it is asked, and its answers are kept apart."
+        False, "--challenger", help="Only to shadow: it is asked too, and its answers lie apart."
     ),
     why: str = WHY,
     data: Path = DATA,
@@ -171,13 +172,20 @@ def promote(
     """Use a version: as the champion, or as the challenger in shadow."""
     state: ModelState = "challenger" if challenger else "champion"
     with _registry(data) as registry:
-        _told(registry.change(app, name, version, state, by=person(), why=why))
+        for version in versions:
+            _told(registry.change(app, name, version, state, by=person(), why=why))
 
 
-def roll_back(app: str = APP, name: str = NAME, why: str = WHY, data: Path = DATA) -> None:
+def roll_back(
+    app: str = APP,
+    name: str = NAME,
+    asset: str = typer.Option("", "--asset", help="Of this asset alone; that of all."),
+    why: str = WHY,
+    data: Path = DATA,
+) -> None:
     """Make the champion before this one champion again."""
     with _registry(data) as registry:
-        _told(registry.roll_back(app, name, by=person(), why=why))
+        _told(registry.roll_back(app, name, by=person(), why=why, asset=asset))
 
 
 def retire(

@@ -63,13 +63,14 @@ def train(
             "APPS-2528", f"{app} needs several types of assets", f"Give --type: {', '.join(types)}."
         )
     now_us = SystemClock().now_us()
-    start_us, end_us = parse_time(start, now_us), parse_time(end, now_us)
+    step_us = max(1, parse_duration(every))
+    start_us, end_us = (parse_time(each, now_us) // step_us * step_us for each in (start, end))
     asked = Asked(
         type=asset_type or next(iter(types)),
         start_us=start_us,
         end_us=end_us,
         held_out_us=end_us - round((end_us - start_us) * held_out),
-        step_us=parse_duration(every),
+        step_us=step_us,
         assets=tuple(assets),
     )
     wanted = Wanted(
@@ -81,16 +82,21 @@ def train(
         prove=prove,
         budget=Budget(memory_mb=memory_mb, seconds=seconds),
     )
-    record = asyncio.run(_train(folder, app, wanted, cores, ray))
-    Console(highlight=False).print(
-        f"{record.app}/{record.name} version {record.version}, {record.size:,} bytes: "
-        + ", ".join(f"{name} {value:.6g}" for name, value in sorted(record.metrics.items()))
-        + ("; what was held out had no part in it" if record.lineage.proven else ""),
-        soft_wrap=True,
-    )
+    out = Console(highlight=False)
+    for record in asyncio.run(_train(folder, app, wanted, cores, ray)):
+        metrics = ", ".join(f"{name} {value:.6g}" for name, value in sorted(record.metrics.items()))
+        of = f" of {record.asset}" if record.asset else ""
+        proven = "; what was held out had no part in it" if record.lineage.proven else ""
+        out.print(
+            f"{record.app}/{record.name} version {record.version}{of}, {record.size:,} bytes: "
+            f"{metrics or 'no metrics'}{proven}",
+            soft_wrap=True,
+        )
 
 
-async def _train(folder: DataFolder, app: str, wanted: Wanted, cores: int, ray: str) -> ModelRecord:
+async def _train(
+    folder: DataFolder, app: str, wanted: Wanted, cores: int, ray: str
+) -> list[ModelRecord]:
     from headrace.cli.reading import open_history
 
     cancelled = threading.Event()
@@ -113,7 +119,7 @@ def _work(
     cores: int,
     ray: str,
     cancelled: threading.Event,
-) -> ModelRecord:
+) -> list[ModelRecord]:
     from headrace.apps.models.installed import deployment_of, unpacked
     from headrace.apps.models.registry import open_models
     from headrace.apps.models.training import Trainer
@@ -122,16 +128,18 @@ def _work(
     deployment = deployment_of(folder, app)
     bar = Progress(
         TextColumn(f"{app}/{wanted.model}"), BarColumn(BAR),
-        TextColumn("{task.completed}/{task.total} parts read"), TimeElapsedColumn(),
+        TextColumn("{task.completed}/{task.total} {task.description}"), TimeElapsedColumn(),
         console=Console(stderr=True),
     )  # fmt: skip
-    task = bar.add_task("", total=None)
+    reading = bar.add_task("parts read", total=None)
+    training = bar.add_task("trained", total=None)
     pool = RayPool(ray) if ray else LocalPool(cores) if cores != 1 else None
     try:
         with open_models(folder) as registry, unpacked(folder, deployment) as code, bar:
             trainer = Trainer(
                 folder, registry, deployment, code,
-                told=lambda done, of: bar.update(task, completed=done, total=of),
+                told=lambda done, of: bar.update(reading, completed=done, total=of),
+                trained=lambda done, of: bar.update(training, completed=done, total=of),
                 line=lambda text: bar.console.print(text, markup=False),
             )  # fmt: skip
             return trainer.train(reader, wanted, pool, cancelled)

@@ -33,14 +33,20 @@ def shadow(
     start: str = typer.Option("-7d", "--from", help="now, -1h, or ISO 8601 with a zone."),
     end: str = typer.Option("now", "--to", help="Same forms as --from."),
     truth: str = typer.Option("", help="Quantity that tells what was right."),
+    asset: str = typer.Option("", "--asset", help="Its own challenger; that of all."),
+    live: bool = typer.Option(
+        False, "--live", help="Compare what the running site has stored of both; score nothing."
+    ),
     as_json: bool = JSON,
     data: Path = DATA,
 ) -> None:
-    """Let the challenger score the champion's windows, keep its outputs apart, and compare."""
+    """Compare champion and challenger: what each gives for the windows of stored history, or with --live
+    what the running site stored of both."""
     folder = DataFolder(data.resolve())
 
     def work(reader: Reader) -> Shadowed:
         from headrace.apps.models.installed import deployment_of, unpacked
+        from headrace.apps.models.live_shadow import shadow_live
         from headrace.apps.models.registry import open_models
         from headrace.apps.models.shadow import shadow as score
         from headrace.historian.times import parse_time
@@ -49,8 +55,23 @@ def shadow(
         now_us = SystemClock().now_us()
         span = parse_time(start, now_us), parse_time(end, now_us)
         deployment = deployment_of(folder, app)
-        with open_models(folder) as registry, unpacked(folder, deployment) as code:
-            return score(folder, registry, reader, deployment, code, model, span, truth=truth)
+        with open_models(folder) as registry:
+            if live:
+                return shadow_live(
+                    reader, registry, deployment, model, span, truth=truth, asset=asset
+                ).found
+            with unpacked(folder, deployment) as code:
+                return score(
+                    folder,
+                    registry,
+                    reader,
+                    deployment,
+                    code,
+                    model,
+                    span,
+                    truth=truth,
+                    asset=asset,
+                )
 
     found = asyncio.run(_read(folder, "model-shadow", work))
     out = Console(highlight=False)

@@ -87,7 +87,9 @@ class Nursery:
             except OSError:
                 self.close()  # it died; the next one answers
         self.close()
-        raise Transient("CLI-1016", "no process could be started", f"See {self._log}.")
+        raise Transient(
+            "CLI-1016", f"the nursery starts no process ({command[1]})", f"See {self._log}."
+        )
 
     def close(self) -> None:
         """End it; what it started ends with it."""

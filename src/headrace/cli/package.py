@@ -26,6 +26,7 @@ from headrace.apps.package.package import CERTIFICATE, certificate_of
 from headrace.cli import app_bind, package_catalog, package_trust
 from headrace.cli.app_running import add_running
 from headrace.cli.bench import bench_an_app
+from headrace.cli.private_key import read_key
 from headrace.formula.cases import run_cases
 from headrace.model.errors import HeadraceError, Misconfigured, Refused
 from headrace.security.files import write_whole
@@ -219,22 +220,6 @@ def sign(
         highlight=False,
         soft_wrap=True,
     )
-
-
-def read_key(file: Path | None) -> bytes | None:
-    """A private key from its file.
-
-    Raises:
-        Misconfigured: CLI-1904 when it cannot be read.
-    """
-    if file is None:
-        return None
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise Misconfigured(
-            "CLI-1904", f"the key {file} cannot be read: {error.strerror}", "headrace app key FILE"
-        ) from error
 
 
 def _note(text: str) -> None:

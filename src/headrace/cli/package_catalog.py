@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 import typer
@@ -19,12 +20,13 @@ from headrace.apps.catalog import (
     CatalogEntry,
     Publishers,
     Registry,
+    Seen,
     Source,
     check_publishable,
     entry_of,
     write_catalog,
 )
-from headrace.apps.package import read_package
+from headrace.apps.package import Package, read_package, unpack
 from headrace.cli.audit import person
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
@@ -60,13 +62,15 @@ def publish(
     """Give a package to others: into this installation's catalog, or into a signed folder."""
     if to is None:
         with _catalog(data) as catalog:
-            entry = catalog.publish(_content(file), person())
+            content = _content(file)
+            trusted = read_package(content, catalog.publishers.trust())
+            entry = catalog.publish(content, person(), _scenarios(trusted))
         _say(f"{entry.id} {entry.version} can be installed here: headrace app install {entry.id}")
         return
     if key is None:
         raise Misconfigured("CLI-1904", "no key was given", "Give one: --key acme.pem")
     package = read_package(file, None)
-    check_publishable(package)
+    check_publishable(package, scenarios=_scenarios(package))
     write_catalog(to, [package], publisher or package.publisher, _content(key))
     _say(f"{package.id} {package.version} is in the catalog {to}")
 
@@ -148,7 +152,7 @@ def list_(
     """Show the packages that are here, with what is installed; or those of another catalog."""
     folder = DataFolder(data.resolve())
     if source:
-        entries = list(Source(source).index(Publishers(folder).trust()).packages)
+        entries = list(Source(source, Seen(folder)).index(Publishers(folder).trust()).packages)
         installed = dict[str, str]()
     else:
         entries = Registry(folder).entries()
@@ -208,6 +212,16 @@ def _history(data: Path, app: str) -> Iterator[str]:
             yield f"{at} {each.what} {each.version} by {each.by}"
 
 
+def _scenarios(package: Package) -> dict[str, str]:
+    """Name -> SHA-256 of its scenarios, as the bench reads them."""
+    from headrace.bench.scenario_file import read_scenarios
+
+    with TemporaryDirectory() as scratch:
+        files = Path(scratch) / "app"
+        unpack(package, files)
+        return {each.scenario.name: each.sha256 for each in read_scenarios(files / "scenarios")}
+
+
 # --- parts ----------------------------------------------------------------------------------------------
 
 
@@ -229,7 +243,7 @@ def _brought(catalog: Catalog, package: str, version: str, source: str) -> Catal
         return catalog.take(_content(Path(package)), person())
     if not source:
         return catalog.registry.find(package, version)
-    other, trust = Source(source), catalog.publishers.trust()
+    other, trust = Source(source, catalog.seen), catalog.publishers.trust()
     found = [
         each
         for each in other.index(trust).packages
@@ -280,7 +294,8 @@ def _bench(entry: CatalogEntry) -> str:
     if not entry.scenarios:
         return "not benched"
     passed = round(entry.rating * entry.scenarios)
-    return f"{passed} of {entry.scenarios} scenarios, on {entry.benched_on}"
+    signed = f", signed by the bench {entry.bench}" if entry.bench else ""
+    return f"{passed} of {entry.scenarios} scenarios, on {entry.benched_on}{signed}"
 
 
 def _ask(yes: bool, question: str) -> None:

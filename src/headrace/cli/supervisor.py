@@ -33,7 +33,7 @@ from typing import Final
 from headrace.bus.broker import BrokerAddress, BrokerOptions, start_broker, write_private
 from headrace.cli.nursery import Forked, Nursery, is_possible
 from headrace.cli.processes import ROLE_ENVIRONMENT, open_log
-from headrace.model.errors import Refused
+from headrace.model.errors import Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.security.files import hold_lock, make_folder
 
@@ -162,7 +162,10 @@ class Supervisor:
         command = ["run", kind, "--data", str(self.folder.root), *arguments]
         path = self.folder.logs / f"{role}.log"
         if is_possible():
-            return self._nursery.start(command, path)
+            try:
+                return self._nursery.start(command, path)
+            except Transient as error:  # it costs memory to do without, and nothing else
+                self.notify(f"{error.code} {error.what}; {role} runs as a program of its own")
         with open_log(path) as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "headrace", *command],

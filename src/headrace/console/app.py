@@ -31,6 +31,7 @@ from headrace.console.api import backtest as backtest_api
 from headrace.console.api import formula as formula_api
 from headrace.console.api import models as models_api
 from headrace.console.api import notifications as notifications_api
+from headrace.console.api import operations_requests as operations_requests_api
 from headrace.console.api import policy as policy_api
 from headrace.console.api import shared as shared_api
 from headrace.console.api.guard import Guard, SecurityHeaders
@@ -108,6 +109,7 @@ _ROUTERS: Final[tuple[Callable[[Services], object], ...]] = (
     backtest_api.make_router,
     apps_api.make_router,
     app_records_api.make_router,
+    operations_requests_api.make_router,
     models_api.make_router,
     alarms_api.make_router,
     notifications_api.make_router,

@@ -15,7 +15,7 @@ from headrace.model.app_manifest import AppManifest
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.folder import DataFolder
 from headrace.model.time import Clock
-from headrace.security.audit import AuditChain
+from headrace.security.audit import AuditChain, telling
 from headrace.site.edit import SiteEdit
 
 CHANGES: Final = ("install", "upgrade", "rollback", "remove")
@@ -44,7 +44,8 @@ class AppShop:
 
     def __init__(self, folder: DataFolder, audit: AuditChain, clock: Clock) -> None:
         self._folder = folder
-        self._catalog = Catalog(folder, audit, clock)
+        shipped = {name: [each.version] for name, each in known_types().items()}
+        self._catalog = Catalog(folder, audit, clock, shipped)
         self._audit = audit
 
     def shelves(self) -> list[Shelf]:
@@ -170,5 +171,5 @@ class AppShop:
 
     def _save(self, edit: SiteEdit, app: str, change: str, by: str) -> None:
         edit.check()
-        self._audit.record(by, f"app.{change}", f"app/{app}", "done")
-        edit.save()
+        with telling(self._audit, by, f"app.{change}", f"app/{app}"):
+            edit.save()

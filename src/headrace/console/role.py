@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 import ssl
+from collections.abc import Coroutine
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -142,22 +143,20 @@ async def _serve(
     config.load()
     server = _Server(config)
     renewing = asyncio.create_task(renew_shown(config.ssl, sources.folder, shown))
-    following: asyncio.Task[object] = asyncio.create_task(sources.follow(stop))
-    keeping: asyncio.Task[object] = asyncio.create_task(
-        keeper.run(sources.folder, sources.bus, stop, sources.clock, accepted)
+    parts: tuple[Coroutine[Any, Any, object], ...] = (
+        sources.follow(stop),
+        keeper.run(sources.folder, sources.bus, stop, sources.clock, accepted),
+        keep_receipts(identity.receipts, stop),
+        sources.alarms.follow(stop),
+        server.serve(),
     )
-    receipts: asyncio.Task[object] = asyncio.create_task(keep_receipts(identity.receipts, stop))
-    alarms: asyncio.Task[object] = asyncio.create_task(sources.alarms.follow(stop))
-    serving: asyncio.Task[object] = asyncio.create_task(server.serve())
+    tasks = {asyncio.create_task(part) for part in parts}
     stopping: asyncio.Task[object] = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait(
-        {following, keeping, receipts, alarms, serving, stopping},
-        return_when=asyncio.FIRST_COMPLETED,
-    )
+    done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stop.set()
     await end_tasks(renewing)
     server.should_exit = True
-    _, late = await asyncio.wait({following, keeping, receipts, alarms, serving}, timeout=STOP_S)
+    _, late = await asyncio.wait(tasks, timeout=STOP_S)
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)

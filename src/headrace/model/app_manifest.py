@@ -40,12 +40,25 @@ class Output(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         type: needed type. unit: ``text`` and ``condition`` too, as for quantities.
+        model: whose score gives it; a challenger of that model gives ``<name>_shadow`` beside it, and
+            ``<model>_drift`` says on each asset of the type how unlike the training its inputs are.
     """
 
     type: str
     name: str
     unit: str = ""
     title: Text = {}
+    model: str = ""
+
+    @property
+    def shadow(self) -> str:
+        """What a challenger gives instead; no formula, alarm, app or write can read it.
+
+        Example:
+            >>> Output(type="pump", name="load", model="power").shadow
+            'load_shadow'
+        """
+        return f"{self.name}_shadow"
 
 
 class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,12 +117,14 @@ class Permissions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         writes: ``type.quantity`` that it may write to the device, through the edge's guard.
         calls: ``app.service`` of other apps. network: ``host:port`` outside; empty: none.
         history: may ask the historian for the past of its quantities.
+        orders: is told of operations requests that concern its assets.
     """
 
     writes: list[str] = []
     calls: list[str] = []
     network: list[str] = []
     history: bool = False
+    orders: bool = False
 
 
 class AppManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -153,7 +168,37 @@ class AppManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     budgets: Budgets = Budgets()
     permissions: Permissions = Permissions()
 
+    def readable(self, type: str) -> dict[str, str]:
+        """Name -> unit of all that formulas of a needed type may read: its quantities, and what the app's
+        Python and models give on it; a quantity goes before an output of that name.
+
+        Example:
+            >>> pump = NeededType(package="pump", quantities={"power": "kW"})
+            >>> given = [Output(type="pump", name="state", unit="text")]
+            >>> types = {"pump": pump}
+            >>> AppManifest(id="a", version="1.0.0", title={}, types=types, outputs=given).readable("pump")
+            {'state': 'text', 'power': 'kW'}
+        """
+        kind = self.types[type]
+        given = {each.name: each.unit for each in self.outputs if each.type == type}
+        drifts = {drift_name(model): "" for model in self.models_of(type)}
+        return {**given, **drifts, **kind.quantities, **kind.optional}
+
     @property
     def word(self) -> str:
         """The id as a word of paths, tags and subjects."""
         return self.id.replace("-", "_")
+
+    def models_of(self, type: str) -> list[str]:
+        """The models whose outputs a needed type has, each with a drift of its own on each asset; sorted."""
+        return sorted({each.model for each in self.outputs if each.type == type and each.model})
+
+
+def drift_name(model: str) -> str:
+    """The name of the drift of a model, as a quantity of the type.
+
+    Example:
+        >>> drift_name("remaining-life")
+        'remaining_life_drift'
+    """
+    return model.replace("-", "_") + "_drift"

@@ -35,6 +35,8 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         scenarios: file of a scenario -> SHA-256, in hex.
         headrace: version of the platform that it ran on.
         results: of each scenario.
+        bench: public key of the bench that signed it, base64; "" when none did.
+        signature: of that bench over all the rest, base64.
 
     Example:
         >>> won = ScenarioResult(name="seal wear", passed=True, checks=3)
@@ -51,6 +53,12 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     headrace: str
     scenarios: dict[str, str] = {}
     results: tuple[ScenarioResult, ...] = ()
+    bench: str = ""
+    signature: str = ""
+
+    def signed_part(self) -> bytes:
+        """What the signature of a bench is over: all but itself."""
+        return msgspec.json.encode(msgspec.structs.replace(self, signature=""))
 
     @property
     def passed(self) -> bool:

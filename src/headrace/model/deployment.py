@@ -22,7 +22,9 @@ class BoundAsset(msgspec.Struct, frozen=True, kw_only=True):
         tags: the app's quantity -> tag_id. units: the app's quantity -> unit of that tag; the frame that
             the app gets is in the unit of its manifest.
         attributes: in the manifest's units. relations: relation -> path of another asset.
-        outputs: output -> tag_id. writes: quantity -> (edge, connection, tag path) that it may write.
+        outputs: output -> tag_id. shadows: output -> tag_id of what a challenger gives instead.
+        drifts: model -> tag_id of its drift.
+        writes: quantity -> (edge, connection, tag path) that it may write.
         settings: of this asset, where they are not those of the app.
     """
 
@@ -35,6 +37,8 @@ class BoundAsset(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, float | str] = {}
     relations: dict[str, str] = {}
     outputs: dict[str, int] = {}
+    shadows: dict[str, int] = {}
+    drifts: dict[str, int] = {}
     writes: dict[str, tuple[str, str, str]] = {}
     settings: dict[str, float | str | bool] = {}
 

@@ -23,7 +23,7 @@ from headrace.model.ids import check_name
 from headrace.model.time import US_PER_S, Clock, SystemClock
 from headrace.security.actors import Actors, grants_of, grants_text
 from headrace.security.audit import AuditChain
-from headrace.security.database import TABLES, metadata_url, open_engine
+from headrace.security.database import TABLES, is_shared, metadata_url, open_engine
 from headrace.security.factors import Factors, FactorState
 from headrace.security.grants import Grants
 from headrace.security.lanes import SignInLanes
@@ -94,7 +94,7 @@ class LinkedPerson:
     auth_us: int = 0
 
 
-def _open(folder: DataFolder) -> Engine:
+def open_metadata(folder: DataFolder) -> Engine:
     """The database with our tables, for this user alone where it is a file.
 
     Raises:
@@ -108,7 +108,8 @@ def _open(folder: DataFolder) -> Engine:
             raise
         raise _away(error) from error
     if engine.dialect.name == "sqlite":
-        folder.metadata_file.chmod(0o600)
+        if not is_shared(folder):
+            folder.metadata_file.chmod(0o600)
     else:
         event.listen(engine, "handle_error", _when_away)
     return engine
@@ -121,7 +122,7 @@ def opened_chain(folder: DataFolder, clock: Clock | None = None) -> Iterator[Aud
     Raises:
         Transient: SEC-1202 when a shared database does not answer.
     """
-    engine = _open(folder)
+    engine = open_metadata(folder)
     try:
         yield AuditChain(engine, folder.audit, clock or SystemClock())
     finally:
@@ -163,7 +164,7 @@ class Identity:
 
     def __init__(self, folder: DataFolder, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._engine = _open(folder)
+        self._engine = open_metadata(folder)
         self.audit = AuditChain(self._engine, folder.audit, self._clock)
         self.actors = Actors(self._engine, self.audit, self._clock)
         self.receipts = Receipts(self.audit, self._clock)

@@ -127,9 +127,11 @@ class TlsSettings(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class AppsSettings(msgspec.Struct, forbid_unknown_fields=True):
-    """``unsigned``: packages of apps that nobody signed may be installed too."""
+    """``unsigned``: packages of apps that nobody signed may be installed too. ``benches``: public keys of the
+    benches whose certificates count; none: those of all."""
 
     unsigned: bool = False
+    benches: tuple[str, ...] = ()
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from headrace.formula.measure import conversion, measure_of
 from headrace.formula.problems import FormulaProblem
-from headrace.model.app_manifest import AppManifest, NeededType
+from headrace.model.app_manifest import AppManifest, NeededType, Output, drift_name
 from headrace.model.deployment import AppDeployment, BoundAsset
 from headrace.model.knowledge import APP_DOT, AssetConfig, AssetTypeConfig, given_name
 from headrace.site.model import (
@@ -191,7 +191,15 @@ def asset_config(app: SiteApp, asset: AppAsset, ids: Mapping[str, int]) -> Asset
         type=app.manifest.word + APP_DOT + asset.type,
         title=asset.title,
         title_zh=asset.title_zh,
-        tags={name: ids[path] for name, path in asset.tags.items() if path in ids},
+        tags={
+            name: ids[path]
+            for name, path in {
+                **given_paths(app.manifest, asset),
+                **_drifts_by_name(app, asset),
+                **asset.tags,
+            }.items()
+            if path in ids
+        },
         attributes={
             name: float(value) if isinstance(value, bool) else value
             for name, value in {**app.settings, **asset.settings, **asset.attributes}.items()
@@ -202,22 +210,90 @@ def asset_config(app: SiteApp, asset: AppAsset, ids: Mapping[str, int]) -> Asset
 
 
 def output_tags(app: SiteApp) -> list[Tag]:
-    """The tags that the app's Python gives, on each of its assets."""
+    """The tags that the app's Python gives, on each of its assets, and those that its models have there."""
     word = app.manifest.word
-    return [
-        Tag(
-            path=f"{asset.path}/{given_name(word + APP_DOT, each.name)}",
-            connection=DERIVED,
-            address=f"{word}{APP_DOT}{each.type}{APP_DOT}{each.name}",
-            unit="" if each.unit in ("1", *PLAIN_UNITS) else each.unit,
-            title=each.title.get("en") or each.name[:1].upper() + each.name[1:].replace("_", " "),
-            title_zh=each.title.get("zh", ""),
-            scan_interval_ms=0,
+    given = [
+        _given(
+            app,
+            asset,
+            each.name,
+            f"{word}{APP_DOT}{each.type}{APP_DOT}{each.name}",
+            "" if each.unit in ("1", *PLAIN_UNITS) else each.unit,
+            (_title(each), each.title.get("zh", "")),
         )
         for each in app.manifest.outputs
         for asset in app.assets
         if asset.type == each.type
     ]
+    return [*given, *shadow_tags(app), *drift_tags(app)]
+
+
+def shadow_tags(app: SiteApp) -> list[Tag]:
+    """The tags of what challengers of the app's models give."""
+    word = app.manifest.word
+    return [
+        _given(
+            app,
+            asset,
+            each.shadow,
+            f"{word}{APP_DOT}{each.type}{APP_DOT}{each.shadow}",
+            "" if each.unit in ("1", *PLAIN_UNITS) else each.unit,
+            (f"{_title(each)} (challenger)", _in_chinese(each, "（挑战者）")),
+        )
+        for each in app.manifest.outputs
+        for asset in app.assets
+        if asset.type == each.type and each.model
+    ]
+
+
+def drift_tags(app: SiteApp) -> list[Tag]:
+    """The tags of how unlike the training the inputs of the app's models are."""
+    word = app.manifest.word
+    return [
+        _given(
+            app,
+            asset,
+            drift_name(model),
+            f"{word}{APP_DOT}{asset.type}{APP_DOT}{drift_name(model)}",
+            "",
+            (f"Drift of the model {model}", f"模型{model}的漂移"),
+        )
+        for asset in app.assets
+        for model in app.manifest.models_of(asset.type)
+    ]
+
+
+def _given(
+    app: SiteApp, asset: AppAsset, name: str, address: str, unit: str, title: tuple[str, str]
+) -> Tag:
+    return Tag(
+        path=_place(app, asset, name),
+        connection=DERIVED,
+        address=address,
+        unit=unit,
+        title=title[0],
+        title_zh=title[1],
+        scan_interval_ms=0,
+    )
+
+
+def _place(app: SiteApp, asset: AppAsset, name: str) -> str:
+    return f"{asset.path}/{given_name(app.manifest.word + APP_DOT, name)}"
+
+
+def _title(output: Output) -> str:
+    return output.title.get("en") or output.name[:1].upper() + output.name[1:].replace("_", " ")
+
+
+def _in_chinese(output: Output, more: str) -> str:
+    title = output.title.get("zh", "")
+    return title and title + more
+
+
+def _drifts_by_name(app: SiteApp, asset: AppAsset) -> dict[str, str]:
+    """Quantity of a drift -> path of its tag, so that an alarm and views find it as they find others."""
+    names = map(drift_name, app.manifest.models_of(asset.type))
+    return {name: _place(app, asset, name) for name in names}
 
 
 def deployments(model: SiteModel, ids: Mapping[str, int]) -> dict[str, AppDeployment]:
@@ -244,6 +320,15 @@ def deployments(model: SiteModel, ids: Mapping[str, int]) -> dict[str, AppDeploy
     }
 
 
+def given_paths(manifest: AppManifest, asset: AppAsset) -> dict[str, str]:
+    """Output of the app's Python -> path of its tag on an asset."""
+    return {
+        each.name: f"{asset.path}/{given_name(manifest.word + APP_DOT, each.name)}"
+        for each in manifest.outputs
+        if each.type == asset.type
+    }
+
+
 def _bound_asset(
     app: SiteApp,
     asset: AppAsset,
@@ -251,9 +336,7 @@ def _bound_asset(
     edges: Mapping[str, str],
     tags: Mapping[str, Tag],
 ) -> BoundAsset:
-    word = app.manifest.word
-    names = [each.name for each in app.manifest.outputs if each.type == asset.type]
-    given = {name: f"{asset.path}/{given_name(word + APP_DOT, name)}" for name in names}
+    models = app.manifest.models_of(asset.type)
     writable = {
         name: tags[path]
         for name, path in asset.tags.items()
@@ -268,7 +351,13 @@ def _bound_asset(
         units=asset.units,
         attributes=asset.attributes,
         relations=asset.relations,
-        outputs={name: ids[path] for name, path in given.items()},
+        outputs={name: ids[path] for name, path in given_paths(app.manifest, asset).items()},
+        shadows={
+            each.name: ids[_place(app, asset, each.shadow)]
+            for each in app.manifest.outputs
+            if each.type == asset.type and each.model
+        },
+        drifts={model: ids[_place(app, asset, drift_name(model))] for model in models},
         writes={
             name: (edges[tag.connection], tag.connection, tag.path)
             for name, tag in writable.items()

@@ -1,6 +1,8 @@
 """What the site file needs of an installed package: its manifest and the hash of its file.
 
-Who packed and signed it was judged when it was installed; here only ``app.toml`` is read, within bounds.
+Who packed and signed it was judged when it was taken, and its hash was written into the list of packages; here
+the file must be that one, and only ``app.toml`` is read, within bounds. A folder without a list has none to
+hold against it.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from headrace.model.app_manifest import AppManifest
+from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured
 
 FOLDER: Final = "packages"
+LIST: Final = "index.json"
 MANIFEST: Final = "app.toml"
 MANIFEST_BYTES_MAX: Final = 1 << 20
 PACKAGE_BYTES_MAX: Final = 1 << 28
@@ -29,6 +33,14 @@ class InstalledApp(NamedTuple):
     """One package file. ``sha256``: of its bytes, hex."""
 
     manifest: AppManifest
+    sha256: str
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """What the list of packages says of one; the catalog's own entry says more."""
+
+    id: str
+    version: str
     sha256: str
 
 
@@ -47,7 +59,8 @@ def read_installed(path: Path) -> InstalledApp:
 
     Raises:
         Misconfigured: SITE-2101 when it is not there. SITE-2102 when its manifest is none.
-        Corrupt: SITE-2103 when the file is damaged or too large.
+        Corrupt: SITE-2103 when the file is damaged or too large. SITE-2160 when it is not the one that the
+            list of packages names, SITE-2161 when the list cannot be read.
     """
     try:
         if path.stat().st_size > PACKAGE_BYTES_MAX:
@@ -59,8 +72,33 @@ def read_installed(path: Path) -> InstalledApp:
             f"the package {path.name} is not installed: {error.strerror}",
             "See what is: headrace app list",
         ) from error
+    sha256 = hashlib.sha256(content).hexdigest()
     text = _manifest_text(path.name, content)
-    return InstalledApp(manifest_of(text, path.name), hashlib.sha256(content).hexdigest())
+    manifest = manifest_of(text, path.name)
+    _check_listed(path, sha256)
+    return InstalledApp(manifest, sha256)
+
+
+def _check_listed(path: Path, sha256: str) -> None:
+    try:
+        found = msgspec.json.decode((path.parent / LIST).read_bytes(), type=list[_Listed])
+    except FileNotFoundError:
+        return
+    except (OSError, *UNREADABLE) as error:
+        raise Corrupt(
+            "SITE-2161",
+            f"the list of packages {path.parent / LIST} cannot be read: {error}",
+            "Take it away and take the packages again: headrace app install FILE",
+        ) from error
+    listed = {f"{each.id}-{each.version}.hrapp": each.sha256 for each in found}
+    if listed.get(path.name) != sha256:
+        known = listed.get(path.name, "")
+        told = f"it was taken with {known[:16]}…" if known else "the list of packages lacks it"
+        raise Corrupt(
+            "SITE-2160",
+            f"{path.name} is not the package that was taken: its SHA-256 is {sha256[:16]}…, and {told}",
+            _REINSTALL,
+        )
 
 
 def _manifest_text(name: str, content: bytes) -> bytes:

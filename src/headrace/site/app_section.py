@@ -22,7 +22,7 @@ import msgspec
 from headrace.formula.grammar import parse_statement, split_statements
 from headrace.formula.problems import FormulaProblem
 from headrace.formula.tree import AlarmStatement
-from headrace.model.app_manifest import AppManifest, NeededType, Setting, Text
+from headrace.model.app_manifest import AppManifest, NeededType, Setting, Text, drift_name
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.ids import NAME
 from headrace.model.knowledge import APP_DOT
@@ -41,6 +41,12 @@ _ID: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _VERSION: Final = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
 _ONE: Final = {"quantities": "quantity", "attributes": "attribute", "relations": "relation"}
 _KINDS: Final = {"number": "a number", "text": "a text", "condition": "true or false"}
+_DRIFT_ALARM: Final = """alarm {drift}_high: {drift} > 1, off when {drift} < 0.9, priority low,
+  message "The inputs of the model {model} are unlike its training" zh "模型{model}的输入与训练时不同",
+  cause "The asset is run or has become otherwise, or an instrument has" zh "运行方式、设备状态或仪表发生变化",
+  consequence "What the model says may be wrong" zh "模型结果可能不可靠",
+  action "Look at the page Models; headrace model drift {app} {model}; train it anew"
+    zh "查看模型页面，必要时重新训练", response 8 h"""
 Packages = Callable[[str, str], InstalledApp]
 """(id, version) -> the installed package; raises HeadraceError when there is none."""
 
@@ -317,14 +323,17 @@ def _types(app: _App, *, enabled: bool) -> Iterable[AssetType]:
             name=manifest.word + APP_DOT + name,
             title=title,
             title_zh=title_zh,
-            quantities={**kind.quantities, **kind.optional},
+            quantities=manifest.readable(name),
             attributes={**settings, **kind.attributes},
             relations={
                 relation: manifest.word + APP_DOT + other
                 for relation, other in kind.relations.items()
                 if other in manifest.types
             },
-            formulas=tuple(_formulas(app, name, enabled=enabled)),
+            formulas=(
+                *_formulas(app, name, enabled=enabled),
+                *_drift_alarms(manifest, name, enabled=enabled),
+            ),
             titles={n: said(text) for n, text in manifest.titles.get(name, {}).items()},
             package=kind.package,
         )
@@ -355,4 +364,16 @@ def _formulas(app: _App, needed: str, *, enabled: bool) -> Iterable[Formula]:
             line=line,
             state="live" if enabled else "off",
             placement="platform" if is_alarm else app.manifest.placement,
+        )
+
+
+def _drift_alarms(manifest: AppManifest, needed: str, *, enabled: bool) -> Iterable[Formula]:
+    """An alarm a model on each asset: its inputs are more unlike the training than chance allows."""
+    for model in manifest.models_of(needed):
+        drift = drift_name(model)
+        yield Formula(
+            name=f"{drift}_high",
+            kind="alarm",
+            text=_DRIFT_ALARM.format(drift=drift, model=model, app=manifest.id),
+            state="live" if enabled else "off",
         )

@@ -92,7 +92,7 @@ class SiteFiles:
         """An installed package; its file is watched as those that are read, and is none of the site's.
 
         Raises:
-            Misconfigured: SITE-2101, SITE-2102. Corrupt: SITE-2103. See :func:`read_installed`.
+            Misconfigured: SITE-2101, SITE-2102. Corrupt: SITE-2103, SITE-2160. See :func:`read_installed`.
         """
         name = package_name(app_id, version)
         if name not in self.named:

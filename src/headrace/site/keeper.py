@@ -37,7 +37,9 @@ from headrace.model.knowledge import AppsConfig
 from headrace.model.time import Clock, SystemClock
 from headrace.security.database import is_shared
 from headrace.security.files import make_folder
+from headrace.security.shared_files import SharedFiles
 from headrace.site.app_assets import deployments
+from headrace.site.app_package import FOLDER
 from headrace.site.apply import Changes
 from headrace.site.desired import edge_configs, historian_config
 from headrace.site.file import SiteFiles, check_site
@@ -422,7 +424,7 @@ async def _keep(
             await _pause(stop)
     finally:
         if office is not None:
-            await office.lease.release()
+            await office.close()
         if bus.client.is_connected:
             await unsubscribe()
         registry.close()
@@ -443,12 +445,14 @@ class _Office:
     def __init__(self, folder: DataFolder, bus: Bus, clock: Clock) -> None:
         self._bus = bus
         self._site = SharedSite(folder, bus, clock)
+        self._packages = SharedFiles(folder, FOLDER)
         self.lease = Lease(bus, LEASE_KEY, _place(folder), clock)
 
     async def is_ours(self, keeper: Keeper) -> bool:
         """Whether this console holds the lease, and its folder has the files that all agreed on."""
         held = await self.lease.hold()
         try:
+            await asyncio.to_thread(self._packages.step)  # first: the site file names them
             in_step = await self._site.step()
         except HeadraceError as error:
             _log.warning("%s", error)
@@ -458,6 +462,11 @@ class _Office:
             with contextlib.suppress(Transient):
                 await keeper.send(self._bus)
         return held and in_step
+
+    async def close(self) -> None:
+        """Let another console keep the site."""
+        await asyncio.to_thread(self._packages.close)
+        await self.lease.release()
 
 
 async def _step(keeper: Keeper, bus: Bus) -> None:

@@ -28,6 +28,7 @@ from headrace.site.app_assets import (
     asset_config,
     note_app_formula,
     output_tags,
+    shadow_tags,
     type_config,
 )
 from headrace.site.asset_sections import note_formula
@@ -117,7 +118,10 @@ def _config(
 def _assets(
     model: SiteModel, kinds: Mapping[str, AssetType], ids: Mapping[str, int]
 ) -> Iterable[AssetConfig]:
-    """Those of the site, then each again as the apps see it; without what formulas give."""
+    """Those of the site, then each again as the apps see it; without what formulas give. What challengers
+    give is no quantity of anything: no formula and no alarm can be of it."""
+    tried = {tag.path for app in model.apps for tag in shadow_tags(app)}
+    ids = {path: tag_id for path, tag_id in ids.items() if path not in tried} if tried else ids
     for asset in model.assets:
         yield AssetConfig(
             path=asset.path,
@@ -187,7 +191,7 @@ def check_formulas(notes: Notes, model: SiteModel, columns: Sequence[TagColumns]
     if not given and not any(kind.formulas for kind in kinds):
         return model
     tags = {tag.path: tag for tag in model.tags}
-    config = _config(model, dict.fromkeys(tags, 1), {})
+    config = _config(model, dict.fromkeys((*tags, *(tag.path for tag in given)), 1), {})
     checked, problems = check_all(config)
     for found in problems:
         if (app := app_of(model, found.asset_type)) is not None:

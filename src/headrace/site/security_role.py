@@ -20,10 +20,11 @@ import msgspec
 
 from headrace.bus import leaf
 from headrace.bus.broker import BrokerAddress, reload_broker, write_config
-from headrace.bus.callout import Admitted, Callout, Knock
+from headrace.bus.callout import Callout
 from headrace.bus.client import Bus, open_bus
 from headrace.bus.configuration import tenant_account
 from headrace.bus.desired import read_desired
+from headrace.bus.knock import Admitted, Knock
 from headrace.bus.outbox import Outbox
 from headrace.bus.rights import ROLES, SITE_ACCOUNT, actor_rights
 from headrace.bus.subjects import SITE_STATE_KEY, Subjects

@@ -59,6 +59,7 @@ def certified(*passed: bool) -> bytes:
         results = tuple(ScenarioResult(name=f"s{n}", passed=each) for n, each in enumerate(passed))
         certificate = Certificate(
             id="watch", version="1.0.0", headrace="0.1.0", results=results,
+            scenarios={each.name: "" for each in results},
             content_sha256=content_sha256(read_folder(Path(folder))),
         )  # fmt: skip
         return with_certificate(pack(Path(folder)), certificate, KEY)
@@ -122,9 +123,10 @@ def test_who_counts_is_kept_and_told(
         catalog.take(package(key=None), "os:ann")
     (folder.root / "headrace.toml").write_text("[apps]\nunsigned = true\n")
     assert not catalog.take(package(key=None), "os:ann").is_signed
-    assert [each.action for each in reversed(audit.entries(resource="publisher/"))] == [
-        "app.trust", "app.trust", "app.distrust", "app.distrust",
-    ]  # fmt: skip
+    told = [(e.action, e.outcome) for e in reversed(audit.entries(resource="publisher/"))]
+    for action in ("app.trust", "app.trust", "app.distrust", "app.distrust"):
+        assert told.pop(0) == (action, "begun") and told.pop(0) == (action, "done")
+    assert told == [("app.distrust", "begun"), ("app.distrust", "failed")]
     (folder.packages / "publishers.json").write_text("nonsense")
     with pytest.raises(Corrupt, match="APPS-2040"):
         Publishers(folder).trust()
@@ -162,7 +164,8 @@ def test_install_upgrade_roll_back_and_remove(
     assert catalog.registry.versions() == {"watch": ["1.1.0", "1.10.0"]}
     with pytest.raises(Misconfigured, match="APPS-2058"):
         catalog.remove("watch")
-    told = [each.action for each in reversed(audit.entries(resource="app/watch"))]
+    entries = reversed(audit.entries(resource="app/watch"))
+    told = [each.action for each in entries if each.outcome == "done"]
     assert told[3:] == [
         *("app.install", "app.upgrade", "app.upgrade", "app.rollback", "app.rollback"),
         *("app.remove", "app.drop"),

@@ -12,7 +12,7 @@ import pytest
 from headrace.apps.models import operators
 from headrace.apps.models.inspection import inspect_onnx
 from headrace.apps.models.probe import Bad, look
-from headrace.apps.models.record import DataWindow, Lineage
+from headrace.apps.models.record import DataWindow, Lineage, ModelRecord
 from headrace.apps.models.registry import open_models
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.folder import DataFolder
@@ -172,3 +172,34 @@ def test_a_model_travels_with_its_signature(folder, tmp_path):
         assert lied != exported
         with pytest.raises(Refused, match="APPS-2516"):
             registry.import_file(lied, by="os:bob")
+
+
+def test_what_was_signed_before_records_had_an_asset_stays_signed():
+    window = DataWindow(start_us=1, end_us=3, held_out_us=2, assets=("a",))
+    record = ModelRecord(
+        app="x", name="y", version=1, sha256="0", size=1, inputs=("a",), outputs=1, window=window
+    )
+    old = msgspec.to_builtins(record)
+    del old["asset"], old["window"]["baseline_sha256"]
+    expected = hashlib.sha256(msgspec.json.encode(old, order="sorted")).hexdigest()
+    assert record.digest() == expected
+    assert msgspec.structs.replace(record, asset="hall/p1").digest() != expected
+    other = msgspec.structs.replace(window, baseline_sha256="00")
+    assert msgspec.structs.replace(record, window=other).digest() != expected
+
+
+def test_each_asset_has_its_own_champion_and_its_own_way_back(folder):
+    with open_models(folder) as registry:
+        for asset in ("", "", "hall/p1", "hall/p1"):
+            add(registry, asset=asset)
+        why = {"by": "os:eve", "why": "x"}
+        for version in (1, 3, 2, 4):
+            registry.change("asset-health", "rul", version, "champion", **why)
+        states = [each.state for each in registry.models("asset-health")]
+        assert states == ["former", "champion", "former", "champion"]
+        back = registry.roll_back("asset-health", "rul", asset="hall/p1", **why)
+        assert (back.version, back.asset, back.state) == (3, "hall/p1", "champion")
+        assert registry.get("asset-health", "rul").version == 2
+        assert registry.get("asset-health", "rul", asset="hall/p1").version == 3
+        with pytest.raises(Refused, match="APPS-2517"):
+            registry.roll_back("asset-health", "rul", asset="hall/p2", **why)

@@ -85,18 +85,18 @@ def test_the_process_of_an_app_takes_up_what_is_in_use(plant, tmp_path):
         names = ["load", "peeking"]
         models = LaidModels(tmp_path)
         assert models("load") is None
-        used = {"load": registry.get("pump-load", "load", 1)}
+        used = {("load", ""): registry.get("pump-load", "load", 1)}
         assert lay_models(registry, used, names, tmp_path)
         assert not lay_models(registry, used, names, tmp_path)
         first = models("load")
         assert (first.version, first.inputs) == ("1", ["flow"])
         assert models("load") is first
-        used = {"load": registry.get("pump-load", "load", 2)}
+        used = {("load", ""): registry.get("pump-load", "load", 2)}
         assert lay_models(registry, used, names, tmp_path)
         assert models("load").version == "2"
         assert lay_models(registry, {}, names, tmp_path)
         assert models("load") is None
-        assert set(used_by(registry, "pump-load", names)) <= {"load"}
+        assert set(used_by(registry, "pump-load", names)) <= {("load", "")}
 
 
 def test_drift_of_a_site_is_found_where_it_is(plant):

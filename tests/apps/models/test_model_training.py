@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from headrace.apps.models import trainee
 from headrace.apps.models.history import frame_hash, parts_of, read_history
 from headrace.apps.models.registry import open_models
 from headrace.apps.models.scoring import OnnxModel
@@ -42,7 +43,7 @@ def train(plant, code, asked, tmp_path, *, cancelled=None, line=None):
     target = DataFolder(tmp_path / "registry")
     with open_models(target) as registry:
         trainer = Trainer(target, registry, deployment(), code, line=line or (lambda text: None))
-        record = trainer.train(Reader(plant.table), asked, cancelled=cancelled)
+        (record,) = trainer.train(Reader(plant.table), asked, cancelled=cancelled)
         return record, registry.content(record)
 
 
@@ -59,6 +60,22 @@ def test_a_model_is_trained_proven_and_told(plant, code, tmp_path):
     assert record.window.tags == (1, 2, 3, 4, 5, 6)
     assert record.lineage.app_version == "1.2.3"
     assert record.lineage.code_sha256 == "c" * 64
+
+
+def test_an_asset_that_cannot_be_trained_alone_has_the_model_of_all(plant, code, tmp_path):
+    frame = read_history(Reader(plant.table), plant, deployment(), ASKED, tmp_path / "work")
+    frame.write_ipc(tmp_path / trainee.HISTORY)
+    job = trainee.Job(
+        deployment=deployment(), code=str(code), model="own", type="pump", seed=0, at_us=0,
+        memory_mb=500,
+    )  # fmt: skip
+    answer = trainee.trained(tmp_path, job)
+    assert sorted(answer.trained) == ["", "hall/p0", "hall/p1"] and answer.sight is None
+    assets = {
+        of: OnnxModel(each.onnx, ["flow"], "1").run(np.zeros((1, 1)))[0, 0]
+        for of, each in answer.trained.items()
+    }
+    assert assets == {"": 3.0, "hall/p0": 1.0, "hall/p1": 1.0}  # how many it was told of
 
 
 def test_who_looks_at_what_is_held_out_is_found(plant, code, tmp_path):

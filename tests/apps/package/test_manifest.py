@@ -47,6 +47,12 @@ CASES = {
     "view lacks": ('["pump.toml"]', '["pmp.toml"]', "APPS-2012", "views.0"),
     "python lacks": ('"seal_watch"', '"seal"', "APPS-2012", "python"),
     "twice": ('name = "wear"', 'name = "load"', "APPS-2011", "outputs.0.name"),
+    "output of no model": (
+        'name = "wear"',
+        'model = "life"\nname = "wear"',
+        "APPS-2009",
+        "outputs.0.model",
+    ),
     "output of no type": ('type = "pump"', 'type = "pmp"', "APPS-2009", "outputs.0.type"),
     "two places": (
         "seal_temperature =",
@@ -110,3 +116,15 @@ def test_ranges_of_versions():
     assert newest(["1.2.0", "1.10.0", "2.0.0"], "<2") == "1.10.0"
     assert newest([], "") is None
     assert platform_version("0.2.0.dev1+local") == (0, 2, 0)
+
+
+def test_what_a_model_gives_beside_its_outputs_is_named_by_the_platform():
+    model = 'models = ["life"]\n' + MANIFEST.replace(
+        'name = "wear"', 'name = "wear"\nmodel = "life"'
+    )
+    assert problems(model) == []
+    for name in ("life_drift", "wear_shadow"):
+        more = f'[[outputs]]\ntype = "pump"\nname = "{name}"\nunit = "1"\ntitle = {{en = "x", zh = "x"}}\n'
+        place = model.index("[[outputs]]")
+        found = problems(model[:place] + more + model[place:])
+        assert [(code, field) for code, _, field, _ in found] == [("APPS-2011", "outputs.1.model")]

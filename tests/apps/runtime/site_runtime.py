@@ -15,8 +15,9 @@ from headrace.apps.package.package import pack, read_package
 from headrace.apps.runtime import role
 from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress
-from headrace.bus.callout import Admitted, Callout, Knock
+from headrace.bus.callout import Callout
 from headrace.bus.client import Bus, ensure_streams, open_bus
+from headrace.bus.knock import Admitted, Knock
 from headrace.bus.log import LogReader
 from headrace.bus.rights import actor_rights
 from headrace.bus.subjects import DESIRED_BUCKET, EVENTS_STREAM, Subjects

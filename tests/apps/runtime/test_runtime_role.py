@@ -14,6 +14,10 @@ from headrace.alarms.store import AlarmStore
 from headrace.edge.calls import WriteAnswer, WriteCall
 from headrace.model.alarm import Transition
 from headrace.model.time import SystemClock
+from headrace.security.engine import Engine
+from headrace.security.identity import opened_chain
+from headrace.security.policy import use
+from headrace.security.policy_files import PolicyFiles
 
 WATCH = '''
 import msgspec
@@ -46,8 +50,14 @@ def ask(request: Question, context: app.Context) -> Answer:
     if request.factor < 0:
         raise ValueError("less than nothing")
     return Answer(request.factor * 2)
+
+@app.service
+def logs(request: Question, context: app.Context) -> Answer:
+    """Named as a call of the runtime about the app is."""
+    return Answer(-1.0)
 '''
 SERVICE = '[[services]]\nname = "ask"\ntimeout_s = 30.0\ntitle = {en = "Ask", zh = "问"}\n'
+SERVICE += '[[services]]\nname = "logs"\ntitle = {en = "Logs", zh = "日志"}\n'
 
 
 @pytest.fixture
@@ -90,8 +100,10 @@ async def test_an_app_gives_samples_once_whatever_is_killed_and_answers(plant, k
         assert state.restarts == kills and state.last_error_code == "APPS-2244"
         assert any("window" in line for line in state.log)
         await plant.event("APPS-2251")
-        lines = await plant.bus.request(SUBJECTS.app_call("load_watch", "logs"))
+        lines = await plant.bus.request(SUBJECTS.runtime_call("load_watch", "logs"))
         assert any("window 1" in line for line in msgspec.json.decode(lines))
+        own = await plant.bus.request(SUBJECTS.app_call("load_watch", "logs"), b'{"factor": 1}')
+        assert msgspec.json.decode(own) == {"value": -1.0}
     given = await plant.outputs()
     counts = given["value"].to_list()
     assert counts == [float(n + 1) for n in range(len(counts))]
@@ -135,6 +147,45 @@ async def test_a_write_reaches_the_edge_once_in_the_unit_of_the_tag(plant):
             lambda s: s.pid not in (0, state.pid) and s.position_us > state.position_us, "set_point"
         )
     assert [(c.tag_id, c.value, c.actor) for c in asked] == [(11, 1500.0, "app/set_point")]
+
+
+QUIET = """
+@id("quiet_pumps")
+@says("pumps are set by people")
+forbid (principal is App, action == Action::"write", resource in Equipment::"p1");
+"""
+
+
+async def test_a_write_that_the_policy_forbids_reaches_no_edge_and_the_event_says_why(plant):
+    """The file is put there while the app runs, as a security officer would."""
+    asked: list[bytes] = []
+
+    async def take(raw: bytes) -> bytes:
+        asked.append(raw)
+        return msgspec.json.encode(WriteAnswer(value=0.0))
+
+    await plant.bus.answer(SUBJECTS.edge_call("local", "write"), take)
+    source = SET_POINT.replace("window.state.setdefault(", "window.settings.setdefault(")
+    source = source.replace('window.state["done"] = True', "pass")
+    try:
+        async with runtime(plant):
+            more = '[permissions]\nwrites = ["pump.power"]\n'
+            await plant.install(source, more, "set-point")
+            await plant.sample(5.0, SystemClock().now_us())
+            await plant.event("APPS-2248", "set_point")
+            PolicyFiles(plant.folder).write("quiet.cedar", QUIET)
+            event = await plant.event("APPS-2281", "set_point")
+            before = len(asked)
+            state = plant.states["set_point"]
+            await plant.state(lambda s: s.calls > state.calls + 1, "set_point")
+            assert plant.states["set_point"].last_error_code == "APPS-2281"
+    finally:
+        use(Engine())
+    assert "pumps are set by people" in event.text and "quiet_pumps" in event.text
+    assert len(asked) == before >= 1
+    with opened_chain(plant.folder) as chain:
+        told = chain.entries(actor="app/set_point", action="write")
+    assert told[0].outcome == "denied" and {"begun", "done"} <= {each.outcome for each in told}
 
 
 FORBIDDEN = {

@@ -45,6 +45,13 @@ class AasContent(NamedTuple):
 
 def aas_json(model: SiteModel) -> bytes:
     """All assets and asset types of a site as an AAS environment in JSON."""
+    out = io.StringIO()
+    write_aas_json_file(out, environment(model), indent=1)
+    return out.getvalue().encode()
+
+
+def environment(model: SiteModel) -> aas.DictIdentifiableStore[Any]:
+    """All assets and asset types of a site as shells and submodels."""
     prefix = f"urn:headrace:site:{model.enterprise}:{model.name}"
     store: aas.DictIdentifiableStore[Any] = aas.DictIdentifiableStore()
     for kind in model.asset_types:
@@ -66,9 +73,7 @@ def aas_json(model: SiteModel) -> bytes:
                 extension=[_extension(_NAME, asset.path)],
             )
         )
-    out = io.StringIO()
-    write_aas_json_file(out, store, indent=1)
-    return out.getvalue().encode()
+    return store
 
 
 def _type_id(prefix: str, name: str) -> str:
@@ -172,17 +177,35 @@ def read_aas(content: bytes) -> AasContent:
         Refused: APPS-2131 when it is too large or nested too deeply.
         Misconfigured: APPS-2132 when it is no AAS environment.
     """
+    return content_of(parse_json(content))
+
+
+def content_of(store: Iterable[Any], refused: Iterable[str] = ()) -> AasContent:
+    """What shells and submodels have for a site.
+
+    Args:
+        refused: what was left out before.
+    """
+    found = _Taking(store).run()
+    return found._replace(refused=(*refused, *found.refused))
+
+
+def parse_json(content: bytes) -> aas.DictIdentifiableStore[Any]:
+    """The shells and submodels of an environment in JSON.
+
+    Raises:
+        HeadraceError: what :func:`read_aas` raises.
+    """
     if len(content) > FILE_BYTES_MAX:
         raise Refused("APPS-2131", "the file has over 32 MB", "Export fewer assets at once.")
     _check_depth(content)
     try:
         _check_lists(json.loads(content))
         text = io.StringIO(content.decode("utf-8-sig"))
-        store = read_aas_json_file(text, failsafe=False)
+        return read_aas_json_file(text, failsafe=False)
     except (ValueError, KeyError, TypeError, AttributeError, aas.AASConstraintViolation) as error:
         what = f"this is no AAS environment in JSON: {error}"
         raise Misconfigured("APPS-2132", what, "Export it as JSON of version 3.") from error
-    return _Taking(store).run()
 
 
 def _check_lists(found: object) -> None:

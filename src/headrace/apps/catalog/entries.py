@@ -16,7 +16,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
         sha256: of the ``.hrapp`` file, hex. size: of it, bytes.
         is_signed: by the publisher. publisher: "" when it names none.
         scenarios: of the bench; 0: it was not benched. rating: share of them that it passed.
-        benched_on: version of the platform that it was benched on.
+        benched_on: version of the platform that it was benched on. bench: key of the bench that signed it.
         requires: other packages -> range. types: packages of asset types -> range.
         headrace: range of the platform's versions.
         permissions: what it may, in words that people can judge: ``writes pump.flow``.
@@ -36,6 +36,7 @@ class CatalogEntry(msgspec.Struct, frozen=True, kw_only=True):
     scenarios: int = 0
     rating: float = 0.0
     benched_on: str = ""
+    bench: str = ""
     requires: dict[str, str] = {}
     types: dict[str, str] = {}
     headrace: str = ""
@@ -60,6 +61,7 @@ def entry_of(package: Package) -> CatalogEntry:
         "scenarios": len(certificate.results),
         "rating": certificate.rating,
         "benched_on": certificate.headrace,
+        "bench": certificate.bench,
     }  # fmt: skip
     plain = {
         "id": package.id,
@@ -87,6 +89,7 @@ def entry_of(package: Package) -> CatalogEntry:
             *(f"calls {each}" for each in permissions.calls),
             *(f"network {each}" for each in permissions.network),
             *(["history"] if permissions.history else []),
+            *(["orders"] if permissions.orders else []),
         ),
         has_python=bool(manifest.python),
     )

@@ -3,26 +3,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from headrace import __version__
+from headrace.apps.catalog.certified import check_certificate, check_publishable
 from headrace.apps.catalog.entries import CatalogEntry
 from headrace.apps.catalog.publishers import Publishers
 from headrace.apps.catalog.registry import Registry, check_needs
-from headrace.apps.package import Package, newest, read_package
+from headrace.apps.catalog.seen import Seen
+from headrace.apps.package import newest, read_package
 from headrace.apps.package.versions import parse_version
 from headrace.model.errors import Misconfigured, Refused
 from headrace.model.folder import DataFolder
 from headrace.model.time import Clock
-from headrace.security.audit import AuditChain
+from headrace.security.audit import AuditChain, telling
 from headrace.security.files import write_whole
+from headrace.security.settings import load_settings
+from headrace.security.shared_files import SharedFiles
+from headrace.site.app_package import FOLDER
 from headrace.site.edit import SiteEdit
 from headrace.site.notes import near
 
 HISTORY: Final = "installed.json"
 HISTORY_MAX: Final = 1_000
+_TOLD: Final = ("version", "sha256", "publisher", "is_signed")
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +50,7 @@ class Catalog:
         builtin: packages of asset types that come with Headrace -> their versions.
 
     Attributes:
-        registry: packages that are here. publishers: whose count.
+        registry: packages that are here. publishers: whose count. seen: of other catalogs.
     """
 
     def __init__(
@@ -57,8 +64,10 @@ class Catalog:
         self._audit = audit
         self._clock = clock
         self._builtin = builtin or {}
+        self._files = SharedFiles(folder, FOLDER)
         self.registry = Registry(folder)
         self.publishers = Publishers(folder, audit)
+        self.seen = Seen(folder)
 
     def installed(self) -> dict[str, str]:
         """App -> version that the site file names."""
@@ -89,18 +98,23 @@ class Catalog:
             HeadraceError: what :func:`headrace.apps.package.read_package` and :meth:`Registry.add` raise.
         """
         package = read_package(content, self.publishers.trust())
-        entry = self.registry.add(package)
-        self._tell(by, "take", package)
-        return entry
+        about = {name: getattr(package, name) for name in _TOLD}
+        with telling(self._audit, by, "app.take", f"app/{package.id}", **about):
+            return self.registry.add(package)
 
-    def publish(self, content: bytes, by: str) -> CatalogEntry:
+    def publish(
+        self, content: bytes, by: str, scenarios: Mapping[str, str] | None = None
+    ) -> CatalogEntry:
         """Keep a package for others to install: it must be signed and have passed the bench.
 
+        Args:
+            scenarios: see :func:`check_certificate`.
+
         Raises:
-            Refused: APPS-2056 when it has not passed, APPS-2028 when nobody signed it.
-            HeadraceError: what :meth:`take` raises.
+            HeadraceError: what :func:`check_publishable` and :meth:`take` raise.
         """
-        check_publishable(read_package(content, self.publishers.trust()))
+        package = read_package(content, self.publishers.trust())
+        check_publishable(package, self._benches(), scenarios)
         return self.take(content, by)
 
     def install(self, app: str, version: str, by: str, *, enabled: bool = True) -> SiteEdit:
@@ -109,7 +123,8 @@ class Catalog:
         Raises:
             Misconfigured: APPS-2044 when there is no such package, APPS-2057 when it is no app.
             Refused: APPS-2048, APPS-2049 when it cannot run here; APPS-2027, APPS-2028 when its
-                publisher does not count any more.
+                publisher does not count any more; APPS-2056, APPS-2065, APPS-2066 when this installation
+                names benches, and none of them certified it.
         """
         package = self.registry.read(app, version, self.publishers.trust())
         if package.manifest is None:
@@ -118,6 +133,8 @@ class Catalog:
                 f"{app} is a package of asset types",
                 "It is here for apps to use; there is nothing to install.",
             )
+        if benches := self._benches():
+            check_certificate(package, benches)
         entry = self.registry.find(app, package.version)
         check_needs(entry, self.available(), __version__)
         edit = SiteEdit(self._folder)
@@ -189,21 +206,24 @@ class Catalog:
         return edit
 
     def finish(self, edit: SiteEdit, app: str, version: str, what: str, by: str) -> None:
-        """Tell it, write the site file, and remember it.
+        """Tell it, write the site file, and remember it: the chain says done when it is.
 
         Args:
             what: install, upgrade, rollback or remove.
 
         Raises:
             SiteProblems: when the site file would not be right; nothing was done.
+            Refused: SITE-1416 when somebody else changed it meanwhile; nothing was done, which is told.
         """
         edit.check()
-        self._audit.record(by, f"app.{what}", f"app/{app}", "done", version=version)
-        edit.save()
-        entry = Installation(app=app, version=version, what=what, at_us=self._clock.now_us(), by=by)
-        history = [*self.history(), entry][-HISTORY_MAX:]
-        path = self._folder.packages / HISTORY
-        write_whole(path, msgspec.json.encode(history), mode=0o644)
+        with telling(self._audit, by, f"app.{what}", f"app/{app}", version=version):
+            edit.save()
+        at_us = self._clock.now_us()
+        entry = Installation(app=app, version=version, what=what, at_us=at_us, by=by)
+        with self._files.changing():
+            history = [*self.history(), entry][-HISTORY_MAX:]
+            path = self._folder.packages / HISTORY
+            write_whole(path, msgspec.json.encode(history), mode=0o644)
 
     def drop(self, name: str, version: str, by: str) -> None:
         """Take a version out of the registry.
@@ -217,8 +237,11 @@ class Catalog:
             raise Refused(
                 "APPS-2061", f"{name} {entry.version} is installed", f"headrace app remove {name}"
             )
-        self._audit.record(by, "app.drop", f"app/{name}", "done", version=entry.version)
-        self.registry.remove(name, entry.version)
+        with telling(self._audit, by, "app.drop", f"app/{name}", version=entry.version):
+            self.registry.remove(name, entry.version)
+
+    def _benches(self) -> tuple[str, ...]:
+        return load_settings(self._folder).apps.benches
 
     def _requires(self, app: str, version: str) -> dict[str, str]:
         found = [
@@ -235,32 +258,3 @@ class Catalog:
                 near(app, installed) or "See: headrace app list",
             )
         return installed[app]
-
-    def _tell(self, by: str, what: str, package: Package) -> None:
-        self._audit.record(
-            by, f"app.{what}", f"app/{package.id}", "done",
-            version=package.version, sha256=package.sha256, publisher=package.publisher,
-            is_signed=package.is_signed,
-        )  # fmt: skip
-
-
-def check_publishable(package: Package) -> None:
-    """Pass when a package may be given to others.
-
-    Raises:
-        Refused: APPS-2056 when it has no certificate of the bench, or did not pass; APPS-2028 when
-            nobody signed it.
-    """
-    certificate = package.certificate
-    if package.kind == "app" and (certificate is None or not certificate.passed):
-        how = "has no certificate of the bench for this content"
-        if certificate is not None:
-            failed = [each.name for each in certificate.results if not each.passed]
-            how = f"did not pass the bench: {', '.join(failed[:5]) or 'no scenario'}"
-        raise Refused(
-            "APPS-2056",
-            f"{package.id} {package.version} {how}",
-            "Bench it, and pack and sign it again: headrace app bench FOLDER",
-        )
-    if not package.is_signed:
-        raise Refused("APPS-2028", "nobody signed this package", "Sign it: headrace app sign")

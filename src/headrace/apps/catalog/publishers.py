@@ -14,10 +14,12 @@ from headrace.apps.package import Trust, is_id
 from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.folder import DataFolder
-from headrace.security.audit import AuditChain
+from headrace.security.audit import AuditChain, telling
 from headrace.security.files import write_whole
 from headrace.security.package_keys import check_public
 from headrace.security.settings import load_settings
+from headrace.security.shared_files import SharedFiles
+from headrace.site.app_package import FOLDER
 
 FILE: Final = "publishers.json"
 KEYS_MAX: Final = 8
@@ -35,6 +37,7 @@ class Publishers:
         self._folder = folder
         self._path = folder.packages / FILE
         self._audit = audit
+        self._files = SharedFiles(folder, FOLDER)
 
     def all(self) -> dict[str, tuple[str, ...]]:
         """Publisher -> public keys, base64.
@@ -73,14 +76,20 @@ class Publishers:
                 f"a publisher has the name {publisher[:60]!r}",
                 "Use a-z 0-9 and -, a letter first.",
             )
-        known = self.all()
-        keys = tuple(dict.fromkeys((*known.get(publisher, ()), check_public(key))))
-        if len(keys) > KEYS_MAX or len(known) >= PUBLISHERS_MAX:
-            raise Refused(
-                "APPS-2041", f"{publisher} has {KEYS_MAX} keys", "Remove those that are over."
-            )
-        self._tell(by, "trust", publisher, key)
-        self._write({**known, publisher: keys})
+        check_public(key)
+        with (
+            telling(self._audit, by, "app.trust", f"publisher/{publisher}", key=key),
+            self._files.changing(),
+        ):
+            known = self.all()
+            keys = tuple(dict.fromkeys((*known.get(publisher, ()), key)))
+            if len(keys) > KEYS_MAX or len(known) >= PUBLISHERS_MAX:
+                raise Refused(
+                    "APPS-2041",
+                    f"{publisher} has {KEYS_MAX} keys",
+                    "Remove those that are over.",
+                )
+            self._write({**known, publisher: keys})
 
     def remove(self, publisher: str, by: str, key: str = "") -> None:
         """Trust a publisher, or one of its keys, no more; what is installed goes on until it is upgraded.
@@ -88,20 +97,19 @@ class Publishers:
         Raises:
             Misconfigured: APPS-2042 when it is not trusted anyway.
         """
-        known = self.all()
-        if publisher not in known or (key and key not in known[publisher]):
-            raise Misconfigured(
-                "APPS-2042",
-                f"{publisher[:60]!r}{' with this key' if key else ''} is not trusted",
-                "See who is: headrace app trust list",
-            )
-        left = tuple(each for each in known.pop(publisher) if key and each != key)
-        self._tell(by, "distrust", publisher, key)
-        self._write({**known, **({publisher: left} if left else {})})
-
-    def _tell(self, by: str, action: str, publisher: str, key: str) -> None:
-        if self._audit is not None:
-            self._audit.record(by, f"app.{action}", f"publisher/{publisher}", "done", key=key)
+        with (
+            telling(self._audit, by, "app.distrust", f"publisher/{publisher}", key=key),
+            self._files.changing(),
+        ):
+            known = self.all()
+            if publisher not in known or (key and key not in known[publisher]):
+                raise Misconfigured(
+                    "APPS-2042",
+                    f"{publisher[:60]!r}{' with this key' if key else ''} is not trusted",
+                    "See who is: headrace app trust list",
+                )
+            left = tuple(each for each in known.pop(publisher) if key and each != key)
+            self._write({**known, **({publisher: left} if left else {})})
 
     def _write(self, known: dict[str, tuple[str, ...]]) -> None:
         content = msgspec.json.format(msgspec.json.encode(known, order="sorted"), indent=1)

@@ -23,7 +23,9 @@ from headrace.apps.package.versions import platform_version
 from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.folder import DataFolder
-from headrace.security.files import hold_lock, make_folder, sync_folder, write_whole
+from headrace.security.files import sync_folder, write_whole
+from headrace.security.shared_files import SharedFiles
+from headrace.site.app_package import FOLDER
 from headrace.site.notes import near
 
 INDEX: Final = "index.json"
@@ -37,6 +39,7 @@ class Registry:
 
     def __init__(self, folder: DataFolder) -> None:
         self._folder = folder.packages
+        self._files = SharedFiles(folder, FOLDER)
 
     def entries(self) -> list[CatalogEntry]:
         """All versions of all packages, by id and version.
@@ -133,8 +136,9 @@ class Registry:
         entry = self.find(name, version)
         with self._writing() as entries:
             entries[:] = [each for each in entries if each.sha256 != entry.sha256]
-        self.path(entry).unlink(missing_ok=True)
-        sync_folder(self._folder)
+            self._write(entries)  # first: what is not listed does not count
+            self.path(entry).unlink(missing_ok=True)
+            sync_folder(self._folder)
 
     def versions(self) -> dict[str, list[str]]:
         """Package -> its versions."""
@@ -145,15 +149,16 @@ class Registry:
 
     @contextmanager
     def _writing(self) -> Iterator[list[CatalogEntry]]:
-        make_folder(self._folder)
-        busy = Refused("APPS-2047", "somebody else changes the packages just now", "Try it again.")
-        with hold_lock(self._folder / ".lock", busy):
+        with self._files.changing():
             entries = self.entries()
             before = list(entries)
             yield entries
             if entries != before:
-                content = msgspec.json.format(msgspec.json.encode(entries), indent=1)
-                write_whole(self._folder / INDEX, content, mode=0o644)
+                self._write(entries)
+
+    def _write(self, entries: list[CatalogEntry]) -> None:
+        content = msgspec.json.format(msgspec.json.encode(entries), indent=1)
+        write_whole(self._folder / INDEX, content, mode=0o644)
 
 
 def check_needs(entry: CatalogEntry, available: Available, platform: str) -> None:

@@ -6,8 +6,9 @@
     catalog.sig         publisher's key, and its Ed25519 signature over catalog.json
     <id>-<version>.hrapp
 
-The index says which bytes each package has; the package's own signature says whose it is. Off this machine
-only HTTPS is spoken. No answer is larger than what was said before, or than a bound.
+The index says which bytes each package has; the package's own signature says whose it is. It counts up: a
+reader keeps the number that it saw last (:mod:`headrace.apps.catalog.seen`). Off this machine only HTTPS is
+spoken. No answer is larger than what was said before, or than a bound.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import httpx
 import msgspec
 
 from headrace.apps.catalog.entries import CatalogEntry, entry_of
+from headrace.apps.catalog.seen import Seen
 from headrace.apps.package import Package, Trust, read_package
 from headrace.apps.package.archive import PACKAGE_BYTES_MAX
 from headrace.apps.package.package import Signature
@@ -38,9 +40,15 @@ WAIT_S: Final = 20.0
 
 
 class CatalogIndex(msgspec.Struct, frozen=True, kw_only=True):
-    """``catalog.json``: whose catalog it is, and what it has."""
+    """``catalog.json``: whose catalog it is, and what it has.
+
+    Attributes:
+        number: counts each time that it is written, so that readers know an older one; 0 of a catalog that
+            was written before there were numbers.
+    """
 
     publisher: str
+    number: int = 0
     packages: tuple[CatalogEntry, ...] = ()
 
 
@@ -49,13 +57,15 @@ class Source:
 
     Args:
         address: a folder, or ``https://...``; ``http://`` on this machine only.
+        seen: what was seen of catalogs before; None: look at it as if for the first time.
 
     Raises:
         Misconfigured: APPS-2050 for an address that is neither.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, seen: Seen | None = None) -> None:
         self.address = address.rstrip("/")
+        self._seen = seen
         self._is_remote = "://" in address
         if self._is_remote:
             _check_address(address)
@@ -67,6 +77,7 @@ class Source:
             Misconfigured: APPS-2051 when there is no catalog.
             Transient: APPS-2052 when it cannot be reached.
             Refused: APPS-2053 when it is too large; APPS-2027 when its publisher is not trusted.
+                APPS-2063 when the index is older than one that was seen here.
             Corrupt: APPS-2054 when its index is damaged or the signature does not fit.
         """
         content = self._get(INDEX, INDEX_BYTES_MAX)
@@ -85,6 +96,9 @@ class Source:
                 f"{index.publisher[:60]!r} with the key {signature.key[:60]} is not trusted here",
                 "When you know that the key is theirs: headrace app trust add PUBLISHER KEY",
             )
+        if self._seen is not None:
+            digest = hashlib.sha256(content).hexdigest()
+            self._seen.look(self.address, index.publisher, index.number, digest)
         return index
 
     def fetch(self, entry: CatalogEntry, trust: Trust) -> Package:
@@ -175,7 +189,7 @@ def write_catalog(folder: Path, packages: Sequence[Package], publisher: str, key
         Refused: APPS-2046 when a version is there with other content.
         Corrupt: APPS-2054 when the index that is there cannot be read.
     """
-    known = {(each.id, each.version): each for each in _known(folder)}
+    known = {(each.id, each.version): each for each in _known(folder).packages}
     for package in packages:
         entry = entry_of(package)
         before = known.setdefault((entry.id, entry.version), entry)
@@ -187,7 +201,9 @@ def write_catalog(folder: Path, packages: Sequence[Package], publisher: str, key
             )
         write_whole(folder / entry.file_name, package.content, mode=0o644)
     ordered = sorted(known.values(), key=lambda each: (each.id, each.numbers))
-    index = CatalogIndex(publisher=publisher, packages=tuple(ordered))
+    index = CatalogIndex(
+        publisher=publisher, number=_known(folder).number + 1, packages=tuple(ordered)
+    )
     content = msgspec.json.format(msgspec.json.encode(index), indent=1)
     signature = Signature(
         publisher=publisher, key=public_of(key), signature=sign_bytes(key, content)
@@ -196,11 +212,11 @@ def write_catalog(folder: Path, packages: Sequence[Package], publisher: str, key
     write_whole(folder / SIGNATURE, msgspec.json.encode(signature), mode=0o644)
 
 
-def _known(folder: Path) -> tuple[CatalogEntry, ...]:
+def _known(folder: Path) -> CatalogIndex:
     try:
-        return msgspec.json.decode((folder / INDEX).read_bytes(), type=CatalogIndex).packages
+        return msgspec.json.decode((folder / INDEX).read_bytes(), type=CatalogIndex)
     except FileNotFoundError:
-        return ()
+        return CatalogIndex(publisher="")
     except UNREADABLE as error:
         raise Corrupt(
             "APPS-2054", f"{folder / INDEX} cannot be read: {error}", "Begin the catalog anew."

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from headrace.apps.models.handing import used_by
+from headrace.apps.models.record import ModelRecord
 from headrace.apps.models.registry import open_models
 from headrace.apps.models.watch import Watched, look_for_drift
 from headrace.historian.reader import Reader, open_reader
@@ -72,7 +73,7 @@ class DailyLook:
             used = used_by(registry, manifest.id, manifest.models)
         new = []
         for record in used.values():
-            file = self._folder.models / "drift" / f"{record.app}-{record.name}.json"
+            file = drift_file(self._folder, record)
             if record.window is None or _is_done(file, record.version, end_us):
                 continue
             found = look_for_drift(reader, self._deployment, record, end_us, DAY_US)
@@ -96,6 +97,12 @@ class DailyLook:
             + "; ".join(parts),
             f"Look at the page Models, or run: headrace model drift {drifted[0].app} {drifted[0].model}",
         )
+
+
+def drift_file(folder: DataFolder, record: ModelRecord) -> Path:
+    """Where the newest look at a model in use lies; of each asset that has its own one, another."""
+    of = f"-{record.asset.replace('/', '.')}" if record.asset else ""
+    return folder.models / "drift" / f"{record.app}-{record.name}{of}.json"
 
 
 def _is_done(file: Path, version: int, end_us: int) -> bool:

@@ -14,8 +14,8 @@ from typing import Final
 
 import msgspec
 
-from headrace.apps.models.laid import FOLDER, Laid
-from headrace.apps.models.record import ModelRecord
+from headrace.apps.models.laid import FOLDER, SHADOW, Laid
+from headrace.apps.models.record import ModelRecord, ModelState
 from headrace.apps.models.registry import ModelRegistry, open_models
 from headrace.model.app_manifest import AppManifest
 from headrace.model.errors import HeadraceError
@@ -26,19 +26,29 @@ FOLLOW_S: Final = 10.0
 _log = logging.getLogger("headrace.apps.models")
 
 
-def used_by(registry: ModelRegistry, app: str, names: Iterable[str]) -> dict[str, ModelRecord]:
-    """The champions of an app's models, by name; those without one are left out."""
-    champions = {each.name: each for each in registry.models(app) if each.state == "champion"}
-    return {name: champions[name] for name in names if name in champions}
+Used = dict[tuple[str, str], ModelRecord]
+"""(name, asset; empty: all) -> version in use."""
+
+
+def used_by(
+    registry: ModelRegistry, app: str, names: Iterable[str], state: ModelState = "champion"
+) -> Used:
+    """The champions, or challengers, of an app's models; those without one are left out."""
+    known = set(names)
+    found = [each for each in registry.models(app) if each.state == state and each.name in known]
+    return {(each.name, each.asset): each for each in found}
 
 
 def lay_models(
-    registry: ModelRegistry, used: Mapping[str, ModelRecord], names: Iterable[str], to: Path
+    registry: ModelRegistry,
+    used: Mapping[tuple[str, str], ModelRecord],
+    names: Iterable[str],
+    to: Path,
 ) -> bool:
     """Write what an app uses now to a folder; gives whether something changed.
 
     Args:
-        used: name -> version in use. names: all models of the app; those not in use are taken away.
+        used: versions in use. names: all models of the app; those not in use are taken away.
 
     Raises:
         Corrupt: APPS-2512 when a file is not what it was; what was laid before stays.
@@ -46,19 +56,37 @@ def lay_models(
     changed = False
     for name in names:
         file = to / f"{name}.json"
-        record = used.get(name)
-        if record is None:
+        records = [used[key] for key in sorted(used) if key[0] == name]
+        if not records:
             changed = changed or file.exists()
             file.unlink(missing_ok=True)
             continue
-        laid = Laid(sha256=record.sha256, version=record.version, inputs=list(record.inputs))
-        body = msgspec.json.encode(laid)
+        body = msgspec.json.encode([_laid(each) for each in records])
         if file.is_file() and file.read_bytes() == body:
             continue
-        write_whole(to / f"{record.sha256}.onnx", registry.content(record), mode=0o644)
+        for record in records:
+            _lay_files(registry, record, to)
         write_whole(file, body, mode=0o644)
         changed = True
     return changed
+
+
+def _laid(record: ModelRecord) -> Laid:
+    has_baseline = record.window is not None and not record.lineage.imported
+    return Laid(
+        sha256=record.sha256,
+        version=record.version,
+        inputs=list(record.inputs),
+        asset=record.asset,
+        baseline=record.window.baseline_sha256 if record.window and has_baseline else "",
+    )
+
+
+def _lay_files(registry: ModelRegistry, record: ModelRecord, to: Path) -> None:
+    write_whole(to / f"{record.sha256}.onnx", registry.content(record), mode=0o644)
+    name = _laid(record).baseline
+    if content := registry.baseline(record) if name else b"":
+        write_whole(to / f"{name}.baseline", content, mode=0o644)
 
 
 def hand_over(folder: DataFolder, manifest: AppManifest, files: Path) -> bool:
@@ -67,9 +95,12 @@ def hand_over(folder: DataFolder, manifest: AppManifest, files: Path) -> bool:
     Raises:
         Corrupt: APPS-2512 as :func:`lay_models`. Terminal: APPS-2510 when the registry cannot be opened.
     """
+    names, to = manifest.models, files / FOLDER
     with open_models(folder) as registry:
-        used = used_by(registry, manifest.id, manifest.models)
-        return lay_models(registry, used, manifest.models, files / FOLDER)
+        champions = used_by(registry, manifest.id, names)
+        challengers = used_by(registry, manifest.id, names, "challenger")
+        changed = lay_models(registry, champions, names, to)
+        return lay_models(registry, challengers, names, to / SHADOW) or changed
 
 
 async def follow_models(folder: DataFolder, manifest: AppManifest, files: Path) -> None:

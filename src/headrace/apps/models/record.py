@@ -19,6 +19,7 @@ class DataWindow(msgspec.Struct, frozen=True, kw_only=True):
             training, for the metrics. every: distance of rows, ``1min``.
         assets: paths. tags: ids that were read. rows: of the frame.
         frames_sha256: of the frame's Arrow bytes: the same data have the same hash.
+        baseline_sha256: of what its inputs looked like, for the drift of each window; empty: too short.
     """
 
     start_us: int
@@ -29,6 +30,7 @@ class DataWindow(msgspec.Struct, frozen=True, kw_only=True):
     tags: tuple[int, ...] = ()
     rows: int = 0
     frames_sha256: str = ""
+    baseline_sha256: str = ""
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +58,8 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One version of one model of one app.
 
     Attributes:
-        version: counted from 1 by app and name. sha256, size: of the ONNX bytes.
+        version: counted from 1 by app and name. asset: path of the one that it is for; empty: for all that
+            have none of their own. sha256, size: of the ONNX bytes.
         inputs: columns of a row, in order. outputs: columns of a result.
         operators: that the graph uses. metrics: on what was held out.
         created_us: when it was registered. state: what it is used for, now.
@@ -66,6 +69,7 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     app: str
     name: str
     version: int
+    asset: str = ""
     sha256: str
     size: int
     inputs: tuple[str, ...]
@@ -82,7 +86,13 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
     def digest(self) -> str:
         """SHA-256 of all that does not change any more, as canonical JSON, in hex."""
         fixed = msgspec.structs.replace(self, state="new", key="", signature="")
-        return hashlib.sha256(msgspec.json.encode(fixed, order="sorted")).hexdigest()
+        body = msgspec.to_builtins(fixed)
+        # What later versions of the platform added counts only where it says something, so that what was
+        # signed before stays signed.
+        for part, name in ((body, "asset"), (body["window"] or {}, "baseline_sha256")):
+            if not part.get(name):
+                part.pop(name, None)
+        return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
 
 
 class ModelChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -91,25 +91,46 @@ class ModelRegistry:
         with self._engine.connect() as connection:
             return [_record(body, state) for body, state in connection.execute(query)]
 
-    def get(self, app: str, name: str, version: int = 0) -> ModelRecord:
-        """A version; 0 is the champion, or the newest where there is none.
+    def get(self, app: str, name: str, version: int = 0, asset: str = "") -> ModelRecord:
+        """A version; 0 is the champion, or the newest where there is none, of all assets or of one.
 
         Raises:
             Misconfigured: APPS-2511 when there is none.
         """
         found = self.models(app, name)
-        usable = [each for each in found if each.state != "retired"]
         wanted = [each for each in found if each.version == version]
         if not version:
-            wanted = [each for each in found if each.state == "champion"] or usable[-1:]
+            usable = [each for each in found if each.state != "retired" and each.asset == asset]
+            wanted = [each for each in usable if each.state == "champion"] or usable[-1:]
         if not wanted:
             what = f"model {app}/{name}" + (f" version {version}" if version else "")
             raise Misconfigured("APPS-2511", f"there is no {what}", "See: headrace model list")
         return wanted[0]
 
-    def in_use(self, app: str, name: str, state: ModelState) -> ModelRecord | None:
-        """The champion or the challenger of a model; None where there is none."""
-        return next((each for each in self.models(app, name) if each.state == state), None)
+    def in_use(self, app: str, name: str, state: ModelState, asset: str = "") -> ModelRecord | None:
+        """The champion or the challenger of a model, that for all assets or that of one; None where there
+        is none."""
+        found = (each for each in self.models(app, name) if each.asset == asset)
+        return next((each for each in found if each.state == state), None)
+
+    def baseline(self, record: ModelRecord) -> bytes:
+        """What the inputs looked like in the training; nothing where it was too short, or came from elsewhere.
+
+        Raises:
+            Corrupt: APPS-2512 when the file is another one.
+        """
+        sha256 = record.window.baseline_sha256 if record.window is not None else ""
+        path = self._files / f"{sha256}.baseline"
+        if not sha256 or not path.is_file():
+            return b""
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise Corrupt(
+                "APPS-2512",
+                f"model {record.app}/{record.name} version {record.version}: {path} is not what it was",
+                "Restore it from a backup, or use another version.",
+            )
+        return content
 
     def content(self, record: ModelRecord) -> bytes:
         """The ONNX bytes of a version, checked against their hash.
@@ -138,11 +159,15 @@ class ModelRegistry:
         metrics: dict[str, float] | None = None,
         window: DataWindow | None = None,
         lineage: Lineage | None = None,
+        asset: str = "",
+        baseline: bytes = b"",
     ) -> ModelRecord:
         """Keep a new version after a look at it; it is not used before somebody promotes it.
 
         Args:
             content: ONNX bytes. inputs: names of its columns, in order. by: who adds it.
+            asset: path of the one that it is for; empty: all. baseline: see :mod:`.baseline`; the window
+                has its hash.
 
         Raises:
             Misconfigured: APPS-2501, APPS-2513 when the names do not fit.
@@ -159,6 +184,10 @@ class ModelRegistry:
             )
         sha256 = hashlib.sha256(content).hexdigest()
         write_whole(self._files / f"{sha256}.onnx", content, mode=0o640)
+        if baseline and window is not None:
+            known = hashlib.sha256(baseline).hexdigest()
+            window = msgspec.structs.replace(window, baseline_sha256=known)
+            write_whole(self._files / f"{known}.baseline", baseline, mode=0o640)
         with self._audit.writing() as connection:
             newest = select(func.max(MODELS.c.version))
             newest = newest.where(MODELS.c.app == app, MODELS.c.name == name)
@@ -166,6 +195,7 @@ class ModelRegistry:
                 app=app,
                 name=name,
                 version=1 + (connection.execute(newest).scalar() or 0),
+                asset=asset,
                 sha256=sha256,
                 size=len(content),
                 inputs=tuple(inputs),
@@ -228,13 +258,14 @@ class ModelRegistry:
             self._set(connection, before, state, by, why)
         return msgspec.structs.replace(before, state=state)
 
-    def roll_back(self, app: str, name: str, *, by: str, why: str) -> ModelRecord:
-        """Make the champion before this one champion again.
+    def roll_back(self, app: str, name: str, *, by: str, why: str, asset: str = "") -> ModelRecord:
+        """Make the champion before this one champion again, of all assets or of one.
 
         Raises:
             Refused: APPS-2517 when there was none.
         """
-        states = {each.version: each.state for each in self.models(app, name)}
+        found = [each for each in self.models(app, name) if each.asset == asset]
+        states = {each.version: each.state for each in found}
         for each in reversed(self.changes(app, name)):
             if each.after == "former" and states.get(each.version) == "former":
                 return self.change(app, name, each.version, "champion", by=by, why=why)
@@ -293,6 +324,7 @@ class ModelRegistry:
             metrics=record.metrics,
             window=record.window,
             lineage=msgspec.structs.replace(record.lineage, imported=record.key or "unsigned"),
+            asset=record.asset,
         )
 
     def _check_signature(self, record: ModelRecord) -> None:
@@ -322,9 +354,9 @@ class ModelRegistry:
         query = select(MODELS.c.body, MODELS.c.state).where(MODELS.c.state == state)
         query = query.where(MODELS.c.app == record.app, MODELS.c.name == record.name)
         for body, now in connection.execute(query).all():
-            self._set(
-                connection, _record(body, now), "former" if state == "champion" else "new", by, why
-            )
+            other = _record(body, now)
+            if other.asset == record.asset:
+                self._set(connection, other, "former" if state == "champion" else "new", by, why)
 
     def _set(
         self, connection: Connection, record: ModelRecord, state: ModelState, by: str, why: str

@@ -80,6 +80,7 @@ def shadow(
     span_us: tuple[int, int],
     *,
     truth: str = "",
+    asset: str = "",
     seconds: float = 3600.0,
     cancelled: threading.Event | None = None,
     line: Lines = lambda text: None,
@@ -88,29 +89,21 @@ def shadow(
 
     Args:
         truth: quantity of the type that says later what was right; compared with the output at its time.
+        asset: path of the one whose own challenger is meant; empty: that of all.
 
     Raises:
         Misconfigured: APPS-2530 when there is no champion or no challenger, APPS-2531 no such quantity.
         Refused, Terminal: as a training.
     """
     app = deployment.manifest.id
-    sides = {side: registry.in_use(app, model, side) for side in ("champion", "challenger")}
-    champion, challenger = sides["champion"], sides["challenger"]
-    if champion is None or challenger is None:
-        missing = " and ".join(side for side, each in sides.items() if each is None)
-        raise Misconfigured(
-            "APPS-2530",
-            f"model {app}/{model} has no {missing}",
-            f"Name one: headrace model promote {app} {model} VERSION [--challenger] --why ...",
-        )
-    _check_truth(deployment, truth)
+    champion, challenger = pair_of(registry, deployment, model, truth, asset)
     make_folder(folder.models)
     with tempfile.TemporaryDirectory(prefix="shadow-", dir=folder.models) as name:
         place = Path(name)
         names = deployment.manifest.models
         used = used_by(registry, app, names)
         lay_models(registry, used, names, place / "champion")
-        lay_models(registry, used | {model: challenger}, names, place / "challenger")
+        lay_models(registry, used | {(model, asset): challenger}, names, place / "challenger")
         _read_samples(reader, deployment, span_us).write_ipc(place / judge.SAMPLES)
         job = judge.Job(
             deployment=deployment,
@@ -129,7 +122,7 @@ def shadow(
             raise error_from_dict(answer.error)
         both = _beside(place, deployment)
         _keep(folder, challenger, both)
-    both = _with_truth(both, reader, deployment, truth)
+    both = with_truth(both, reader, deployment, truth)
     names = sorted(both["output"].unique())
     return Shadowed(
         app=app,
@@ -141,6 +134,30 @@ def shadow(
         outputs=[agreement(name, both.filter(pl.col("output") == name)) for name in names],
         problems=answer.problems,
     )
+
+
+def pair_of(
+    registry: ModelRegistry, deployment: AppDeployment, model: str, truth: str, asset: str
+) -> tuple[ModelRecord, ModelRecord]:
+    """Champion and challenger of a model; an asset without a champion of its own has that of all.
+
+    Raises:
+        Misconfigured: APPS-2530 when one of them is missing, APPS-2531 no quantity that tells the truth.
+    """
+    app = deployment.manifest.id
+    challenger = registry.in_use(app, model, "challenger", asset)
+    champion = registry.in_use(app, model, "champion", asset)
+    champion = champion or registry.in_use(app, model, "champion")
+    if champion is None or challenger is None:
+        sides = {"champion": champion, "challenger": challenger}
+        missing = " and ".join(side for side, each in sides.items() if each is None)
+        raise Misconfigured(
+            "APPS-2530",
+            f"model {app}/{model} has no {missing}" + (f" of {asset}" if asset else ""),
+            f"Name one: headrace model promote {app} {model} VERSION [--challenger] --why ...",
+        )
+    _check_truth(deployment, truth)
+    return champion, challenger
 
 
 def _check_truth(deployment: AppDeployment, truth: str) -> None:
@@ -194,7 +211,7 @@ def _keep(folder: DataFolder, challenger: ModelRecord, both: pl.DataFrame) -> No
     fresh.replace(file)
 
 
-def _with_truth(
+def with_truth(
     both: pl.DataFrame, reader: Reader, deployment: AppDeployment, truth: str
 ) -> pl.DataFrame:
     """The same with a column ``truth``: the newest sample of the quantity at or before each result."""

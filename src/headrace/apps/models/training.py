@@ -22,8 +22,8 @@ import msgspec
 import polars as pl
 
 from headrace import __version__
-from headrace.app.records import Trained
 from headrace.apps.models import trainee
+from headrace.apps.models.baseline import build_baseline
 from headrace.apps.models.history import Asked, Told, frame_hash, read_history
 from headrace.apps.models.process import Lines, run_process
 from headrace.apps.models.record import DataWindow, Lineage, ModelRecord
@@ -60,12 +60,32 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     budget: Budget = Budget()
 
 
+class _Steps:
+    """How far the app's function is: of each run all assets, or the run alone where it is not per asset."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self.begin(1)
+
+    def begin(self, runs: int) -> None:
+        self._runs, self._done, self._of = runs, 0, 1
+
+    def step(self, done: int, of: int) -> None:
+        self._of = of
+        self._told(self._done * of + done, self._runs * of)
+
+    def end_run(self) -> None:
+        self._done += 1
+        self._told(self._done * self._of, self._runs * self._of)
+
+
 class Trainer:
     """Trains models of one installed app.
 
     Args:
         folder: data folder. registry: where the result is kept. deployment: of the app.
-        code: folder of the unpacked package. told: parts of the past. line: what the app's log says.
+        code: folder of the unpacked package. told: parts of the past. trained: runs of the app's function,
+            and assets of a model that is per asset. line: what the app's log says.
     """
 
     def __init__(
@@ -76,6 +96,7 @@ class Trainer:
         code: Path,
         *,
         told: Told = lambda done, of: None,
+        trained: Told = lambda done, of: None,
         line: Lines = lambda text: None,
     ) -> None:
         self._folder = folder
@@ -83,6 +104,7 @@ class Trainer:
         self._deployment = deployment
         self._code = code
         self._told = told
+        self._steps = _Steps(trained)
         self._line = line
 
     def train(
@@ -91,8 +113,9 @@ class Trainer:
         wanted: Wanted,
         pool: Pool | None = None,
         cancelled: threading.Event | None = None,
-    ) -> ModelRecord:
-        """Read the past, train, and keep the model as a new version that is not used yet.
+    ) -> list[ModelRecord]:
+        """Read the past, train, and keep the model as a new version that is not used yet; where the app
+        trains it per asset, that of all first, then one an asset.
 
         Args:
             cancelled: when set, the process is ended; what was read stays for the next try.
@@ -116,14 +139,22 @@ class Trainer:
         frame = read_history(
             reader, self._folder, self._deployment, wanted.asked, work, pool, self._told
         )
-        trained = self._run(work, "first", frame, wanted, cancelled)
-        proven = False
+        self._steps.begin(2 if wanted.prove else 1)
+        answer = self._run(work, "first", frame, wanted, cancelled)
+        proven: set[str] = set()
         if wanted.prove:
-            again = self._run(work, "again", emptied(frame), wanted, cancelled)
-            proven = again.onnx == trained.onnx
-        record = self._keep(wanted, frame, trained, proven)
+            again = self._run(work, "again", emptied(frame), wanted, cancelled).trained
+            proven = {
+                asset
+                for asset, made in answer.trained.items()
+                if asset in again and again[asset].onnx == made.onnx
+            }
+        records = [
+            self._keep(wanted, frame, asset, answer, is_proven=asset in proven)
+            for asset in sorted(answer.trained)
+        ]
         shutil.rmtree(work)
-        return record
+        return records
 
     def _job_id(self, wanted: Wanted) -> str:
         about = (self._deployment.content_hash(), msgspec.json.encode(wanted).decode())
@@ -131,7 +162,7 @@ class Trainer:
 
     def _run(
         self, work: Path, name: str, frame: pl.DataFrame, wanted: Wanted, cancelled: threading.Event
-    ) -> Trained:
+    ) -> trainee.Answer:
         place = work / name
         result = place / trainee.RESULT
         if not result.exists():
@@ -141,6 +172,7 @@ class Trainer:
                 deployment=self._deployment,
                 code=str(self._code),
                 model=wanted.model,
+                type=wanted.asked.type,
                 seed=wanted.seed,
                 at_us=wanted.asked.end_us,
                 memory_mb=wanted.budget.memory_mb,
@@ -153,21 +185,41 @@ class Trainer:
                 f"the training of {self._deployment.manifest.id}/{wanted.model}",
                 seconds=wanted.budget.seconds,
                 cancelled=cancelled,
-                line=self._line,
+                line=self._hear,
             )
         answer = msgspec.msgpack.decode(result.read_bytes(), type=trainee.Answer)
-        if answer.error or answer.trained is None:
+        if answer.error:
             shutil.rmtree(place)
             raise error_from_dict(answer.error)
-        return answer.trained
+        self._steps.end_run()
+        return answer
+
+    def _hear(self, text: str) -> None:
+        if text.startswith(trainee.STEP):
+            done, of = text.removeprefix(trainee.STEP).split()
+            self._steps.step(int(done), int(of))
+        else:
+            self._line(text)
 
     def _keep(
-        self, wanted: Wanted, frame: pl.DataFrame, trained: Trained, proven: bool
+        self,
+        wanted: Wanted,
+        frame: pl.DataFrame,
+        asset: str,
+        answer: trainee.Answer,
+        *,
+        is_proven: bool,
     ) -> ModelRecord:
-        manifest, asked = self._deployment.manifest, wanted.asked
+        manifest, asked, trained = self._deployment.manifest, wanted.asked, answer.trained[asset]
+        if asset:
+            frame = frame.filter(pl.col("asset") == asset)
         assets = set(frame["asset"].unique())
         tags = {t for a in self._deployment.assets if a.path in assets for t in a.tags.values()}
-        parent = self._registry.in_use(manifest.id, wanted.model, "champion")
+        parent = self._registry.in_use(manifest.id, wanted.model, "champion", asset)
+        baseline = None
+        if answer.sight is not None:
+            span_us = asked.start_us, asked.end_us
+            baseline = build_baseline(frame, span_us, asked.step_us, answer.sight)
         return self._registry.add(
             manifest.id,
             wanted.model,
@@ -175,6 +227,8 @@ class Trainer:
             trained.inputs,
             by=wanted.by,
             metrics=trained.metrics,
+            asset=asset,
+            baseline=msgspec.msgpack.encode(baseline) if baseline is not None else b"",
             window=DataWindow(
                 start_us=asked.start_us,
                 end_us=asked.end_us,
@@ -192,7 +246,7 @@ class Trainer:
                 platform=__version__,
                 by=wanted.by,
                 seed=wanted.seed,
-                proven=proven,
+                proven=is_proven,
             ),
         )
 

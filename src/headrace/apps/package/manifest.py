@@ -13,7 +13,7 @@ from headrace.apps.package.versions import is_range, parse_version
 from headrace.formula.binding import check_all
 from headrace.formula.grammar import KEYWORDS, parse_statement, split_statements
 from headrace.formula.problems import FormulaProblem
-from headrace.model.app_manifest import AppManifest, NeededType, Output, Setting
+from headrace.model.app_manifest import AppManifest, NeededType, Output, Setting, drift_name
 from headrace.model.errors import Misconfigured
 from headrace.model.knowledge import AppsConfig, AssetTypeConfig, FormulaConfig
 from headrace.model.units import check_unit
@@ -270,9 +270,24 @@ class _Check:
         self._unit((*key, "unit"), output.unit)
         self._text((*key, "title"), output.title)
         self._reference((*key, "type"), output.type, self.manifest.types, "needed type")
+        if output.model:
+            models = dict.fromkeys(self.manifest.models)
+            self._reference((*key, "model"), output.model, models, "model")
+            self._shadowed(key, output, taken)
         if (output.type, output.name) in taken:
             what = f"{output.type} gives {output.name!r} twice"
             self.notes.at((*key, "name"), "APPS-2011", what, "Rename one of the two.")
+
+    def _shadowed(self, key: Key, output: Output, taken: set[tuple[str, str]]) -> None:
+        """The names that the platform gives beside those of a model are not for others."""
+        names = {each.name for each in self.manifest.outputs if each.type == output.type}
+        names |= {name for kind, name in taken if kind == output.type}
+        needed = self.manifest.types.get(output.type)
+        names |= {*needed.quantities, *needed.optional} if needed is not None else set()
+        for name in (output.shadow, drift_name(output.model)):
+            if name in names:
+                what = f"{output.type} has {name!r}, which is of the model {output.model}"
+                self.notes.at((*key, "model"), "APPS-2011", what, "Rename that one.")
 
     def _setting(self, name: str, setting: Setting) -> None:
         key: Key = ("settings", name)
@@ -385,10 +400,12 @@ def view_file(name: str) -> str:
 def asset_types(manifest: AppManifest) -> tuple[AssetTypeConfig, ...]:
     """The needed types, as formulas see them: what is set for an asset is an attribute to them."""
     settings = {name: each.measure for name, each in manifest.settings.items()}
+    given = {(type, name) for type, name, _ in formula_heads(manifest)}
     return tuple(
         AssetTypeConfig(
             name=name,
-            quantities={**kind.quantities, **kind.optional},
+            # An output with a formula's name is told of as such, once.
+            quantities={n: u for n, u in manifest.readable(name).items() if (name, n) not in given},
             attributes={**settings, **kind.attributes},
             relations=kind.relations,
         )

@@ -19,7 +19,7 @@ from typing import Any, Final, get_type_hints
 
 import msgspec
 
-from headrace.app.hooks import Hook, hooks_of
+from headrace.app.hooks import Declared, Hook, hooks_of
 from headrace.apps.runtime.executor import check_hooks, request_type
 from headrace.apps.runtime.loading import load_module
 from headrace.apps.runtime.sandbox import enclose
@@ -39,21 +39,6 @@ ENVIRONMENT: Final = {
 }
 
 
-class DescribedHook(msgspec.Struct, frozen=True, kw_only=True):
-    """One declaration; see :class:`headrace.app.hooks.Hook`."""
-
-    kind: str
-    name: str
-    type: str = ""
-    model: str = ""
-    alarm: str = ""
-    length_us: int = 0
-    every_us: int = 0
-    step_us: int = 0
-    lateness_us: int = 0
-    minute: int = -1
-
-
 class DescribedService(msgspec.Struct, frozen=True, kw_only=True):
     """A service: JSON Schemas (2020-12) of request and answer, and its docstring."""
 
@@ -65,7 +50,7 @@ class DescribedService(msgspec.Struct, frozen=True, kw_only=True):
 class Described(msgspec.Struct, frozen=True, kw_only=True):
     """``described.json`` of a package."""
 
-    hooks: list[DescribedHook] = []
+    hooks: list[Declared] = []
     services: dict[str, DescribedService] = {}
 
 
@@ -78,9 +63,9 @@ def describe(manifest: AppManifest, module: ModuleType) -> Described:
     """
     hooks = hooks_of(module)
     check_hooks(manifest, hooks)
-    names = DescribedHook.__struct_fields__
+    names = Declared.__struct_fields__
     return Described(
-        hooks=[DescribedHook(**{name: getattr(hook, name) for name in names}) for hook in hooks],
+        hooks=[Declared(**{name: getattr(hook, name) for name in names}) for hook in hooks],
         services={hook.name: _service(hook) for hook in hooks if hook.kind == "service"},
     )
 

@@ -12,7 +12,7 @@ import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, Final, Protocol, get_type_hints
+from typing import Any, Final, get_type_hints
 
 import msgspec
 import numpy as np
@@ -20,11 +20,15 @@ import polars as pl
 
 from headrace.app.context import Context, State, Window
 from headrace.app.hooks import Hook, hooks_of
-from headrace.app.records import AlarmChange, Asset, Model, Order, Trained
+from headrace.app.records import AlarmChange, Asset, Order, Trained
+from headrace.apps.models.baseline import Sight
+from headrace.apps.runtime.arrivals import Arrivals
 from headrace.apps.runtime.due import Due, due_calls
 from headrace.apps.runtime.effects import Effects, Problem, merged
 from headrace.apps.runtime.frames import Shape, output_samples
 from headrace.apps.runtime.hands import Doing, Doors, NoDoors
+from headrace.apps.runtime.rehearsal import Call, OnlyPast, Scoring, rehearsed, sight_of
+from headrace.apps.runtime.shelf import ModelSource, PlainShelf, Shelf, Use
 from headrace.apps.runtime.store import Store
 from headrace.model.app_manifest import AppManifest
 from headrace.model.decoding import UNREADABLE
@@ -36,22 +40,15 @@ STATE_VERSION: Final = 1
 STATE_BYTES_MAX: Final = 4 << 20
 
 
-class ModelSource(Protocol):
-    """Where models come from."""
-
-    def __call__(self, name: str) -> Model | None:
-        """The model that works now under a name of the manifest; None when there is none yet."""
-        ...
-
-
 class Saved(msgspec.Struct, kw_only=True):
     """What an executor knows between two calls.
 
     Attributes:
         to_us: source time up to which hooks ran. start_us: after which the first one was due.
-        sequence: see ``replay_after``. event_sequence: every change of alarm and order up to it was
-            told. states: hook -> its state.
+        sequence: see ``replay_after``. event_sequence: every change of alarm up to it was told;
+            order_sequence: every operations request. states: hook -> its state.
         held: Arrow stream of the newest sample of each tag before the windows to come.
+        arrived: the same of when samples came, where a hook asks for that.
     """
 
     version: int = STATE_VERSION
@@ -59,8 +56,10 @@ class Saved(msgspec.Struct, kw_only=True):
     start_us: int = 0
     sequence: int = 0
     event_sequence: int = 0
+    order_sequence: int = 0
     states: dict[str, State] = {}
     held: bytes = b""
+    arrived: bytes = b""
 
 
 class Executor:
@@ -70,7 +69,7 @@ class Executor:
         manifest: of the app. module: its Python, imported.
         deployment: its assets with their tags. state: what :meth:`save` of an earlier one gave.
         start_us: without a state, hooks are due after it; 0: after the first :meth:`advance`.
-        doors: to the historian and other apps' services. models: see :class:`ModelSource`.
+        doors: to the historian and other apps' services. models: see :mod:`.shelf`.
 
     Raises:
         Misconfigured: APPS-2203 two hooks with one name, APPS-2208 a unit that cannot be converted,
@@ -79,7 +78,7 @@ class Executor:
 
     Attributes:
         to_us: source time up to which hooks ran; 0 none yet.
-        event_sequence: of the newest change of alarm or order that was told.
+        event_sequence, order_sequence: of the newest change of alarm, and operations request, told.
     """
 
     def __init__(
@@ -91,12 +90,12 @@ class Executor:
         *,
         start_us: int = 0,
         doors: Doors | None = None,
-        models: ModelSource = lambda name: None,
+        models: ModelSource | Shelf = lambda name: None,
     ) -> None:
         self.manifest = manifest
         self._deployment = deployment
         self._doors = doors or NoDoors()
-        self._models = models
+        self._shelf = models if isinstance(models, Shelf) else PlainShelf(models)
         self._hooks = hooks_of(module)
         check_hooks(manifest, self._hooks)
         by_type = {
@@ -109,6 +108,7 @@ class Executor:
         self._latest_us = max((hook.lateness_us for hook in self._spans()), default=0)
         saved = _decoded(state) if state else Saved(to_us=start_us, start_us=start_us)
         self.to_us, self.event_sequence = saved.to_us, saved.event_sequence
+        self.order_sequence = saved.order_sequence
         self._start_us = saved.start_us
         self._states = saved.states
         self._replay_after = self._fed = saved.sequence
@@ -118,6 +118,7 @@ class Executor:
         tags = sorted(set().union(*(shape.tag_ids for shape in self._shapes.values())))
         held = pl.read_ipc_stream(saved.held) if saved.held else None
         self._store = Store(np.array(tags, np.int64), held)
+        self._arrivals = self._new_arrivals(saved.arrived)
         self._log = logging.getLogger(f"headrace.app.{manifest.word}")
 
     # -- what comes in --------------------------------------------------------------------------
@@ -132,8 +133,10 @@ class Executor:
         taken = self._store.put(batch)
         if sequence > self._fed:
             self._fed = sequence
+        if self._arrivals is not None:
+            self._arrivals.put(taken)
         if sequence and taken.height:
-            newest_us = int(microseconds(taken["source_timestamp"]).max())
+            newest_us = self._newest_us(taken)
             self._marks[sequence] = max(newest_us, self._marks.get(sequence, newest_us))
         return Effects()
 
@@ -152,9 +155,10 @@ class Executor:
         """Run the hooks of an alarm that changed or an order that came; one that was told is not again.
 
         Args:
-            sequence: of its message; 0 when there is none.
+            sequence: of its message, changes of alarms and orders each by themselves; 0: there is none.
         """
-        if sequence and sequence <= self.event_sequence:
+        is_order = isinstance(told, Order)
+        if sequence and sequence <= (self.order_sequence if is_order else self.event_sequence):
             return Effects()
         done = []
         types = {asset.path: asset.type for asset in self._deployment.assets}
@@ -168,7 +172,10 @@ class Executor:
                 doing = self._doing(hook, told.at_us, told.id)
                 context = Context(**self._told(hook, told.at_us, doing))
                 done.append(self._guarded(hook, doing, context, told, context))
-        self.event_sequence = max(sequence, self.event_sequence)
+        if is_order:
+            self.order_sequence = max(sequence, self.order_sequence)
+        else:
+            self.event_sequence = max(sequence, self.event_sequence)
         return merged(done)
 
     def serve(self, name: str, body: bytes, at_us: int, call_id: str = "") -> tuple[bytes, Effects]:
@@ -193,15 +200,11 @@ class Executor:
         self._keep_state(hook, context)
         return msgspec.json.encode(answer), doing.effects
 
-    def train(self, model: str, history: pl.DataFrame, at_us: int) -> Trained:
-        """Train a model.
-
-        Args:
-            history: handed to the app as it is.
+    def trains(self, model: str) -> Hook:
+        """The hook that trains a model.
 
         Raises:
             Misconfigured: APPS-2217 when the app trains no such model.
-            Terminal: APPS-2216 when the app failed at it.
         """
         hook = next((h for h in self._hooks if (h.kind, h.model) == ("train", model)), None)
         if hook is None:
@@ -210,7 +213,28 @@ class Executor:
                 f"{self.manifest.id} trains no model {model!r}",
                 "Look at its manifest.",
             )
-        context = Context(**self._told(hook, at_us, self._doing(hook, at_us, "")))
+        return hook
+
+    def sight(self, model: str, type: str) -> Sight | None:
+        """The windows in which a model sees assets of a type; None when no hook scores them with it."""
+        hook = next((h for h in self._hooks if is_score(h, model, type)), None)
+        return sight_of(hook) if hook is not None else None
+
+    def train(self, model: str, history: pl.DataFrame, at_us: int, asset: str = "") -> Trained:
+        """Train a model.
+
+        Args:
+            history: handed to the app as it is. asset: path of the one that it is for; empty: for all.
+
+        Raises:
+            Misconfigured: APPS-2217 when the app trains no such model.
+            Terminal: APPS-2216 when the app failed at it.
+        """
+        hook = self.trains(model)
+        told = self._told(hook, at_us, self._doing(hook, at_us, ""))
+        if asset:
+            told["assets"] = tuple(each for each in told["assets"] if each.path == asset)
+        context = Context(**told)
         trained = _called(hook, history, context)
         if not isinstance(trained, Trained):
             raise Terminal(
@@ -229,6 +253,11 @@ class Executor:
     def wants_alarms(self) -> bool:
         """Whether a hook is told of alarms."""
         return any(hook.kind == "alarm" for hook in self._hooks)
+
+    @property
+    def wants_orders(self) -> bool:
+        """Whether a hook is told of operations requests."""
+        return any(hook.kind == "order" for hook in self._hooks)
 
     @property
     def past_span_us(self) -> tuple[int, int] | None:
@@ -259,8 +288,10 @@ class Executor:
             start_us=self._start_us,
             sequence=self.replay_after,
             event_sequence=self.event_sequence,
+            order_sequence=self.order_sequence,
             states=self._states,
             held=_arrow(held) if held.height else b"",
+            arrived=self._arrivals.held(self.horizon_us) if self._arrivals is not None else b"",
         )
         raw = msgspec.msgpack.encode(saved, order="sorted")
         if len(raw) > STATE_BYTES_MAX:
@@ -281,19 +312,52 @@ class Executor:
             return self._guarded(hook, doing, context, context)
         if not self._assets[hook.type]:
             return Effects()
-        model = self._models(hook.model) if hook.kind == "score" else None
-        if hook.kind == "score" and model is None and not hook.always:
+        champions = self._shelf.uses(hook.model) if hook.kind == "score" else []
+        if hook.kind == "score" and not champions and not hook.always:
             return Effects()
         start_us = due.at_us - hook.length_us
         count = hook.length_us // hook.step_us
         told = self._told(hook, due.at_us, doing) | {"assets": self._assets[hook.type]}
         frame = self._shapes[hook.type].frame(self._store, start_us, hook.step_us, count)
         window = Window(**told, frame=frame, type=hook.type, start_us=start_us, end_us=due.at_us)
-        given = [window, model] if hook.kind == "score" else [window]
+        if hook.arrivals and self._arrivals is not None:
+            assets = self._shapes[hook.type].assets
+            window.arrivals = self._arrivals.table(assets, start_us, due.at_us)
+        if champions:
+            return self._scored(hook, due, window, champions)
+        given = [window, None] if hook.kind == "score" else [window]
         return self._guarded(hook, doing, window, *given, due=due)
 
+    def _scored(self, hook: Hook, due: Due, window: Window, champions: Sequence[Use]) -> Effects:
+        """The champions on their assets, the challengers beside them, and the drift of what both see."""
+        challengers = self._shelf.uses(hook.model, "challenger")
+        scoring = Scoring(hook, champions, challengers, window, self._shapes[hook.type].assets)
+        done = []
+        for call in scoring.calls():
+            doors = OnlyPast(self._doors) if call.is_shadow else self._doors
+            what = f"{due.at_us}/{call.use.asset}" if call.use.asset else str(due.at_us)
+            doing = Doing(self.manifest, self._deployment, doors, hook, due.at_us, what)
+            told = self._told(hook, due.at_us, doing, call.state)
+            given = scoring.window(call, told)
+            found = self._guarded(hook, doing, given, given, call.use.model, due=due, call=call)
+            done.append(found if not call.is_shadow else rehearsed(found, call, hook))
+        self._states = {key: s for key, s in self._states.items() if not scoring.is_stale(key)}
+        if not self._is_first(hook):  # a model has one drift, whatever else scores with it
+            return merged(done)
+        drift = scoring.drift(self._states, due.due_us)
+        return merged([*done, Effects(samples=drift)] if drift.height else done)
+
+    def _is_first(self, hook: Hook) -> bool:
+        return next(h for h in self._hooks if is_score(h, hook.model, hook.type)) is hook
+
     def _guarded(
-        self, hook: Hook, doing: Doing, context: Context, *given: Any, due: Due | None = None
+        self,
+        hook: Hook,
+        doing: Doing,
+        context: Context,
+        *given: Any,
+        due: Due | None = None,
+        call: Call | None = None,
     ) -> Effects:
         """Call a hook; when it fails, what it did in this call is undone and told."""
         done = doing.effects
@@ -301,8 +365,8 @@ class Executor:
         try:
             result = _called(hook, *given)
             if due is not None and result is not None:
-                done.samples = self._samples(hook, result, due)
-            self._keep_state(hook, context)
+                done.samples = self._samples(hook, result, due, call)
+            self._keep_state(hook, context, call.state if call is not None else "")
         except HeadraceError as error:
             self._log.error("%s", error, exc_info=error.__cause__)
             told = Problem(
@@ -315,17 +379,17 @@ class Executor:
             return Effects(problems=[told], calls=1)
         return done
 
-    def _samples(self, hook: Hook, result: object, due: Due) -> pl.DataFrame:
+    def _samples(self, hook: Hook, result: object, due: Due, call: Call | None) -> pl.DataFrame:
         outputs = {each.name: each for each in self.manifest.outputs if each.type == hook.type}
         span_us = (due.at_us - hook.length_us, due.at_us)
-        assets = self._shapes[hook.type].assets
+        assets = self._shapes[hook.type].assets if call is None else call.bound
         return output_samples(result, outputs, assets, span_us, due.due_us)
 
-    def _keep_state(self, hook: Hook, context: Context) -> None:
+    def _keep_state(self, hook: Hook, context: Context, key: str = "") -> None:
         try:
             # Through its encoding each time: a restart then changes nothing, not even a tuple to a list.
             raw = msgspec.msgpack.encode(context.state)
-            self._states[hook.name] = msgspec.msgpack.decode(raw, type=State)
+            self._states[key or hook.name] = msgspec.msgpack.decode(raw, type=State)
         except (TypeError, OverflowError, *UNREADABLE) as error:
             raise Terminal(
                 "APPS-2219",
@@ -336,8 +400,8 @@ class Executor:
     def _doing(self, hook: Hook, at_us: int, what: str) -> Doing:
         return Doing(self.manifest, self._deployment, self._doors, hook, at_us, what)
 
-    def _told(self, hook: Hook, at_us: int, doing: Doing) -> dict[str, Any]:
-        raw = msgspec.msgpack.encode(self._states.get(hook.name, {}))
+    def _told(self, hook: Hook, at_us: int, doing: Doing, key: str = "") -> dict[str, Any]:
+        raw = msgspec.msgpack.encode(self._states.get(key or hook.name, {}))
         every = tuple(asset for found in self._assets.values() for asset in found)
         return {
             "at_us": at_us,
@@ -349,12 +413,27 @@ class Executor:
             "calendar": self._deployment.calendar,
         }
 
+    def _new_arrivals(self, kept: bytes) -> Arrivals | None:
+        """Of the tags of those types whose hooks ask for it; None where none does."""
+        types = {hook.type for hook in self._hooks if hook.arrivals}
+        tags = sorted(set().union(*(self._shapes[each].tag_ids for each in types)))
+        return Arrivals(np.array(tags, np.int64), kept) if types else None
+
+    def _newest_us(self, taken: pl.DataFrame) -> int:
+        """The time until which these samples are needed, should this executor be made anew."""
+        newest_us = int(microseconds(taken["source_timestamp"]).max())
+        if self._arrivals is None:
+            return newest_us
+        return max(newest_us, int(microseconds(taken["received_timestamp"]).max()))
+
     def _spans(self) -> list[Hook]:
         return [hook for hook in self._hooks if hook.length_us]
 
     def _forget(self) -> None:
         horizon_us = self.horizon_us
         self._store.forget(horizon_us)
+        if self._arrivals is not None:
+            self._arrivals.forget(horizon_us)
         for sequence in [s for s, newest in self._marks.items() if newest <= horizon_us]:
             del self._marks[sequence]
 
@@ -368,6 +447,11 @@ class Executor:
             settings={**self._deployment.settings, **bound.settings},
             relations=bound.relations,
         )
+
+
+def is_score(hook: Hook, model: str, type: str) -> bool:
+    """Whether a hook scores assets of a type with a model; the first such one watches its drift."""
+    return (hook.kind, hook.model, hook.type) == ("score", model, type)
 
 
 def check_hooks(manifest: AppManifest, hooks: Sequence[Hook]) -> None:
@@ -390,6 +474,12 @@ def check_hooks(manifest: AppManifest, hooks: Sequence[Hook]) -> None:
                     f"{hook.kind} {hook.name} is for {what} {of(hook)!r}, which app.toml does not name",
                     f"It names {', '.join(sorted(names)) or 'none'}.",
                 )
+    if any(hook.kind == "order" for hook in hooks) and not manifest.permissions.orders:
+        raise Misconfigured(
+            "APPS-2209",
+            "a hook is told of operations requests, which app.toml does not ask for",
+            "Write below [permissions]: orders = true",
+        )
     lacking = services - {hook.name for hook in hooks if hook.kind == "service"}
     if lacking:
         raise Misconfigured(

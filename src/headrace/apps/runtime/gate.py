@@ -5,9 +5,9 @@
     log ──► only the app's tags ──► process ──► given ──► checked ──► one key-value write ──► log, events
                                                                      state + effects
 
-The write is what makes effects happen once: before it nothing has happened, and the hooks run again on the
-same samples; after it the same effects are stored again, under the same ids, which the broker and the
-table know.
+The write is what makes effects happen once (:mod:`headrace.apps.runtime.keeping`): before it nothing has
+happened, and the hooks run again on the same samples; after it the same effects are stored again, under the
+same ids, which the broker and the table know.
 """
 
 from __future__ import annotations
@@ -15,36 +15,38 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 import numpy as np
 import polars as pl
 
+from headrace.app.records import Order
 from headrace.apps.runtime import wire
-from headrace.apps.runtime.effects import Problem, Record, Write
-from headrace.apps.runtime.frames import as_the_tag
+from headrace.apps.runtime.effects import Problem
+from headrace.apps.runtime.keeping import Keeping
 from headrace.apps.runtime.meter import Meter
+from headrace.apps.runtime.tail import Part, Reading, Tail
+from headrace.apps.runtime.writing import Writing
 from headrace.bus import envelope
 from headrace.bus.client import Bus
-from headrace.bus.log import LogMessage, LogReader, log_info
-from headrace.bus.subjects import RUNTIME_BUCKET, RUNTIME_EDGE, Subjects
-from headrace.edge.calls import WriteCall
-from headrace.model.app_state import AppEvent
+from headrace.bus.log import LogReader, log_info
+from headrace.bus.subjects import ORDERS_STREAM, RUNTIME_BUCKET, Subjects
 from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Corrupt, HeadraceError, Refused, Transient, error_from_dict
 from headrace.model.health import Severity
+from headrace.model.operations_request import OperationsRequest
 from headrace.model.sample import Int64Array, concat_batches, empty_batch
-from headrace.model.time import US_PER_S, Clock
+from headrace.model.time import Clock
 
 TURN_S: Final = 1.0
 LOOK_S: Final = 0.1
+ORDERS_S: Final = 0.01
 MESSAGES_MAX: Final = 16
 CALLS_MAX: Final = 100
 RETRY_S: Final = 0.5
 HOLD_BACK_MAX_S: Final = 30.0
-WRITE_AGE_MAX_US: Final = 60 * US_PER_S
 FORBIDDEN: Final = frozenset(
     {"APPS-2204", "APPS-2206", "APPS-2207", "APPS-2211", "APPS-2212", "APPS-2224", "APPS-2230"}
 )
@@ -80,6 +82,8 @@ class Gate:
         bus: open. subjects: of the site. clock: gives receive times.
         deployment: see :class:`headrace.model.deployment.AppDeployment`.
         past: of the historian. alarms: of the site. tell: takes events of the app.
+        keeping: of the app, the same for each gate of it. writing: of its writes.
+        tail: the newest of the log, shared; None: it reads for itself.
 
     Attributes:
         life: of the process that is answered; 0 none. meter: of that process.
@@ -98,6 +102,9 @@ class Gate:
         past: Past,
         alarms: Alarms,
         tell: Tell,
+        keeping: Keeping,
+        writing: Writing,
+        tail: Tail | None = None,
     ) -> None:
         self._bus = bus
         self._subjects = subjects
@@ -112,9 +119,17 @@ class Gate:
         self._tags = np.array(
             sorted({tag for asset in deployment.assets for tag in asset.tags.values()}), np.int64
         )
-        self._outputs = {tag for asset in deployment.assets for tag in asset.outputs.values()}
-        self._kept: wire.Kept | None = None
-        self._log: LogReader | None = None
+        self._outputs = {
+            tag
+            for asset in deployment.assets
+            for given in (asset.outputs, asset.shadows, asset.drifts)
+            for tag in given.values()
+        }
+        self._keeping = keeping
+        self._writing = writing
+        self._tail = tail
+        self._log: Reading | None = None
+        self._requests: LogReader | None = None
         self._known_us = 0
         self._calls: deque[wire.Asked] = deque(maxlen=CALLS_MAX)
         self._waiting: dict[str, asyncio.Future[bytes]] = {}
@@ -132,8 +147,9 @@ class Gate:
     # -- for who runs it ------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Begin to answer."""
+        """Let happen what a crash of the runtime left undone, and begin to answer."""
         await self._bus.key_value(RUNTIME_BUCKET, history=1)
+        await self._settled()
         own = self._subjects.app_own(self._word)
         for verb in wire.VERBS:
             handler = getattr(self, f"_{verb}")
@@ -173,6 +189,8 @@ class Gate:
         self.end_life()
         if self._log is not None:
             await self._log.close()
+        if self._requests is not None:
+            await self._requests.close()
 
     async def ask_service(self, name: str, body: bytes) -> bytes:
         """The answer of a service.
@@ -208,8 +226,8 @@ class Gate:
 
     async def _begin(self, raw: bytes) -> bytes:
         begin = self._asked(raw, wire.Begin)
-        kept = await self._load()
-        await self._store(kept)  # what a crash between write and publication left undone
+        kept = await self._settled()
+        self._current(begin.life)
         self.holds = begin.holds or ["nothing"]
         begun = wire.Begun(state=kept.state, start_us=self._clock.now_us())
         return msgspec.msgpack.encode(begun)
@@ -221,14 +239,15 @@ class Gate:
             await self._follow(turn.after)
             self._alarms_after = turn.events_after
             if not turn.events_after:
-                self._alarms_after = (await self._load()).events_from
+                self._alarms_after = (await self._keeping.load()).events_from
+            await self._hear_orders(turn.orders_after)
         assert self._log is not None, "the first turn says from where"
         batches: list[pl.DataFrame] = []
-        sequence, told = 0, await self._journal()
+        sequence, told = 0, [*await self._journal(), *await self._orders()]
         for _ in range(int(TURN_S / LOOK_S)):
-            messages = await self._messages()
-            batches += [each for each in map(self._wanted, messages) if each.height]
-            sequence = messages[-1].sequence if messages else sequence
+            part = await self._look()
+            batches += part.rows
+            sequence = part.sequence or sequence
             if batches or told or self._calls or self.life != turn.life:
                 break
         work = wire.Work(
@@ -245,22 +264,9 @@ class Gate:
         rows = envelope.decode(given.samples) if given.samples else empty_batch()
         await self._hold_back(rows.height)
         self._check(given, rows)
-        kept = await self._load()
-        received_us = max(self._clock.now_us(), kept.received_us + 1)
-        rows = _last_of_each(rows, received_us)
-        next_ = wire.Kept(
-            number=kept.number + 1,
-            epoch_us=kept.epoch_us,
-            frames=kept.frames + len(self._frames(kept)),
-            events_from=kept.events_from,
-            received_us=received_us,
-            state=given.state,
-            samples=envelope.encode(rows) if rows.height else b"",
-            records=given.records,
-            writes=given.writes,
-        )
-        await self._keep(next_)
-        await self._store(next_)
+        async with self._keeping.lock:
+            self._current(given.life)  # it may have ended while it was held back
+            await self._keeping.take(given, rows, self._writing)
         self.position_us = given.to_us
         self.calls += given.calls
         self.samples += rows.height
@@ -299,7 +305,7 @@ class Gate:
             await self._log.close()
         if not after:
             after = (await log_info(self._bus)).last_sequence
-        self._log = LogReader(self._bus, after)
+        self._log = Reading(self._bus, self._clock, self._tail, self._tags, after)
 
     async def _journal(self) -> list[wire.Told]:
         """Alarms of the app's assets that changed, under the app's own names; looked for each second."""
@@ -319,33 +325,49 @@ class Gate:
                 found.append(line)
         return found
 
-    async def _messages(self) -> list[LogMessage]:
+    async def _hear_orders(self, after: int) -> None:
+        """From a place of the stream on; -1: none. The process is not believed: the manifest asks."""
+        if self._requests is not None:
+            await self._requests.close()
+        self._requests = None
+        if after >= 0 and self.deployment.manifest.permissions.orders:
+            after = after or (await self._keeping.load()).orders_from
+            self._requests = LogReader(self._bus, after, ORDERS_STREAM)
+
+    async def _orders(self) -> list[wire.Told]:
+        """Operations requests that came and concern an asset of the app."""
+        if self._requests is None:
+            return []
+        try:
+            messages = await self._requests.next(ORDERS_S, MESSAGES_MAX)
+        except Transient:
+            return []
+        found = []
+        for message in messages:
+            try:
+                request = msgspec.json.decode(message.body, type=OperationsRequest)
+            except UNREADABLE:
+                continue  # none of ours
+            if any(request.concerns(asset.path) for asset in self.deployment.assets):
+                body = msgspec.to_builtins(request)
+                order = Order(id=request.id, at_us=request.at_us, body=body)
+                found.append(wire.Told(sequence=message.sequence, order=order))
+        return found
+
+    async def _look(self) -> Part:
         assert self._log is not None, "followed before"
         try:
-            messages = await self._log.next(LOOK_S, MESSAGES_MAX)
-            now_us = self._clock.now_us()
-            if messages:
-                self._known_us = max(self._known_us, min(messages[-1].at_us, now_us))
-            elif await self._log.has_all():
-                self._known_us = max(self._known_us, now_us)
-                self.has_caught_up = True
+            part = await self._log.next(MESSAGES_MAX)
         except Transient:
             await asyncio.sleep(RETRY_S)
-            return []
-        if self._log.lost:
-            first, last = self._log.lost[0][0], self._log.lost[-1][1]
-            self._log.lost.clear()
+            return Part()
+        self._known_us = max(self._known_us, part.known_us)
+        self.has_caught_up |= part.is_all
+        if part.lost:
+            first, last = part.lost[0][0], part.lost[-1][1]
             text = f"the log has messages {first} to {last} no more, which {self._word} did not see"
             self._tell("warning", "APPS-2246", text, "Its windows of that time may lack samples.")
-        return messages
-
-    def _wanted(self, message: LogMessage) -> pl.DataFrame:
-        try:
-            batch = envelope.decode(message.body)
-        except Corrupt:
-            return empty_batch()  # the historian puts it aside and tells
-        read = np.isin(batch["tag_id"].to_numpy(), self._tags)
-        return batch if read.all() else batch.filter(pl.Series(read))
+        return part
 
     # -- effects --------------------------------------------------------------------------------
 
@@ -372,90 +394,19 @@ class Gate:
                 wrong = f"a write of {write.quantity} of {write.asset!r}"
         if wrong:
             what = f"{manifest.id} gave {wrong}, which its manifest does not declare"
-            self.forbidden = Problem(
-                code="APPS-2230",
-                what=what,
-                remedy="Ask who wrote it.",
-                hook="",
-                at_us=self._clock.now_us(),
-            )
-            raise Refused("APPS-2230", what, "Ask who wrote it.")
+            error = Refused("APPS-2230", what, "Ask who wrote it.")
+            self.forbid(error)
+            raise error
 
-    async def _load(self) -> wire.Kept:
-        if self._kept is None:
-            raw = await self._bus.get(RUNTIME_BUCKET, self._word)
-            if raw:
-                self._kept = msgspec.msgpack.decode(raw, type=wire.Kept)
-            else:
-                last = await self._alarms.last()
-                self._kept = wire.Kept(number=0, epoch_us=self._clock.now_us(), events_from=last)
-        return self._kept
-
-    async def _keep(self, kept: wire.Kept) -> None:
-        await _again(
-            lambda: self._bus.put(RUNTIME_BUCKET, self._word, msgspec.msgpack.encode(kept))
+    def forbid(self, error: HeadraceError) -> None:
+        """It did what it may not: whoever runs it stops it."""
+        self.forbidden = Problem(
+            code=error.code,
+            what=error.what,
+            remedy=error.remedy,
+            hook="",
+            at_us=self._clock.now_us(),
         )
-        self._kept = kept
-
-    def _frames(self, kept: wire.Kept) -> list[pl.DataFrame]:
-        if not kept.samples:
-            return []
-        rows = envelope.decode(kept.samples)
-        return list(rows.iter_slices(envelope.FRAME_ROWS_MAX))
-
-    async def _store(self, kept: wire.Kept) -> None:
-        """Let the effects happen; what happened already is known by its id."""
-        subject = self._subjects.batch(RUNTIME_EDGE, self._word)
-        for place, frame in enumerate(self._frames(kept)):
-            headers = envelope.headers(
-                RUNTIME_EDGE, self._word, kept.epoch_us, kept.frames + place + 1, frame.height
-            )
-            await self._publish(subject, envelope.encode(frame), headers)
-        events = self._subjects.prefix + f".event.app.{self._word}"
-        for record in kept.records:
-            event = msgspec.json.encode(self._event_of(record))
-            await self._publish(events, event, {envelope.HEADER_ID: record.id})
-        if kept.writes and not kept.written:
-            # Said before it happens: a device is rather left alone than written to twice.
-            await self._keep(msgspec.structs.replace(kept, written=True))
-            for write in kept.writes:
-                await self._write(write)
-
-    async def _publish(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
-        await _again(lambda: self._bus.publish_frame(subject, body, headers))
-
-    def _event_of(self, record: Record) -> AppEvent:
-        text = str(record.body.get("title") or record.body.get("kind") or record.kind)
-        return AppEvent(
-            at_us=record.at_us,
-            severity="info",
-            code="APPS-2250" if record.kind == "work_request" else "APPS-2251",
-            source=f"app/{record.app}",
-            text=f"{record.body.get('asset')}: {text}",
-            remedy=str(record.body.get("reason", "")),
-            record=msgspec.to_builtins(record),
-        )
-
-    async def _write(self, write: Write) -> None:
-        """Through the edge's guard; an old one is not made up for."""
-        if self._clock.now_us() - write.at_us > WRITE_AGE_MAX_US or isinstance(write.value, bool):
-            text = f"{write.quantity} of {write.asset} is not written: it is too old, or no number"
-            self._tell("warning", "APPS-2247", text, "")
-            return
-        bound = next(asset for asset in self.deployment.assets if asset.path == write.asset)
-        needed = self.deployment.manifest.types[bound.type]
-        subject = self._subjects.edge_call(write.edge, "write")
-        try:
-            value = write.value
-            if not isinstance(value, str):
-                value = as_the_tag(needed, bound, write.quantity, value)
-            tag_id = bound.tags[write.quantity]
-            call = WriteCall(tag_id=tag_id, value=value, actor=f"app/{self._word}")
-            await self._bus.request(subject, msgspec.json.encode(call), timeout_s=10)
-            text = f"{write.quantity} of {write.asset} was set to {write.value}"
-            self._tell("info", "APPS-2248", text, "")
-        except HeadraceError as error:
-            self._tell("warning", error.code, error.what, error.remedy)
 
     def _told(self, given: wire.Given) -> None:
         for problem in given.problems:
@@ -483,25 +434,13 @@ class Gate:
             asked = msgspec.msgpack.decode(raw, type=kind)
         except UNREADABLE as error:
             raise Corrupt("APPS-2233", f"{self._word} asks what nobody understands") from error
-        if asked.life != self.life:  # type: ignore[attr-defined] # each question has one
-            raise Refused("APPS-2234", f"this process of {self._word} is not the newest one")
+        self._current(asked.life)  # type: ignore[attr-defined] # each question has one
         return asked
 
+    def _current(self, life: int) -> None:
+        if life != self.life:
+            raise Refused("APPS-2234", f"this process of {self._word} is not the newest one")
 
-async def _again(what: Callable[[], Awaitable[Any]]) -> None:
-    """Until the broker has it, as long as that takes; cancelled with the process' life."""
-    while True:
-        try:
-            await what()
-            return
-        except Transient:
-            await asyncio.sleep(RETRY_S)
-
-
-def _last_of_each(rows: pl.DataFrame, received_us: int) -> pl.DataFrame:
-    """One row an identity, the later of two; received now."""
-    if not rows.height:
-        return rows
-    kept = rows.unique(("tag_id", "source_timestamp"), keep="last", maintain_order=True)
-    received = pl.lit(received_us).cast(rows.schema["received_timestamp"])
-    return kept.with_columns(received_timestamp=received)
+    async def _settled(self) -> wire.Kept:
+        async with self._keeping.lock:
+            return await self._keeping.settle(self._writing)

@@ -11,6 +11,7 @@ import ctypes
 import logging
 import os
 import signal
+import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ from headrace.apps.runtime import wire
 from headrace.apps.runtime.effects import Effects, merged
 from headrace.apps.runtime.executor import Executor
 from headrace.apps.runtime.loading import load_module
+from headrace.apps.runtime.outside import Outside
 from headrace.apps.runtime.sandbox import enclose
 from headrace.bus import envelope
 from headrace.bus.broker import BrokerAddress
@@ -92,6 +94,7 @@ class _Process:
             life=self._line.life,
             after=executor.replay_after,
             events_after=executor.event_sequence if executor.wants_alarms else -1,
+            orders_after=executor.order_sequence if executor.wants_orders else -1,
         )
         while True:
             raw = await self._line.ask("turn", turn)
@@ -188,12 +191,12 @@ async def _run(start: wire.Start) -> None:
     )
     async with open_bus(address, f"app {start.user}", wait_s=BROKER_S) as bus:
         manifest = start.deployment.manifest
-        ports = sorted({int(place.rpartition(":")[2]) for place in manifest.permissions.network})
+        if start.outside >= 0:
+            Outside(socket.socket(fileno=start.outside)).take_over()
         holds = enclose(
             Path(start.folder),
             Path(start.scratch),
             memory_mb=manifest.budgets.memory_mb,
-            ports=ports,
         )
         working = asyncio.create_task(_Process(_Line(bus, start), start).run(holds))
         while not working.done():

@@ -19,7 +19,9 @@ import polars as pl
 from headrace.alarms.store import AlarmStore
 from headrace.app.records import AlarmChange
 from headrace.apps.runtime.run import GREEDY_S, AppRun, Place, Secrets
+from headrace.apps.runtime.tail import Tail
 from headrace.apps.runtime.wire import Told
+from headrace.apps.runtime.writing import SitePolicy
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.desired import read_desired
@@ -88,6 +90,7 @@ class ActorSecrets:
 
     def __init__(self, folder: DataFolder, clock: Clock) -> None:
         self._identity = Identity(folder, clock)
+        self.audit = self._identity.audit
         self._given: dict[str, str] = {}
 
     def secret(self, word: str) -> str:
@@ -183,6 +186,7 @@ class _Role:
         self._outboxes: dict[str, tuple[Outbox, asyncio.Task[None]]] = {}
         self._runs: dict[str, tuple[AppRun, asyncio.Task[None], str]] = {}
         self._alarms = StoredAlarms(folder)
+        self._tail = Tail(bus, clock)
         self._place = Place(
             folder=folder,
             address=address,
@@ -194,10 +198,21 @@ class _Role:
             alarms=self._alarms,
             tell=self._event,
             greedy_s=greedy_s,
+            policy=SitePolicy(folder, self._own_secrets.audit),
+            tail=self._tail,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
+        reading = asyncio.create_task(self._tail.run())
+        try:
+            await self._work(stop, reading)
+        finally:
+            await end_tasks(reading)
+
+    async def _work(self, stop: asyncio.Event, reading: asyncio.Task[None]) -> None:
         while not stop.is_set():
+            if reading.done():
+                reading.result()  # it never ends by itself: the role ends with its error
             try:
                 if await self._lease.hold():
                     await self._follow()
@@ -240,7 +255,7 @@ class _Role:
             del body
             return msgspec.json.encode(what())
 
-        return await self._bus.answer(self._subjects.app_call(word, verb), answer)
+        return await self._bus.answer(self._subjects.runtime_call(word, verb), answer)
 
     async def _wanted(self) -> dict[str, AppDeployment]:
         """Enabled apps with Python that are for the platform, by word."""

@@ -13,10 +13,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -27,8 +28,12 @@ from headrace.apps.models.handing import follow_models, hand_over
 from headrace.apps.package.package import read_package, unpack
 from headrace.apps.runtime.describe import ENVIRONMENT
 from headrace.apps.runtime.gate import Alarms, Gate, Past
+from headrace.apps.runtime.keeping import UNKNOWN, Keeping
+from headrace.apps.runtime.outside import Doorman
 from headrace.apps.runtime.process import ERROR_MARK
+from headrace.apps.runtime.tail import Tail
 from headrace.apps.runtime.wire import Start
+from headrace.apps.runtime.writing import SitePolicy, Writing
 from headrace.bus.broker import BrokerAddress
 from headrace.bus.client import Bus
 from headrace.bus.subjects import Subjects
@@ -68,6 +73,8 @@ class Place:
 
     Attributes:
         greedy_s: how long an app may be held back before it is ended.
+        policy: of the site, asked before each write. tail: the newest of the log, read once for all.
+        keepings: by app; see :meth:`keeping`.
     """
 
     folder: DataFolder
@@ -79,7 +86,18 @@ class Place:
     past: Past
     alarms: Alarms
     tell: Callable[[str, AppEvent], None]
+    policy: SitePolicy
+    tail: Tail | None = None
+    keepings: dict[str, Keeping] = field(default_factory=dict)
     greedy_s: float = GREEDY_S
+
+    def keeping(self, app_id: str) -> Keeping:
+        """The note of an app, one object however often it starts."""
+        if app_id not in self.keepings:
+            self.keepings[app_id] = Keeping(
+                self.bus, self.subjects, self.clock, app_id, self.alarms.last
+            )
+        return self.keepings[app_id]
 
 
 class AppRun:
@@ -101,6 +119,9 @@ class AppRun:
             place.past,
             place.alarms,
             self._event,
+            place.keeping(self._manifest.id),
+            Writing(place.bus, place.subjects, place.clock, deployment, place.policy, self._noted),
+            place.tail,
         )
         self._lines: deque[str] = deque(maxlen=LINES_MAX)
         self._state: AppStateName = "starting"
@@ -196,7 +217,8 @@ class AppRun:
         self._next_try_us = 0
         try:
             start = await asyncio.to_thread(self._prepare)
-            process = self._process = await self._spawn(start)
+            process, opening = await self._spawn(start)
+            self._process = process
         except HeadraceError as error:
             return error
         except OSError as error:
@@ -211,7 +233,7 @@ class AppRun:
                 process.kill()
             await process.wait()
             await asyncio.wait({reading}, timeout=STOP_S)
-            await end_tasks(reading, following)
+            await end_tasks(reading, following, *opening)
             self._process = None
             self.gate.end_life()
 
@@ -257,7 +279,28 @@ class AppRun:
             deployment=self.deployment,
         )
 
-    async def _spawn(self, start: Start) -> asyncio.subprocess.Process:
+    async def _spawn(
+        self, start: Start
+    ) -> tuple[asyncio.subprocess.Process, list[asyncio.Task[None]]]:
+        """The process, and the task that opens connections for it when its manifest names any."""
+        network = self._manifest.permissions.network
+        if not network:
+            return await self._process_of(start, ()), []
+        ours, its = socket.socketpair()
+        start.outside = its.fileno()
+        try:
+            process = await self._process_of(start, (start.outside,))
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            its.close()
+        doorman = Doorman(self._manifest.id, network, self.gate.forbid)
+        return process, [asyncio.create_task(doorman.serve(ours))]
+
+    async def _process_of(
+        self, start: Start, descriptors: tuple[int, ...]
+    ) -> asyncio.subprocess.Process:
         scratch = {"TMPDIR": start.scratch, "HOME": start.scratch}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-s", "-u", "-m", "headrace.apps.runtime.process", str(os.getpid())),
@@ -267,6 +310,7 @@ class AppRun:
             env={**ENVIRONMENT, **scratch, "PYTHONPATH": str(SOURCE)},
             cwd=start.scratch,
             start_new_session=True,
+            pass_fds=descriptors,
             limit=LINE_BYTES_MAX,
         )
         assert process.stdin is not None
@@ -366,15 +410,20 @@ class AppRun:
         self._error, self._error_us = error, self._place.clock.now_us()
         self._event("error", error.code, error.what, error.remedy)
 
-    def _event(self, severity: Severity, code: str, text: str, remedy: str) -> None:
-        """Tell people; the same code at most each ten seconds."""
+    def _noted(self, event: AppEvent) -> bool:
+        """Keep what is wrong; whether people are to be told: of one code at most each ten seconds."""
         now_s = self._place.clock.monotonic_s()
-        if severity == "warning":
-            self._error = Terminal(code, text, remedy)
-            self._error_us = self._place.clock.now_us()
-        if severity != "error" and now_s - self._told.get(code, -TOLD_EACH_S) < TOLD_EACH_S:
-            return
-        self._told[code] = now_s
+        if event.severity == "warning":
+            self._error = Terminal(event.code, event.text, event.remedy)
+            self._error_us = event.at_us
+        is_known = now_s - self._told.get(event.code, -TOLD_EACH_S) < TOLD_EACH_S
+        if is_known and event.severity != "error" and event.code != UNKNOWN:
+            return False
+        self._told[event.code] = now_s
+        return True
+
+    def _event(self, severity: Severity, code: str, text: str, remedy: str) -> None:
+        """Tell people."""
         event = AppEvent(
             at_us=self._place.clock.now_us(),
             severity=severity,
@@ -383,7 +432,8 @@ class AppRun:
             text=text,
             remedy=remedy,
         )
-        self._place.tell(self._manifest.word, event)
+        if self._noted(event):
+            self._place.tell(self._manifest.word, event)
 
     def _enter(self, state: AppStateName) -> None:
         self._state, self._since_us = state, self._place.clock.now_us()

@@ -3,8 +3,8 @@
 ::
 
     files      Landlock: reads the interpreter, its libraries and the app's own folder; writes its scratch
-    sockets    seccomp: none at all; where the manifest names hosts: TCP to their ports (Landlock), to any
-               host on those ports, which is less than the manifest says, and the console says so
+    sockets    seccomp: none is made and none connected; connections to what the manifest names are handed in
+               (:mod:`headrace.apps.runtime.outside`)
     programs   seccomp: no other program, no other process, no signal to others, no raw kernel door
     rights     no_new_privs, no capabilities
     memory     RLIMIT_DATA at twice the budget and a half gigabyte: a stop for what outruns the runtime's
@@ -22,7 +22,6 @@ import resource
 import struct
 import sys
 import sysconfig
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +32,7 @@ FILE_BYTES_MAX: Final = 256 << 20
 SPARE_BYTES: Final = 512 << 20
 _NO_NEW_PRIVS, _DROP_BOUND, _DUMPABLE = 38, 24, 4
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
-_PATH_BENEATH, _NET_PORT = 1, 2
+_PATH_BENEATH = 1
 _EXECUTE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 2, 1 << 3
 _READ: Final = _READ_FILE | _READ_DIR
 _FILE_ONLY: Final = _EXECUTE | 1 << 1 | _READ_FILE | 1 << 14 | 1 << 15
@@ -43,18 +42,16 @@ _SYSTEM: Final = (
     "/dev/urandom", "/dev/zero", "/proc/meminfo", "/proc/cpuinfo", "/proc/stat", "/proc/version",
     "/proc/self/maps", "/proc/self/status", "/proc/self/statm", "/sys/devices/system/cpu",
 )  # fmt: skip
-_FOR_NAMES: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf")
 
 
-def enclose(folder: Path, scratch: Path, *, memory_mb: int, ports: Sequence[int] = ()) -> list[str]:
+def enclose(folder: Path, scratch: Path, *, memory_mb: int) -> list[str]:
     """Give up all that an app does not need, for ever; call it before the process has a second thread.
 
     Args:
         folder: of the app, to read. scratch: to write. memory_mb: its budget.
-        ports: TCP ports that it may connect to; none: no socket is made from now on.
 
     Returns:
-        Names of what stands: ``landlock``, ``landlock_ports``, ``seccomp``, ``capabilities``, ``limits``.
+        Names of what stands: ``landlock``, ``seccomp``, ``capabilities``, ``limits``.
     """
     if sys.platform != "linux":
         return []
@@ -62,9 +59,9 @@ def enclose(folder: Path, scratch: Path, *, memory_mb: int, ports: Sequence[int]
     libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.prctl(_DUMPABLE, 0, 0, 0, 0)
     stands = _limits(memory_mb)
-    stands += _files(libc, folder, scratch, ports)
+    stands += _files(libc, folder, scratch)
     stands += ["capabilities"] if _no_capabilities(libc) else []
-    return stands + (["seccomp"] if filter_calls(may_connect=bool(ports)) else [])
+    return stands + (["seccomp"] if filter_calls() else [])
 
 
 def _limits(memory_mb: int) -> list[str]:
@@ -81,7 +78,7 @@ def _limits(memory_mb: int) -> list[str]:
     return ["limits"]
 
 
-def _files(libc: ctypes.CDLL, folder: Path, scratch: Path, ports: Sequence[int]) -> list[str]:
+def _files(libc: ctypes.CDLL, folder: Path, scratch: Path) -> list[str]:
     version = libc.syscall(_CREATE_RULESET, None, 0, 1)
     if version < 1:
         return []
@@ -94,16 +91,12 @@ def _files(libc: ctypes.CDLL, folder: Path, scratch: Path, ports: Sequence[int])
     kept = libc.syscall(_CREATE_RULESET, ruleset, size, 0)
     if kept < 0:
         return []
-    readable = [*_SYSTEM, *_interpreter(), str(folder), *(_FOR_NAMES if ports else ())]
-    for path in readable:
+    for path in (*_SYSTEM, *_interpreter(), str(folder)):
         _allow(libc, kept, path, _READ | _EXECUTE)
     _allow(libc, kept, str(scratch), every & ~_EXECUTE)
-    for port in ports if net else ():
-        rule = struct.pack("<QQ", _CONNECT, port)
-        libc.syscall(_ADD_RULE, kept, _NET_PORT, rule, 0)
     stands = libc.syscall(_RESTRICT_SELF, kept, 0) == 0
     os.close(kept)
-    return (["landlock"] + (["landlock_ports"] if net else [])) if stands else []
+    return ["landlock"] if stands else []
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> None:

@@ -59,14 +59,13 @@ _MACHINES: Final = {
     "x86_64": _Machine(0xC000003E, 317, _X86),
     "aarch64": _Machine(0xC00000B7, 277, _ARM),
 }
-NETWORK: Final = ("socket", "connect", "bind", "listen", "accept", "accept4")
 _OWN_ONLY: Final = ("kill", "tgkill")  # their first argument is the process
 
 
-def filter_calls(*, may_connect: bool) -> bool:
+def filter_calls() -> bool:
     """Refuse all threads of this process, for ever, what an app has no business with.
 
-    Other programs and processes, signals to others, raw kernel doors; sockets unless ``may_connect``.
+    Other programs and processes, signals to others, raw kernel doors, sockets.
 
     Returns:
         Whether the filter stands; False on another machine than x86-64 and arm64 Linux.
@@ -74,8 +73,7 @@ def filter_calls(*, may_connect: bool) -> bool:
     machine = _MACHINES.get(platform.machine())
     if machine is None:
         return False
-    refused = [name for name in machine.calls if not (may_connect and name in NETWORK[:2])]
-    program = b"".join(struct.pack("<HBBI", *line) for line in _program(machine, refused))
+    program = b"".join(struct.pack("<HBBI", *line) for line in _program(machine))
     libc = ctypes.CDLL(None, use_errno=True)
     lines = ctypes.create_string_buffer(program, len(program))
 
@@ -87,7 +85,7 @@ def filter_calls(*, may_connect: bool) -> bool:
     return bool(given == 0)
 
 
-def _program(machine: _Machine, refused: list[str]) -> list[tuple[int, int, int, int]]:
+def _program(machine: _Machine) -> list[tuple[int, int, int, int]]:
     """The lines of the filter: (code, where true, where false, value)."""
     no = (_RETURN, 0, 0, _ERRNO | _EPERM)
     lines = [
@@ -98,8 +96,7 @@ def _program(machine: _Machine, refused: list[str]) -> list[tuple[int, int, int,
         (_AT_LEAST, 0, 1, _X32),
         no,
     ]
-    for name in refused:
-        number = machine.calls[name]
+    for name, number in machine.calls.items():
         if name == "clone":  # threads only
             lines += _with_argument(number, (_SET, 1, 0, _CLONE_THREAD), no)
         elif name == "clone3":  # the C library then asks clone, whose flags can be seen

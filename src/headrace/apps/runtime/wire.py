@@ -32,6 +32,7 @@ class Start(msgspec.Struct, kw_only=True):
         urls: of the broker. user, secret: its own. authority_pem: whom the broker must be of; may be "".
         subject: what its subjects begin with. folder: of its files; scratch: which it may write.
         life: of this start; the runtime answers no other.
+        outside: file descriptor on which it asks for connections; -1: it may have none.
     """
 
     urls: list[str]
@@ -43,6 +44,7 @@ class Start(msgspec.Struct, kw_only=True):
     scratch: str
     life: int
     deployment: AppDeployment
+    outside: int = -1
 
 
 class Begin(msgspec.Struct, kw_only=True):
@@ -65,11 +67,13 @@ class Turn(msgspec.Struct, kw_only=True):
     Attributes:
         after: newest message of the log that it has; -1: as the runtime knows.
         events_after: the same of the journal of alarms, at the first turn; -1: it wants none.
+        orders_after: the same of the stream of operations requests.
     """
 
     life: int
     after: int = -1
     events_after: int = -1
+    orders_after: int = -1
 
 
 class Told(msgspec.Struct, kw_only=True):
@@ -158,17 +162,20 @@ class Kept(msgspec.Struct, kw_only=True):
             are stored again after a crash: the broker and the table know them by their ids.
         frames: batches that were given before. events_from: newest line of the journal of alarms when the
             app first ran.
-        written: whether the writes were begun; after a crash they are not made again, since nobody knows
-            how far they got.
+        writes: that are not done with. written: whether the first of them was begun; after a crash it is
+            not made again, since nobody knows whether it reached the device.
+        events_after: end of the stream of events before those of this gift.
     """
 
     number: int
     epoch_us: int
     frames: int = 0
     events_from: int = 0
+    orders_from: int = 0
     received_us: int = 0
     state: bytes = b""
     samples: bytes = b""
     records: list[Record] = []
     writes: list[Write] = []
     written: bool = False
+    events_after: int = 0

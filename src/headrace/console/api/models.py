@@ -8,8 +8,10 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from headrace.apps.models.installed import deployment_of
+from headrace.apps.models.live_shadow import drift_now, shadow_live
 from headrace.apps.models.record import ModelRecord, ModelState
 from headrace.apps.models.registry import open_models
+from headrace.apps.models.shadow import Shadowed
 from headrace.apps.models.watch import Watched, look_for_drift
 from headrace.console.api.answers import json_answer, parse_time
 from headrace.console.scope import is_whole
@@ -26,10 +28,11 @@ STATES: dict[str, ModelState] = {
 
 
 class Change(msgspec.Struct, forbid_unknown_fields=True):
-    """A reason, and which version; none for a roll-back."""
+    """A reason, and which version; for a roll-back none, and the asset where it is of one alone."""
 
     why: str
     version: int = 0
+    asset: str = ""
 
 
 def make_router(services: Services) -> APIRouter:
@@ -81,6 +84,48 @@ def make_router(services: Services) -> APIRouter:
             found = msgspec.structs.replace(found, quantities=[])
         return json_answer(msgspec.to_builtins(found))
 
+    @router.get("/{app}/{name}/drift/now")
+    async def drifting(request: Request, app: str, name: str) -> Response:
+        """The newest drift of each asset: above 1 no block of the training was as unlike the others."""
+        actor = services.require(request, "read", "models")
+
+        def find() -> list[object]:
+            if not is_whole(actor):
+                return []
+            reader = services.sources.history.reader
+            told = drift_now(reader, deployment_of(folder, app), name)
+            return [msgspec.to_builtins(each) for each in told]
+
+        return json_answer({"drift": await asyncio.to_thread(find)})
+
+    @router.get("/{app}/{name}/shadow")
+    async def shadowed(
+        request: Request,
+        app: str,
+        name: str,
+        start: str = "-1d",
+        end: str = "now",
+        truth: str = "",
+        asset: str = "",
+    ) -> Response:
+        """What the running site stored of champion and challenger, compared (docs/models.md)."""
+        actor = services.require(request, "read", "models")
+        now_us = services.sources.clock.now_us()
+        span_us = parse_time(start, now_us), parse_time(end, now_us)
+
+        def find() -> Shadowed:
+            reader = services.sources.history.reader
+            with open_models(folder) as registry:
+                return shadow_live(
+                    reader, registry, deployment_of(folder, app), name, span_us, truth=truth,
+                    asset=asset,
+                ).found  # fmt: skip
+
+        found = await asyncio.to_thread(find)
+        if not is_whole(actor):
+            found = msgspec.structs.replace(found, outputs=[])
+        return json_answer(msgspec.to_builtins(found))
+
     @router.post("/{app}/{name}/{verb}")
     async def change(request: Request, app: str, name: str, verb: str) -> Response:
         """``promote``, ``challenge``, ``retire`` a version, or ``rollback`` to the champion before."""
@@ -109,7 +154,7 @@ def apply(
     """Change what a version is used for, for a person whom the policy let."""
     with open_models(services.sources.folder) as registry:
         if verb == "rollback":
-            return registry.roll_back(app, name, by=by, why=asked.why)
+            return registry.roll_back(app, name, by=by, why=asked.why, asset=asked.asset)
         return registry.change(app, name, asked.version, STATES[verb], by=by, why=asked.why)
 
 

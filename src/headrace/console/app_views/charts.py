@@ -198,7 +198,7 @@ def months(rows: list[tuple[str, float]], title: str, unit: str) -> dict[str, An
         "animation": False,
         "grid": {"left": 56, "right": 14, "top": 28, "bottom": 26},
         "xAxis": {"type": "category", "data": [month for month, _ in rows], "axisLabel": _TEXT},
-        "yAxis": {**_axis("", 0), "name": unit},
+        "yAxis": {**_axis("", 0), "scale": False, "name": unit},
         "tooltip": {**_TIP, "trigger": "axis", "valueFormatter": "fn:format"},
         "series": [{"type": "bar", "name": title, "barMaxWidth": 42, "data": [s for _, s in rows],
                     "itemStyle": {"color": "--hr-good", "borderRadius": [3, 3, 0, 0]}}],

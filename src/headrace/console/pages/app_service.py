@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import msgspec
 from nicegui import ui
 
 from headrace.console.app_board import AppView
+from headrace.console.app_calls import call_facts, call_service
 from headrace.console.app_views import charts
 from headrace.console.pages.app_parts import make_chart
 from headrace.console.pages.parts import button
@@ -47,12 +49,18 @@ class _Form:
 
     def draw(self) -> None:
         if text := str(self._schema.get("help", "")):
-            html(tag("p.hr-dim", text))
+            html(tag("p.hr-dim", text, style="margin:0 0 12px"))
         with ui.element("div").classes("hr-form").props(f'data-service="{self._name}"'):
             for field in self._fields:
                 self._inputs[field.name] = self._input(field)
-        with ui.element("div").classes("hr-row").style("margin:12px 0"):
-            button(self._texts("app_form.ask"), self._ask, "primary").props("data-ask")
+        service = self._app.service(self._name)
+        is_dangerous = service is not None and service.dangerous
+        with ui.element("div").classes("hr-row hr-wrap").style("margin:12px 0"):
+            key = "app_form.sign_and_ask" if is_dangerous else "app_form.ask"
+            kind = "danger" if is_dangerous else "primary"
+            button(self._texts(key), self._ask, kind).props("data-ask")
+            if is_dangerous:
+                html(self._texts("app_form.dangerous")).classes("hr-dim hr-grow")
         self._answer = ui.element("div").props("data-answer")
 
     def _input(self, field: SchemaField) -> Any:
@@ -75,9 +83,12 @@ class _Form:
         return box.props(f'hint="{_quoted(hint)}"' if hint else "").classes("full-width")
 
     def _bounds(self, field: SchemaField) -> str:
-        low = "" if field.minimum is None else f"{field.minimum:g}"
-        high = "" if field.maximum is None else f"{field.maximum:g}"
-        return f"{low} … {high}" if low or high else ""
+        low, high = field.minimum, field.maximum
+        if low is not None and high is not None:
+            return f"{low:g} … {high:g}"
+        if low is not None:
+            return f"≥ {low:g}"
+        return "" if high is None else f"≤ {high:g}"
 
     async def _ask(self) -> None:
         answers = {name: box.value for name, box in self._inputs.items()}
@@ -102,14 +113,14 @@ class _Form:
         manifest = self._app.manifest
         service = self._app.service(self._name)
         assert service is not None, "the form was drawn of it"
-        resource = f"app/{manifest.id}"
-        facts = {"service": self._name, "dangerous": service.dangerous}
-        asked = partial(self._visit.require, "operate", resource, facts)
-        if await allowed(self._visit, lambda one: asked(release=one)) is None:
+        body = msgspec.json.encode(request)
+        facts = call_facts(service, body)
+        asked = partial(self._visit.require, "operate", f"app/{manifest.id}", facts)
+        actor = await allowed(self._visit, lambda one: asked(release=one))
+        if actor is None:
             return None
-        sources = self._visit.services.sources
-        subject = sources.subjects.app_call(manifest.word, self._name)
-        return (await sources.request(subject, request, timeout_s=service.timeout_s + 2),)
+        answer = await call_service(self._visit.services, actor, manifest, service, body)
+        return (msgspec.json.decode(answer) if answer else None,)
 
     def _show(self, given: Any) -> None:
         answer = answer_of(self._schema.get("answer", {}), given)

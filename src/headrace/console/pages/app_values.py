@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Final, NamedTuple, cast
 from urllib.parse import quote
 
 from nicegui import ui
 
+from headrace.console.app_orders import seen as seen_orders
 from headrace.console.app_records import KeptRecord, Kind, Verdict
 from headrace.console.app_views import charts
+from headrace.console.pages.app_orders import ask_order, draw_orders, is_sent
 from headrace.console.pages.app_parts import add_script, make_chart
 from headrace.console.pages.parts import button
+from headrace.console.pages.refreshed import Refreshed
 from headrace.console.pages.shell import (
     Visit,
     empty_state,
@@ -28,9 +31,10 @@ from headrace.console.widgets.icons import icon
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
+from headrace.model.operations_request import OperationsRequest
 
-REFRESH_S: Final = 3.0
 ROWS_SHOWN: Final = 200
+ORDERS: Final = "orders"
 _STATES: Final = {"proposed": "warn", "accepted": "good", "rejected": "idle"}
 _PRIORITIES: Final = {"high": "bad", "medium": "warn", "low": "idle"}
 
@@ -89,27 +93,16 @@ def draw_values(
     Args:
         assets: only theirs; None: of all that the actor sees. is_whole: with sums by asset and by app.
     """
-    body = ui.element("div").classes("hr-stack").props("data-values")
-    drawn: list[object] = [None]
 
-    async def refresh() -> None:
-        try:
-            found = await seen_records(visit, "value", app=app_id)
-        except HeadraceError as error:
-            body.clear()
-            with body:
-                html(tag(".hr-alert", f"{error.code} {error.what}"))
-            return
-        chosen = [one for one in found if assets is None or one.asset in assets]
-        if chosen == drawn[0]:
-            return
-        drawn[0] = chosen
-        body.clear()
-        with body:
-            _values(visit, chosen, count_max, is_whole)
+    async def ask() -> list[KeptRecord]:
+        found = await seen_records(visit, "value", app=app_id)
+        return [one for one in found if assets is None or one.asset in assets]
 
-    ui.timer(0.05, refresh, once=True)
-    ui.timer(REFRESH_S, refresh)
+    def draw(found: list[KeptRecord]) -> None:
+        _values(visit, found, count_max, is_whole)
+
+    with ui.element("div").props("data-values"):
+        Refreshed(visit, ask, draw).begin_soon()
 
 
 def _values(visit: Visit, found: Sequence[KeptRecord], count_max: int, is_whole: bool) -> None:
@@ -173,7 +166,7 @@ def _entries(visit: Visit, found: Sequence[KeptRecord]) -> Markup:
             "tr",
             tag("td.hr-nowrap.hr-num.hr-dim", moment(one.at_us)),
             tag("td", asset_link(visit, one.asset), tag("span.hr-sub", f"{one.app} {one.version}")),
-            tag("td", one.text("kind")),
+            tag("td", one.text("kind").replace("_", " ")),
             tag("td.num", f"{one.number('hours'):,.1f}"),
             tag("td.num", money_text({one.text("currency"): one.number("money")})),
             tag("td", one.text("baseline") or "–"),
@@ -206,7 +199,10 @@ def evidence(visit: Visit, one: KeptRecord) -> Markup:
         href = f"/trend?tags={ids}&start={at_ms - 14_400_000}&end={at_ms + 3_600_000}"
         link = tag("a", visit.texts("values.trend"), href=href)
     table = tag("table.hr-table", tag("tbody", rows)) if rows else None
-    more = tag("details.hr-evidence", tag("summary", str(len(rows))), table) if rows else None
+    more = None
+    if rows:
+        about = f"{visit.texts('values.evidence')} · {len(rows)}"
+        more = tag("details.hr-evidence", tag("summary", about), table)
     return tag("div.hr-row", link, more)
 
 
@@ -216,13 +212,15 @@ async def show_work(visit: Visit) -> None:
     with frame(visit, texts("work.title"), nav="apps", help_text=texts("work.help")):
         with ui.element("div").classes("hr-bar"):
             html(parts_nav(visit, "work"))
-            choices = {name: texts(f"work.{name}") for name in ("proposed", "accepted", "rejected")}
-            state = ui.toggle(choices, value="proposed")
+            names = ("proposed", "accepted", "rejected", ORDERS)
+            choices = {name: texts(f"work.{name}") for name in names}
+            state = ui.toggle(choices, value="proposed").classes("hr-grow")
             state.props("unelevated dense no-caps padding='4px 12px' toggle-color=primary")
+            if visit.may("operate"):
+                button(texts("orders.new"), lambda: ask_order(visit, page.part.refresh), small=True)
         page = _Work(visit, lambda: str(state.value))
-        state.on_value_change(page.refresh)
-        await page.refresh()
-        ui.timer(REFRESH_S, page.refresh)
+        state.on_value_change(page.part.refresh)
+        await page.part.begin()
 
 
 def draw_work(visit: Visit, *, app_id: str, assets: set[str] | None, count_max: int) -> None:
@@ -231,9 +229,13 @@ def draw_work(visit: Visit, *, app_id: str, assets: set[str] | None, count_max: 
     Args:
         assets: only theirs; None: of all that the actor sees.
     """
-    work = _Work(visit, lambda: "proposed", app_id, assets, count_max)
-    ui.timer(0.05, work.refresh, once=True)
-    ui.timer(REFRESH_S, work.refresh)
+    _Work(visit, lambda: "proposed", app_id, assets, count_max).part.begin_soon()
+
+
+class _Seen(NamedTuple):
+    state: str
+    records: list[KeptRecord]
+    sent: list[OperationsRequest]
 
 
 class _Work:
@@ -248,31 +250,29 @@ class _Work:
         self._visit = visit
         self._state = state
         self._app_id, self._assets, self._count_max = app_id, assets, count_max
-        self._drawn: object = None
-        self._body = ui.element("div").classes("hr-stack")
+        self._sent: list[OperationsRequest] = []
+        self.part = Refreshed(visit, self._ask_all, self._draw_all)
 
-    async def refresh(self, _event: object = None) -> None:
-        try:
-            every = await seen_records(
-                self._visit, "work_request", app=self._app_id, state=self._state()
-            )
-            found: Any = [one for one in every if self._assets is None or one.asset in self._assets]
-        except HeadraceError as error:
-            found = f"{error.code} {error.what}"
-        if found == self._drawn:
-            return
-        self._drawn = found
-        self._body.clear()
+    async def _ask_all(self) -> _Seen:
+        state, visit = self._state(), self._visit
+        sent = [] if state == "proposed" else await seen_orders(visit.services, visit.actor)
+        if state == ORDERS:
+            return _Seen(state, [], sent)
+        every = await seen_records(visit, "work_request", app=self._app_id, state=state)
+        found = [one for one in every if self._assets is None or one.asset in self._assets]
+        return _Seen(state, found, sent)
+
+    def _draw_all(self, seen: _Seen) -> None:
         texts = self._visit.texts
-        with self._body:
-            if isinstance(found, str):
-                html(tag(".hr-alert", found))
-            elif not found:
-                empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
-            else:
-                with ui.element("div").classes("hr-card"):
-                    for one in found[: self._count_max]:
-                        self._draw(one)
+        self._sent = seen.sent
+        if seen.state == ORDERS:
+            draw_orders(self._visit, seen.sent)
+        elif not seen.records:
+            empty_state("wrench", texts("work.empty"), texts("work.empty_what"))
+        else:
+            with ui.element("div").classes("hr-card"):
+                for one in seen.records[: self._count_max]:
+                    self._draw(one)
 
     def _draw(self, one: KeptRecord) -> None:
         texts, visit = self._visit.texts, self._visit
@@ -300,6 +300,12 @@ class _Work:
                     texts("work.accept"), lambda: self._ask(one, "accepted"), "primary", small=True
                 )
                 button(texts("work.reject"), lambda: self._ask(one, "rejected"), small=True)
+            if one.state == "accepted" and visit.may("operate") and not is_sent(one, self._sent):
+                button(
+                    texts("work.order"),
+                    lambda: ask_order(visit, self.part.refresh, one),
+                    small=True,
+                )
 
     def _ask(self, one: KeptRecord, verdict: Verdict) -> None:
         """A dialog for the reason, which a rejection needs."""
@@ -318,7 +324,7 @@ class _Work:
                     return
                 dialog.close()
                 show_done(texts(f"work.{verdict}"))
-                await self.refresh()
+                await self.part.refresh()
 
             with ui.element("div").classes("hr-row").style("justify-content:flex-end"):
                 button(texts("shell.cancel"), dialog.close)

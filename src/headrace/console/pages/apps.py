@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from nicegui import ui
@@ -22,9 +22,11 @@ from headrace.console.pages.app_service import draw_form
 from headrace.console.pages.app_values import parts_nav
 from headrace.console.pages.app_views import draw_view
 from headrace.console.pages.parts import button
+from headrace.console.pages.refreshed import Refreshed
 from headrace.console.pages.shell import (
     Visit,
     empty_state,
+    error_markup,
     frame,
     html,
     pill,
@@ -37,7 +39,6 @@ from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError
 from headrace.model.views import View
 
-REFRESH_S: Final = 2.0
 LOG_LINES_SHOWN: Final = 200
 _STATES: Final = {
     "running": "good",
@@ -56,39 +57,29 @@ async def show(visit: Visit) -> None:
     with frame(visit, texts("apps.title"), nav="apps", help_text=texts("apps.help")):
         with ui.element("div").classes("hr-bar"):
             html(parts_nav(visit, "apps"))
-        page = _List(visit)
-        await page.refresh()
-        ui.timer(REFRESH_S, page.refresh)
+        await _List(visit).begin()
 
 
 class _List:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._drawn: object = None
-        self._body = ui.element("div").classes("hr-apps")
+        self._part = Refreshed(visit, self._ask, self._draw_all, "hr-apps")
 
-    async def refresh(self) -> None:
-        visit = self._visit
-        try:
-            apps: Any = await visit.services.sources.apps.apps()
-        except HeadraceError as error:
-            apps = f"{error.code} {error.what}"
-        states = {} if isinstance(apps, str) else {a.manifest.id: state_of(visit, a) for a in apps}
-        if (apps, states) == self._drawn:
-            return
-        self._drawn = apps, states
-        self._body.clear()
-        with self._body:
-            if isinstance(apps, str):
-                html(tag(".hr-alert", apps))
-            elif not apps:
-                texts = visit.texts
-                may = visit.opens("/catalog", "read") and visit.may("edit")
-                act = (texts("apps.open_catalog"), "/catalog") if may else None
-                empty_state("tree", texts("apps.empty"), texts("apps.empty_what"), act)
-            else:
-                for app in apps:
-                    self._draw(app)
+    async def begin(self) -> None:
+        await self._part.begin()
+
+    async def _ask(self) -> tuple[list[AppView], list[str]]:
+        apps = list(await self._visit.services.sources.apps.apps())
+        return apps, [state_of(self._visit, each) for each in apps]
+
+    def _draw_all(self, found: tuple[list[AppView], list[str]]) -> None:
+        visit, texts = self._visit, self._visit.texts
+        if not found[0]:
+            may = visit.opens("/catalog", "read") and visit.may("edit")
+            act = (texts("apps.open_catalog"), "/catalog") if may else None
+            empty_state("apps", texts("apps.empty"), texts("apps.empty_what"), act)
+        for app in found[0]:
+            self._draw(app)
 
     def _draw(self, app: AppView) -> None:
         visit, texts, manifest = self._visit, self._visit.texts, app.manifest
@@ -104,8 +95,7 @@ class _List:
                 )
             )
             if app.problem is not None:
-                html(tag(".hr-error", tag("code", app.problem.code), " ", app.problem.what,
-                         tag(".hr-what-now", app.problem.remedy)))  # fmt: skip
+                html(error_markup(visit, app.problem))
             if visit.may("edit"):
                 with ui.element("div").classes("hr-row").style("margin-top:10px"):
                     on = app.deployment.enabled
@@ -122,7 +112,7 @@ class _List:
             show_error(self._visit, error)
             return
         show_done(self._visit.texts("apps.started" if on else "apps.stopped_now", name=app_id))
-        await self.refresh()
+        await self._part.refresh()
 
 
 async def set_enabled(visit: Visit, app_id: str, *, on: bool) -> None:
@@ -178,7 +168,7 @@ async def show_app(visit: Visit) -> None:
         app = await visit.services.sources.apps.app(app_id)
     except HeadraceError as error:
         with frame(visit, app_id[:80], nav="apps", crumbs=crumbs):
-            html(tag(".hr-alert", f"{error.code} {error.what}"))
+            html(error_markup(visit, error))
         return
     if app is None:
         with frame(visit, texts("apps.title"), nav="apps", crumbs=crumbs):
@@ -209,16 +199,7 @@ class _AppPage:
             if view is not None and view.scope == "asset":
                 self._asset_select(view)
         if self._app.problem is not None:
-            problem = self._app.problem
-            html(
-                tag(
-                    ".hr-error",
-                    tag("code", problem.code),
-                    " ",
-                    problem.what,
-                    tag(".hr-what-now", problem.remedy),
-                )
-            )
+            html(error_markup(self._visit, self._app.problem))
         if view is None:
             _About(self._visit, self._app).draw()
             return

@@ -18,8 +18,16 @@ from headrace.console.pages.app_parts import (
     signature_mark,
 )
 from headrace.console.pages.app_values import parts_nav
-from headrace.console.pages.parts import button, diff_markup
-from headrace.console.pages.shell import Visit, empty_state, frame, html, show_done, show_error
+from headrace.console.pages.parts import busy_button, button, diff_markup
+from headrace.console.pages.shell import (
+    Visit,
+    empty_state,
+    error_markup,
+    frame,
+    html,
+    show_done,
+    show_error,
+)
 from headrace.console.pages.signing import allowed
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.model.errors import HeadraceError
@@ -62,7 +70,7 @@ class _Catalog:
             try:
                 shelves = await asyncio.to_thread(self._shop.shelves)
             except HeadraceError as error:
-                html(tag(".hr-alert", f"{error.code} {error.what}. {error.remedy}"))
+                html(error_markup(self._visit, error))
                 return
             if not shelves:
                 empty_state(
@@ -141,6 +149,9 @@ class _Catalog:
             html(texts(f"catalog.{what}_title", name=title, version=entry.version), tag_name="h2")
             marks = signature_mark(texts, entry.publisher, is_signed=entry.is_signed)
             html(tag(".hr-row.hr-wrap", marks, rating_mark(texts, entry.scenarios, entry.rating)))
+            if entry.rating < 1.0:
+                key = "catalog.bench_failed" if entry.scenarios else "catalog.bench_none"
+                html(tag(".hr-error.whole", texts(key)))
             html(texts("catalog.may"), tag_name="h3").classes("hr-h2")
             html(permissions_list(texts, entry.permissions, has_python=entry.has_python))
             if news := news_of(package):
@@ -186,7 +197,7 @@ class _Catalog:
     ) -> None:
         with ui.element("div").classes("hr-row").style("justify-content:flex-end"):
             button(self._texts("shell.cancel"), dialog.close)
-            button(text, act, kind).props("data-do")
+            busy_button(text, act, kind).props("data-do")
 
     async def _do(self, dialog: ui.dialog, entry: CatalogEntry, what: str) -> None:
         visit = self._visit
@@ -212,6 +223,9 @@ class _Catalog:
         """A file was given: it is checked and kept, nothing runs of it."""
         content = await event.file.read()
         self.upload.reset()
+        looking = ui.notification(
+            self._texts("catalog.looking"), spinner=True, timeout=None, position="top-right"
+        )
         try:
             package = await asyncio.to_thread(read_package, content, None)
             actor = self._visit.require("edit", f"app/{package.id}", {"version": package.version})
@@ -219,6 +233,8 @@ class _Catalog:
         except HeadraceError as error:
             show_error(self._visit, error)
             return
+        finally:
+            looking.dismiss()
         show_done(self._texts("catalog.taken", name=entry.id, version=entry.version))
         await self.refresh()
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 from nicegui import ui
 
 from headrace.console.pages.parts import button
+from headrace.console.pages.refreshed import Refreshed
 from headrace.console.pages.shell import (
     Visit,
     empty_state,
@@ -20,7 +21,6 @@ from headrace.console.pages.shell import (
 from headrace.console.widgets.markup import join, tag
 from headrace.model.errors import HeadraceError
 
-REFRESH_S: Final = 2.0
 CALL_TIMEOUT_S: Final = 3.0
 
 
@@ -28,35 +28,29 @@ def show(visit: Visit) -> None:
     """Draw the page; what acts now is asked again each two seconds."""
     texts = visit.texts
     with frame(visit, texts("faults.title"), nav="faults", help_text=texts("faults.help")):
-        page = _Faults(visit, ui.element("div"))
-        ui.timer(0.01, page.refresh, once=True)
-        ui.timer(REFRESH_S, page.refresh)
+        _Faults(visit).part.begin_soon()
 
 
 class _Faults:
-    def __init__(self, visit: Visit, body: ui.element) -> None:
+    def __init__(self, visit: Visit) -> None:
         self._visit = visit
-        self._body = body
-        self._drawn: object = ()
+        self.part = Refreshed(visit, self._ask, self._draw_all, "")
 
-    async def refresh(self) -> None:
-        """Ask the simulated site, and draw when its answer changed."""
+    async def _ask(self) -> list[dict[str, Any]]:
+        """What the simulated site says; nothing where there is none."""
         try:
-            faults = await self._call("fault_list", None)
+            return list(await self._call("fault_list", None))
         except HeadraceError:
-            faults = []
-        if faults == self._drawn:
-            return
-        self._drawn = faults
-        self._body.clear()
+            return []
+
+    def _draw_all(self, faults: list[dict[str, Any]]) -> None:
         texts = self._visit.texts
-        with self._body:
-            if not faults:
-                empty_state("fault", texts("faults.empty"), texts("faults.empty_what"))
-                return
-            with ui.element("div").classes("hr-conns"):
-                for fault in faults:
-                    self._draw(fault)
+        if not faults:
+            empty_state("fault", texts("faults.empty"), texts("faults.empty_what"))
+            return
+        with ui.element("div").classes("hr-conns"):
+            for fault in faults:
+                self._draw(fault)
 
     async def _call(self, verb: str, message: Any) -> Any:
         sources = self._visit.services.sources
@@ -98,6 +92,6 @@ class _Faults:
                 show_error(self._visit, error)
                 return
             show_done(self._visit.texts(done, name=title, target=chosen))
-            await self.refresh()
+            await self.part.refresh()
 
         return act

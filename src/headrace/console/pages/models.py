@@ -12,6 +12,7 @@ from headrace.apps.models.record import ModelRecord
 from headrace.apps.models.registry import open_models
 from headrace.apps.models.watch import Watched
 from headrace.console.api.models import Change, apply, watched
+from headrace.console.pages.model_shadow import ShadowPart
 from headrace.console.pages.parts import button
 from headrace.console.pages.shell import (
     Visit,
@@ -64,6 +65,7 @@ class _Page:
         with self._list:
             if not self._found:
                 empty_state("chart", self._texts("models.empty"), self._texts("models.empty_what"))
+                return
             with ui.element("div").classes("hr-card"):
                 for record in self._found:
                     self._row(record)
@@ -78,7 +80,8 @@ class _Page:
     def _row(self, record: ModelRecord) -> None:
         key = f"{record.app}/{record.name}/{record.version}"
         with ui.element("div").classes("hr-row hr-wrap hr-pad").props(f'data-model="{key}"'):
-            title = tag("b", f"{record.app} · {record.name} {record.version}")
+            of = f" · {record.asset}" if record.asset else ""
+            title = tag("b", f"{record.app} · {record.name} {record.version}{of}")
             metrics = ", ".join(f"{n} {v:.4g}" for n, v in sorted(record.metrics.items()))
             html(tag("div", title, tag("span.hr-sub", metrics))).classes("hr-grow")
             html(pill(_COLORS.get(record.state, ""), self._texts(f"models.{record.state}")))
@@ -105,6 +108,7 @@ class _Page:
                 look = partial(self._look, record)
                 button(texts("models.look"), look, icon_name="search")
             self._drift = html("").props("data-model-drift")
+            ShadowPart(self._visit, record).draw()
 
     def _actions(self, record: ModelRecord) -> None:
         texts = self._texts
@@ -119,7 +123,7 @@ class _Page:
         visit = self._visit
         try:
             actor = visit.require("edit", f"model/{record.app}/{record.name}")
-            asked = Change(why=str(why.value or ""), version=record.version)
+            asked = Change(why=str(why.value or ""), version=record.version, asset=record.asset)
             changed = await asyncio.to_thread(
                 apply, visit.services, record.app, record.name, verb, asked, actor.name
             )

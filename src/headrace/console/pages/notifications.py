@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from nicegui import ui
 
@@ -11,6 +11,7 @@ from headrace.alarms.notify.store import Attempt
 from headrace.console.notifications import ChannelLine
 from headrace.console.pages.alarm_table import parts_nav
 from headrace.console.pages.parts import button
+from headrace.console.pages.refreshed import Refreshed
 from headrace.console.pages.shell import (
     Visit,
     empty_state,
@@ -24,7 +25,6 @@ from headrace.console.widgets.markup import Markup, tag
 from headrace.console.widgets.spans import moment
 from headrace.model.errors import HeadraceError, Transient
 
-REFRESH_S: Final = 2.0
 LOG_MAX: Final = 200
 _COLOURS: Final = {
     "sent": "good",
@@ -42,33 +42,20 @@ async def show(visit: Visit) -> None:
     with frame(visit, texts("notify.title"), nav="alarms", help_text=texts("notify.help")):
         with ui.element("div").classes("hr-bar"):
             html(parts_nav(texts, "notifications"))
-        page = _Page(visit)
-        await page.refresh()
-        ui.timer(REFRESH_S, page.refresh)
+        await _Page(visit).part.begin()
 
 
 class _Page:
     def __init__(self, visit: Visit) -> None:
         self._visit = visit
         self._board = visit.services.sources.notifications
-        self._drawn: object = None
-        self._body = ui.element("div").classes("hr-stack")
+        self.part = Refreshed(visit, self._ask, self._draw_all)
 
-    async def refresh(self) -> None:
-        """Draw anew when something changed."""
-        try:
-            state: Any = await self._board.channels(), await self._board.log(limit=LOG_MAX)
-        except HeadraceError as error:
-            state = f"{error.code} {error.what}"
-        if state == self._drawn:
-            return
-        self._drawn = state
-        self._body.clear()
-        with self._body:
-            if isinstance(state, str):
-                html(tag(".hr-alert", state, role="alert"))
-            else:
-                self._draw(*state)
+    async def _ask(self) -> tuple[Sequence[ChannelLine], Sequence[Attempt]]:
+        return await self._board.channels(), await self._board.log(limit=LOG_MAX)
+
+    def _draw_all(self, found: tuple[Sequence[ChannelLine], Sequence[Attempt]]) -> None:
+        self._draw(*found)
 
     def _draw(self, channels: Sequence[ChannelLine], log: Sequence[Attempt]) -> None:
         texts = self._visit.texts
@@ -114,7 +101,7 @@ class _Page:
             text = f"{outcome.code} {outcome.text}".rstrip()
             what = f"channel {channel} did not deliver the test: {text}"
             show_error(self._visit, Transient("CONS-1350", what))
-        await self.refresh()
+        await self.part.refresh()
 
 
 def _last(visit: Visit, last: Attempt | None) -> Markup:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from nicegui import ui
@@ -34,6 +34,22 @@ def button(
         .props("type=button")
         .on("click", handler, [])
     )
+
+
+def busy_button(text: str, handler: Callable[[], Awaitable[Any]], kind: str = "") -> ui.element:
+    """A button for what takes a while: it says so, and takes no second click until it is done."""
+    made: ui.element
+
+    async def act() -> None:
+        made.props("disabled aria-busy=true")
+        try:
+            await handler()
+        finally:
+            if not made.is_deleted:
+                made.props(remove="disabled aria-busy")
+
+    made = button(text, act, kind)
+    return made
 
 
 def diff_markup(diff: str) -> Markup:

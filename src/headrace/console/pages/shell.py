@@ -18,6 +18,7 @@ from nicegui import ui
 from headrace.console import theme
 from headrace.console.alarms import AlarmBoard
 from headrace.console.api.guard import nonce_of
+from headrace.console.error_words import error_words
 from headrace.console.scope import ScopedBoard
 from headrace.console.services import Services, first_refused
 from headrace.console.site_view import SiteView
@@ -373,13 +374,28 @@ def empty_state(
 
 def show_error(visit: Visit, error: HeadraceError) -> None:
     """An error of ours as a notice: code, what, remedy."""
+    sentence, detail, remedy = error_words(visit.texts, error)
     ui.notification(
-        f"{error.code} · {error.what}. {error.remedy}".strip(),
+        f"{error.code} · {sentence}{f' ({detail})' if detail else ''} {remedy}".strip(),
         type="negative",
         position="top-right",
         timeout=12,
         close_button=visit.texts("shell.close"),
         multi_line=True,
+    )
+
+
+def error_markup(visit: Visit, error: HeadraceError) -> Markup:
+    """The same as a part of a page, where what it hinders would stand."""
+    sentence, detail, remedy = error_words(visit.texts, error)
+    return tag(
+        ".hr-error.whole",
+        tag("code", error.code),
+        " ",
+        sentence,
+        tag("small.hr-sub", detail) if detail else None,
+        tag(".hr-what-now", remedy) if remedy else None,
+        role="alert",
     )
 
 
