@@ -59,6 +59,13 @@ def test_every_code_in_the_source_is_listed_once(list_errors: ModuleType) -> Non
     assert used == set(codes)
 
 
+def test_no_list_says_a_line_twice() -> None:
+    """Lists that many write at once are merged by taking both sides."""
+    for path in (ROOT / "CHANGELOG.md", ROOT / "docs" / "glossary.md"):
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 60]
+        assert not {line for line in lines if lines.count(line) > 1}, path.name
+
+
 def test_the_site_file_page_names_every_key_and_its_example_is_right(tmp_path: Path) -> None:
     page = (ROOT / "docs" / "site-file.md").read_text(encoding="utf-8")
     for section in SECTIONS:
