@@ -55,7 +55,9 @@ class OperationsRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             Misconfigured: APPS-2285 naming the field.
 
         Example:
-            >>> OperationsRequest(id="r-1", operations_type="maintenance", equipment="a/b").check()
+            >>> OperationsRequest(
+            ...     id="r-1", operations_type="maintenance", equipment="a/b", description="Look at it"
+            ... ).check()
         """
         wrong = ""
         if not NAME.match(self.id):
