@@ -35,6 +35,8 @@ _FILES = Table(
     Column("sha256", words(64), nullable=False),
     Column("content", LargeBinary, nullable=False),
 )
+FASTER: Final = "SEC-1760"
+"""Code of the error that another machine was faster."""
 LOCK: Final = ".lock"
 IN_STEP: Final = ".in_step.json"
 ASIDE: Final = ".aside"

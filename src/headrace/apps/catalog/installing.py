@@ -22,7 +22,7 @@ from headrace.model.time import Clock
 from headrace.security.audit import AuditChain, telling
 from headrace.security.files import write_whole
 from headrace.security.settings import load_settings
-from headrace.security.shared_files import SharedFiles
+from headrace.security.shared_files import FASTER, SharedFiles
 from headrace.site.app_package import FOLDER
 from headrace.site.edit import SiteEdit
 from headrace.site.notes import near
@@ -218,12 +218,23 @@ class Catalog:
         edit.check()
         with telling(self._audit, by, f"app.{what}", f"app/{app}", version=version):
             edit.save()
-        at_us = self._clock.now_us()
-        entry = Installation(app=app, version=version, what=what, at_us=at_us, by=by)
-        with self._files.changing():
-            history = [*self.history(), entry][-HISTORY_MAX:]
-            path = self._folder.packages / HISTORY
-            write_whole(path, msgspec.json.encode(history), mode=0o644)
+        self._remember(
+            Installation(app=app, version=version, what=what, at_us=self._clock.now_us(), by=by)
+        )
+
+    def _remember(self, entry: Installation) -> None:
+        """Append to the history. It is done: a console that was faster is no reason to fail."""
+        for last in (False, False, True):
+            try:
+                with self._files.changing():
+                    history = [*self.history(), entry][-HISTORY_MAX:]
+                    path = self._folder.packages / HISTORY
+                    write_whole(path, msgspec.json.encode(history), mode=0o644)
+            except Refused as error:
+                if last or error.code != FASTER:
+                    raise
+            else:
+                return
 
     def drop(self, name: str, version: str, by: str) -> None:
         """Take a version out of the registry.

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from headrace.apps.views import clean_svg
 from headrace.console.alarm_lines import AlarmFilter, chosen, ordered
 from headrace.console.app_views.laid import Place, Shown
+from headrace.console.error_words import error_markup
 from headrace.console.texts import Texts
 from headrace.console.widgets.alarm_marks import priority_mark, state_mark
 from headrace.console.widgets.markup import Markup, join, tag
@@ -203,7 +204,7 @@ def mimic(place: Place, widget: Mimic, prefix: str) -> Markup:
     try:
         picture = clean_svg(data, prefix)
     except HeadraceError as error:
-        return tag(".hr-alert", f"{error.code} {error.what}")
+        return error_markup(place.texts, error)
     by_element: dict[str, list[Binding]] = {}
     for binding in widget.bindings:
         by_element.setdefault(f"{prefix}{binding.element}", []).append(binding)

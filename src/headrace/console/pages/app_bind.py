@@ -11,6 +11,7 @@ from nicegui import ui
 from headrace.apps.asset_types.proposal import Proposal as Fitted
 from headrace.console.app_binding import Proposal, bind_table, form_of, site_types
 from headrace.console.app_board import AppView
+from headrace.console.error_words import error_markup
 from headrace.console.pages.parts import button, diff_markup
 from headrace.console.pages.shell import Visit, empty_state, frame, html, show_done, show_error
 from headrace.console.site_view import readable
@@ -38,9 +39,7 @@ async def show(visit: Visit) -> None:
             table = await asyncio.to_thread(visit.services.catalog.table, app_id)
             fitted = await asyncio.to_thread(visit.services.catalog.fit, app.manifest, {})
         except HeadraceError as error:
-            empty_state(
-                "tree", f"{error.code} {error.what}", error.remedy, (texts("apps.title"), "/apps")
-            )
+            html(error_markup(texts, error))
             return
         _Bind(visit, app, table, fitted).draw()
 

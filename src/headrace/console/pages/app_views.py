@@ -11,6 +11,7 @@ from headrace.apps.views import to_html
 from headrace.console.app_views import live_parts
 from headrace.console.app_views.laid import Place
 from headrace.console.app_views.past import Past
+from headrace.console.error_words import error_markup
 from headrace.console.pages.app_parts import make_chart, put_chart
 from headrace.console.pages.app_service import draw_form
 from headrace.console.pages.app_values import draw_values, draw_work
@@ -159,7 +160,7 @@ def _kpi_of_past(visit: Visit, place: Place, widget: Kpi) -> None:
             tag(".hr-view-kpi", _number(place, widget, value, "hr-view-big"), data_state=state)
         )
 
-    _keep(body, refresh)
+    _keep(visit, body, refresh)
 
 
 def _number(place: Place, widget: Kpi, value: float | None, cls: str = "") -> Markup:
@@ -197,19 +198,17 @@ def _draw_chart(visit: Visit, place: Place, widget: Trend | XyPlot | HeatMap) ->
             with holder:
                 made.append(make_chart(options))
 
-    _keep(note, refresh)
+    _keep(visit, note, refresh)
 
 
-def _keep(note: ui.html, refresh: Callable[[], Awaitable[None]]) -> None:
+def _keep(visit: Visit, note: ui.html, refresh: Callable[[], Awaitable[None]]) -> None:
     """Draw soon after the page stands, then each few seconds; trouble is told where the widget is."""
 
     async def tried() -> None:
         try:
             await refresh()
         except HeadraceError as error:
-            note.classes(remove="hr-hide").set_content(
-                tag(".hr-alert", f"{error.code} {error.what}")
-            )
+            note.classes(remove="hr-hide").set_content(error_markup(visit.texts, error))
 
     ui.timer(0.05, tried, once=True)
     ui.timer(REFRESH_S, tried)

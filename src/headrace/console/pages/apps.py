@@ -12,6 +12,7 @@ from nicegui import ui
 from headrace.apps.catalog import entry_of
 from headrace.console.app_board import AppView
 from headrace.console.app_views.laid import Place, assets_of
+from headrace.console.error_words import error_markup, markup_of
 from headrace.console.pages.app_parts import (
     add_script,
     permissions_list,
@@ -26,7 +27,6 @@ from headrace.console.pages.refreshed import Refreshed
 from headrace.console.pages.shell import (
     Visit,
     empty_state,
-    error_markup,
     frame,
     html,
     pill,
@@ -36,6 +36,7 @@ from headrace.console.pages.shell import (
 from headrace.console.texts import Texts
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment
+from headrace.model.app_state import AppState
 from headrace.model.errors import HeadraceError
 from headrace.model.views import View
 
@@ -95,7 +96,7 @@ class _List:
                 )
             )
             if app.problem is not None:
-                html(error_markup(visit, app.problem))
+                html(error_markup(visit.texts, app.problem))
             if visit.may("edit"):
                 with ui.element("div").classes("hr-row").style("margin-top:10px"):
                     on = app.deployment.enabled
@@ -168,7 +169,7 @@ async def show_app(visit: Visit) -> None:
         app = await visit.services.sources.apps.app(app_id)
     except HeadraceError as error:
         with frame(visit, app_id[:80], nav="apps", crumbs=crumbs):
-            html(error_markup(visit, error))
+            html(error_markup(visit.texts, error))
         return
     if app is None:
         with frame(visit, texts("apps.title"), nav="apps", crumbs=crumbs):
@@ -199,7 +200,7 @@ class _AppPage:
             if view is not None and view.scope == "asset":
                 self._asset_select(view)
         if self._app.problem is not None:
-            html(error_markup(self._visit, self._app.problem))
+            html(error_markup(self._visit.texts, self._app.problem))
         if view is None:
             _About(self._visit, self._app).draw()
             return
@@ -288,11 +289,19 @@ class _About:
         ui.timer(1.0, refresh)
 
     def _health(self) -> Markup:
-        texts, manifest = self._texts, self._app.manifest
-        state = self._visit.services.sources.health.app(manifest.word)
-        if state is None:
-            return tag("p.hr-dim", texts("apps.silent_what"))
-        budgets = manifest.budgets
+        """How it does in each place where it runs."""
+        word = self._app.manifest.word
+        states = self._visit.services.sources.health.app_places(word)
+        if not states:
+            return tag("p.hr-dim", self._texts("apps.silent_what"))
+        return join(*map(self._health_of, states))
+
+    def _health_of(self, state: AppState) -> Markup:
+        texts, budgets = self._texts, self._app.manifest.budgets
+        where = None
+        if state.edge:
+            mark = pill(_STATES[state.state], texts(f"apps.state_{state.state}"))
+            where = tag("p.hr-row", texts("apps.on_edge", edge=state.edge), " ", mark)
         lines = [
             (texts("apps.memory"), state.memory_mb, budgets.memory_mb, "MB"),
             (texts("apps.cpu"), state.cpu_percent, budgets.cpu_percent, "%"),
@@ -306,13 +315,13 @@ class _About:
         )  # fmt: skip
         wrong = None
         if state.last_error_code:
-            wrong = tag(
-                ".hr-error.old", tag("code", state.last_error_code), " ", state.last_error,
-                tag(".hr-what-now", state.last_error_remedy), tag("small", moment(state.last_error_us)),
+            wrong = markup_of(
+                texts, state.last_error_code, state.last_error, state.last_error_remedy,
+                more=tag("small", moment(state.last_error_us)), cls="old",
             )  # fmt: skip
         log = tag("pre.hr-toml", "\n".join(state.log[-LOG_LINES_SHOWN:])) if state.log else None
         table = tag("table.hr-table", tag("tbody", rows))
-        return join(tag(".hr-card", table), tag("p.hr-dim", facts), wrong, log)
+        return join(where, tag(".hr-card", table), tag("p.hr-dim", facts), wrong, log)
 
     def _assets(self) -> Markup:
         site, texts = self._visit.site, self._texts

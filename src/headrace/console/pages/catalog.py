@@ -12,6 +12,7 @@ from nicegui import events, ui
 from headrace.apps.catalog import CatalogEntry
 from headrace.apps.package import Package, read_package
 from headrace.console.app_shop import Shelf
+from headrace.console.error_words import error_markup
 from headrace.console.pages.app_parts import (
     permissions_list,
     rating_mark,
@@ -22,7 +23,6 @@ from headrace.console.pages.parts import busy_button, button, diff_markup
 from headrace.console.pages.shell import (
     Visit,
     empty_state,
-    error_markup,
     frame,
     html,
     show_done,
@@ -70,7 +70,7 @@ class _Catalog:
             try:
                 shelves = await asyncio.to_thread(self._shop.shelves)
             except HeadraceError as error:
-                html(error_markup(self._visit, error))
+                html(error_markup(self._visit.texts, error))
                 return
             if not shelves:
                 empty_state(

@@ -7,7 +7,8 @@ from typing import Final, Generic, TypeVar
 
 from nicegui import ui
 
-from headrace.console.pages.shell import Visit, error_markup, html
+from headrace.console.error_words import error_markup
+from headrace.console.pages.shell import Visit, html
 from headrace.model.errors import HeadraceError
 
 T = TypeVar("T")
@@ -60,6 +61,6 @@ class Refreshed(Generic[T]):
         self._body.clear()
         with self._body:
             if error is not None:
-                html(error_markup(self._visit, error))
+                html(error_markup(self._visit.texts, error))
             elif found is not None:
                 self._draw(found)

@@ -385,20 +385,6 @@ def show_error(visit: Visit, error: HeadraceError) -> None:
     )
 
 
-def error_markup(visit: Visit, error: HeadraceError) -> Markup:
-    """The same as a part of a page, where what it hinders would stand."""
-    sentence, detail, remedy = error_words(visit.texts, error)
-    return tag(
-        ".hr-error.whole",
-        tag("code", error.code),
-        " ",
-        sentence,
-        tag("small.hr-sub", detail) if detail else None,
-        tag(".hr-what-now", remedy) if remedy else None,
-        role="alert",
-    )
-
-
 def show_done(text: str) -> None:
     """A short notice that something was done."""
     ui.notification(text, type="positive", position="top-right", timeout=4)
