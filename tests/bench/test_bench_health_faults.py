@@ -9,7 +9,9 @@ import msgspec
 import pytest
 from bench_rig import failed, must, write_app, write_scenario
 
+from headrace.app.hooks import hooks_of
 from headrace.bench.ground import Ground
+from headrace.bench.program import load_module
 from headrace.bench.scenario import MustAlarm, MustQuiet, Scenario
 from headrace.bench.scenario_file import Read, read_scenario
 from headrace.bench.subject import Subject, open_app, scenarios_of
@@ -44,6 +46,14 @@ def test_there_is_a_scenario_of_each_fault_that_the_demo_has() -> None:
         if musts.must:
             played |= {fault.name for fault in musts.fault}
     assert played == set(KINDS)
+
+
+def test_each_type_has_its_hook_on_signals() -> None:
+    subject = app()
+    hooks = hooks_of(load_module(APP, subject.manifest.python))
+    watched = {hook.type for hook in hooks if hook.arrivals}
+    assert watched == set(subject.manifest.types)
+    assert {"watch_tools", "point_signals"} <= {hook.name for hook in hooks}
 
 
 def test_a_restart_is_found() -> None:

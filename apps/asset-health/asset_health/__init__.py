@@ -1,6 +1,7 @@
 """Asset health: how unlike its healthy self an asset is, with the cause, what to do and what it saved.
 
-The hooks are thin: each hands its window to :mod:`asset_health.watching`, asset by asset.
+The hooks are thin: each hands its window to :mod:`asset_health.watching`, asset by asset. Those of signals,
+tools and remaining life stand in modules of their own, imported here so that they are found.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import polars as pl
 
 from asset_health import breakage as breakage
 from asset_health import remaining as remaining
+from asset_health import signals as signals
 from asset_health.anomaly import Cause
 from asset_health.driving import CYCLES, LOADS, OPERATING
 from asset_health.lives import is_running
