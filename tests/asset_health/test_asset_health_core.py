@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 
+import msgspec
 import numpy as np
 import pytest
 from asset_health.anomaly import Follow, LevelWatch, StateWatch, Watch, conformal_limit
@@ -97,18 +98,54 @@ def test_quantities_that_no_longer_move_together_alarm_though_each_is_in_its_ban
 
 def test_following_in_pieces_equals_following_at_once() -> None:
     rng = np.random.default_rng(8)
-    watch = LevelWatch(rng.normal(size=(300, 2)), length=1, wander_max=2.0)
-    rows = np.vstack(
-        [rng.normal(size=(50, 2)), rng.normal(8, 1, (30, 2)), rng.normal(size=(50, 2))]
-    )
-    whole, end = watch.follow(rows)
-    pieces, held = [], Follow(centre=watch.follow(rows[:0])[1].centre)
-    for part in np.array_split(rows, 7):
-        told, held = watch.follow(part, held)
+    watch = LevelWatch(rng.normal(size=(300, 2)))
+    before = rng.normal(size=(watch.gap, 2))
+    rows = [before, *(rng.normal(level, 1, (60, 2)) for level in (0, 8, 0))]
+    together = np.vstack(rows)
+    whole, end = watch.follow(together, skip=watch.gap)
+    pieces, held = [], None
+    for part in np.array_split(np.arange(watch.gap, len(together)), 17):
+        told, held = watch.follow(
+            together[part[0] - watch.gap : part[-1] + 1], held, skip=watch.gap
+        )
         pieces.append(told)
     assert np.allclose(np.vstack(pieces), whole)
-    assert held.active == end.active and np.allclose(held.centre, end.centre)
-    assert whole[60, 1] == 1 and whole[-1, 1] == 0
+    assert isinstance(held, Follow) and held.quiet == end.quiet
+    assert np.allclose(held.level, end.level) and np.allclose(held.doubt, end.doubt)
+    assert whole[100, 1] == 1 and whole[-1, 1] == 0
+
+
+def test_what_an_earlier_form_kept_of_a_level_begins_anew() -> None:
+    rng = np.random.default_rng(13)
+    watch = LevelWatch(rng.normal(size=(300, 2)))
+    earlier = msgspec.convert({"centre": [0.0, 0.0], "active": True, "peak": 4.0}, Follow)
+    rows = rng.normal(size=(40, 2))
+    told, end = watch.follow(rows, earlier)
+    assert np.array_equal(told, watch.follow(rows)[0]) and len(end.level) == 2
+
+
+def test_a_level_that_wanders_has_a_wider_limit_and_one_out_of_model_has_no_say() -> None:
+    rng = np.random.default_rng(11)
+    steady = rng.normal(size=600)
+    wandering = steady + np.cumsum(rng.normal(0, 0.2, 600))
+    smooth = np.cumsum(np.cumsum(rng.normal(size=600)))
+    healthy = np.column_stack([steady, wandering, smooth])
+    moved = np.tile(healthy[-40:].mean(axis=0) + 3.0 * healthy.std(axis=0), (40, 1))
+    far = LevelWatch(healthy).deviations(moved)[-1]
+    assert far[0] > 1.0 and far[0] > 1.5 * far[1]
+    assert far[2] < 0.2
+
+
+@pytest.mark.parametrize("wander", [0.0, 0.1])
+def test_false_alarms_of_a_level_are_as_few_as_said(wander: float) -> None:
+    rng = np.random.default_rng(12)
+    alarms = 0
+    for _ in range(60):
+        rows = rng.normal(size=(400, 2)) + np.cumsum(rng.normal(0, wander, (400, 2)), axis=0)
+        watch = LevelWatch(rows[:200])
+        told, _ = watch.follow(rows[200 - watch.gap :], skip=watch.gap)
+        alarms += bool(told[:, 1].any())
+    assert alarms <= 6
 
 
 def test_conformal_limit_keeps_its_promise_on_new_rows() -> None:

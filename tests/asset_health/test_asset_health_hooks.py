@@ -188,6 +188,7 @@ def test_without_a_declared_baseline_nothing_is_claimed(manifest: AppManifest) -
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_its_scenarios_pass_on_the_bench(tmp_path: Path) -> None:
     folder = tmp_path / "asset-health"
     shutil.copytree(APP, folder, ignore=shutil.ignore_patterns("__pycache__"))

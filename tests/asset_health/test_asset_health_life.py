@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,6 @@ from asset_health.rul import CAP, Life, Unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asset_health import lives
 from headrace.app.records import Trained, ValueEntry, WorkRequest
 from headrace.apps.models.history import Asked
 from headrace.apps.models.inspection import inspect_onnx
@@ -197,7 +197,7 @@ def made(effects: Effects, kind: type, word: str) -> list[object]:
 
 
 def test_examples_of_the_docstrings_hold() -> None:
-    result = doctest.testmod(lives)
+    result = doctest.testmod(importlib.import_module("asset_health.lives"))
     assert result.attempted and not result.failed
 
 
@@ -363,7 +363,7 @@ def test_the_platform_trains_it_in_its_own_enclosed_process(tmp_path: Path) -> N
             registry_folder, registry, deployed(life_ends=past().ends), APP, line=lines.append
         )
         wanted = Wanted(model="rul_machine", asked=asked, by="os:eve")
-        record = trainer.train(Reader(plant.table), wanted)
+        (record,) = trainer.train(Reader(plant.table), wanted)
         assert registry.content(record) == trained().onnx
     assert record.metrics == trained().metrics
     assert any("5 lives, 60 s a row" in line for line in lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from asset_health.breakage import spike_of
+from asset_health.breakage import Spindle, follow, spike_of
 
 GREATEST = {"spindle_power": 6.0, "spindle_torque": 30.0, "spindle_vibration": 4.0}
 
@@ -43,3 +43,28 @@ def test_one_load_alone_that_jumps_is_a_sensor() -> None:
     shown = loads([4.0] * 20 + [5.0] * 3 + [0.0] * 30)
     shown["spindle_vibration"][20:23] = 50.0
     assert spike_of(shown, GREATEST) is None
+
+
+def test_a_break_is_found_in_whichever_second_of_the_minute_it_comes() -> None:
+    learning = 10
+    rng = np.random.default_rng(5)
+    cuts = np.tile([*[4.0] * 40, *[0.0] * 14, *[2.0] * 20, *[0.0] * 6], 12)
+    cuts = cuts * (1.0 + 0.02 * rng.normal(size=len(cuts)))
+    for second in range(60):
+        at = learning * 60 + 60 + second
+        power = np.concatenate([cuts[:at], [15.0] * 3, np.zeros(237 - second)])
+        known, found = Spindle(), []
+        for minute in range(len(power) // 60):
+            part = power[minute * 60 : minute * 60 + 60]
+            if follow(known, loads(part.tolist()), learning) is not None:
+                found.append(minute)
+        assert found and found[0] in (at // 60, at // 60 + 1), second
+        assert known.greatest["spindle_power"] < 5.0, "a spike is not learned as usual"
+
+
+def test_without_a_break_nothing_is_found_and_a_heavier_cut_is_learned() -> None:
+    known = Spindle()
+    for minute in range(30):
+        cut = [9.0 if minute >= 20 else 4.0] * 30
+        assert follow(known, loads([*cut, *[0.0] * 30]), 10) is None
+    assert known.greatest["spindle_power"] == 9.0 and not known.broken

@@ -30,10 +30,15 @@ CALM = np.zeros(len(TAUS))
 
 
 def came(
-    samples: int = 60, gap: float = 1000, silent: float = 0, delay: float = 5, span: float = 5
+    samples: int = 60,
+    gap: float = 1000,
+    silent: float = 0,
+    delay: float = 5,
+    span: float = 5,
+    bad: int = 0,
 ) -> Came:
     return Came(
-        samples=samples, bad=0, gap_ms=gap, silent_ms=silent, delay_ms=delay, delay_span_ms=span
+        samples=samples, bad=bad, gap_ms=gap, silent_ms=silent, delay_ms=delay, delay_span_ms=span
     )
 
 
@@ -54,6 +59,9 @@ def usual() -> Cadence:
         (came(samples=20, gap=45_000, silent=45_000), "late"),
         (came(samples=40, gap=21_000), "restarted"),
         (came(samples=50, gap=9000), "restarted"),
+        (came(samples=56, gap=5000), "ok"),
+        (came(samples=56, gap=5000, bad=1), "restarted"),
+        (came(bad=1), "ok"),
         (came(delay=600_005), "clock"),
         (came(delay=-90_000), "clock"),
         (came(delay=300_000, span=600_000), "late"),

@@ -11,11 +11,13 @@ import pytest
 from bench_rig import failed, must, write_app, write_scenario
 from typer.testing import CliRunner
 
+from headrace.bench import carrying
 from headrace.bench.bench import bench_own
 from headrace.bench.carrying import carry
 from headrace.bench.hostile import ail
 from headrace.bench.report import Report, html_of, json_of, junit_of
 from headrace.bench.runner import Runner
+from headrace.bench.scenario import Fault
 from headrace.bench.scenario_file import Read, read_scenario, read_shared, with_protocol
 from headrace.bench.subject import Subject, open_app
 from headrace.bench.trial import Trial, ground_of, run_trial
@@ -24,7 +26,7 @@ from headrace.cli.app import build
 from headrace.edge.connectors.modbus.address import Grammar
 from headrace.model.desired import TagConfig
 from headrace.model.errors import HeadraceError, Misconfigured
-from headrace.model.status import is_bad
+from headrace.model.status import BAD_NO_COMMUNICATION, UNCERTAIN_LAST_USABLE_VALUE, is_bad
 from headrace.sim.emulators import PointType
 
 PROTOCOLS = ("modbus", "opcua", "mqtt", "sparkplug")
@@ -162,6 +164,15 @@ def test_a_register_that_the_device_does_not_have_is_bad_and_found(tmp_path: Pat
     assert through(read).outcome == "failed"
 
 
+def test_what_never_comes_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carrying, "PATIENCE_S", 0.3)
+    wire = '\n[wire."hall/p1/head"]\nshown = "bench/elsewhere#/value"\n'
+    read = with_protocol(read_scenario(site_scenario(tmp_path, wire)), "mqtt")
+    trial = through(read)
+    assert trial.outcome == "failed"
+    assert trial.notes[-1] == "Nothing came of hall/p1/head."
+
+
 @pytest.mark.soak
 def test_the_command_takes_samples_through_before_the_sealed_worker(tmp_path: Path) -> None:
     path = site_scenario(tmp_path)
@@ -250,9 +261,15 @@ def test_a_device_shows_numbers_as_its_converter_makes_them(
 def test_the_demo_through_all_its_own_devices_is_the_virtual_one() -> None:
     """Word orders, BCD, bits, scaled integers, lost devices, births: by the demo's eight real devices."""
     base = read_shared("demo/device_restart")
-    source = msgspec.structs.replace(base.scenario.source, duration_s=90.0, protocol="site")
-    read = Read(msgspec.structs.replace(base.scenario, source=source), base.folder)
+    source = msgspec.structs.replace(base.scenario.source, duration_s=24.0, protocol="site")
+    lost = [
+        Fault(name="device_restart", target=each, at_s=8, parameters={"off_s": 8.0})
+        for each in ("cnc_1", "pumping_plc", "hall_gateway", "hall_sensors")
+    ]
+    scenario = msgspec.structs.replace(base.scenario, source=source, fault=lost)
+    read = Read(scenario, base.folder)
     ground = ground_of(read)
+    assert {BAD_NO_COMMUNICATION, UNCERTAIN_LAST_USABLE_VALUE} <= set(ground.samples["status"])
     came = carry(ground, read.scenario).on(ground).samples
     key = ["tag_id", "source_timestamp", "received_timestamp"]
     assert came.select(*key, "text", "status").equals(ground.samples.select(*key, "text", "status"))

@@ -38,7 +38,8 @@ class FakeServices:
         self.called: list[tuple[str, bytes]] = []
         self.audited: list[tuple[Any, ...]] = []
         self.sources = SimpleNamespace(
-            bus=self, subjects=SimpleNamespace(app_call=lambda word, name: f"{word}.{name}")
+            bus=self,
+            subjects=SimpleNamespace(app_call=lambda word, name, edge: f"{word}.{name}{edge}"),
         )
         self.identity = SimpleNamespace(audit=self)
 
@@ -105,6 +106,7 @@ async def test_a_dangerous_call_is_signed_for_and_stands_in_the_chain(fake):
         ("nothing/services/ask", "CONS-2303"),
         ("no%20app/services/ask", "CONS-2303"),
         ("load-watch/services/nothing", "CONS-2302"),
+        ("load-watch/services/ask?edge=east", "APPS-2273"),
     ],
 )
 async def test_what_is_not_there_is_said(fake, path, code):

@@ -1,24 +1,27 @@
 """Is the asset as it was when it was healthy? Two watches, fitted on healthy rows alone, and the cause.
 
-``LevelWatch`` asks whether the mean of the last rows has left the band that such means kept while healthy;
-quantities that wander while healthy have no say. ``StateWatch`` asks whether the quantities still move
-together as before (canonical variate analysis: Larimore 1983; Russell, Chiang, Braatz 2000). Both give 1
-at their limit, so that their greatest is one score. Nothing is tuned for an asset.
+``LevelWatch`` asks whether the mean of the last rows is further from the level before them than that level
+wanders while healthy. ``StateWatch`` asks whether the quantities still move together as before (canonical
+variate analysis: Larimore 1983; Russell, Chiang, Braatz 2000). Both give 1 at their limit, so that their
+greatest is one score. Nothing is tuned for an asset.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.special import stdtrit
 
 from asset_health.features import Matrix, lagged, rolling_mean
 
 _CLIP = 6.0
-_FALL = 0.5
-"""An alarm ends below this score ..."""
-_FALL_OF_PEAK = 0.4
-"""... or below this part of the greatest score since it began: a great shift need not come back whole."""
+_FALL_OF_PEAK = 0.5
+"""An alarm ends at its limit, or below this part of the greatest score since it began: a great shift need
+not come back whole."""
+_RATIOS = np.concatenate([[0.0], 10.0 ** np.arange(-4.0, 1.01, 0.25)])
+_TINY = 1e-12
+_MEANS_MIN = 12
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,19 @@ class Cause:
 
 @dataclass(frozen=True)
 class Follow:
-    """Where a level watch stands between two windows: plain data.
+    """Where a level watch stands between two windows: plain data, each a list by quantity.
 
     Attributes:
-        centre: healthy mean of each quantity now, in spreads. active: the alarm stands.
-        peak: greatest score since it began.
+        level, doubt: where the level is, in spreads, and the variance of that. greatest: score since its
+            alarm began. quiet: rows since its alarm ended, counted up to a bound; 0: it stands.
+        far: how far the newest mean is from the level; 1 is the limit.
     """
 
-    centre: list[float]
-    active: bool = False
-    peak: float = 0.0
+    level: list[float] = field(default_factory=list)
+    doubt: list[float] = field(default_factory=list)
+    greatest: list[float] = field(default_factory=list)
+    quiet: list[int] = field(default_factory=list)
+    far: list[float] = field(default_factory=list)
 
 
 def percent(score: Matrix) -> Matrix:
@@ -67,68 +73,166 @@ def conformal_limit(scores: Matrix, false_alarms: float) -> float:
     return float(np.quantile(scores, min(1.0, level), method="higher"))
 
 
-class LevelWatch:
-    """Means of the last rows against the band that they kept while healthy.
+@dataclass(frozen=True)
+class _Wander:
+    """How the level of each quantity wanders while healthy; arrays of (quantities,), in spreads squared.
+
+    Attributes:
+        level, doubt: where it is at the last row, and the variance of that. drift: variance that a row adds.
+        noise: variance of a mean of ``length`` rows about the level. freedom: degrees of freedom that the
+            rows leave for these variances, fewer where the model's own errors hang together.
+    """
+
+    level: Matrix
+    doubt: Matrix
+    drift: Matrix
+    noise: Matrix
+    freedom: Matrix
+
+
+def _filtered(means: Matrix, ratio: Matrix) -> tuple[Matrix, Matrix, Matrix, Matrix]:
+    """Kalman filter of a level that takes a random step from mean to mean.
 
     Args:
-        healthy: (rows, quantities). length: rows of a mean.
-        limit: how many spreads of the healthy means are too far.
-        wander_max: spread of the means, in spreads of the rows, from which a quantity counts as wandering
-            (independent rows have ``length ** -0.5``).
+        means: (rows, quantities). ratio: (ratios, 1 or quantities): variance of a step over that of noise.
+
+    Returns:
+        Level and its variance (noise is 1) at the end, errors of each forecast over its deviation (rows
+        less one, ...), and the sum of the logarithms of the forecasts' variances.
+    """
+    level, doubt = means[0] + np.zeros_like(ratio), np.ones_like(ratio)
+    errors, logs = [], np.zeros_like(ratio)
+    for mean in means[1:]:
+        doubt = doubt + ratio
+        whole = doubt + 1.0
+        error = mean - level
+        level = level + error * doubt / whole
+        doubt = doubt / whole
+        errors.append(error / np.sqrt(whole))
+        logs = logs + np.log(whole)
+    return level, doubt, np.array(errors), logs
+
+
+def _wander(rows: Matrix, length: int) -> _Wander:
+    """Fit to healthy rows, from means of ``length`` rows side by side; the ratio by its likelihood."""
+    count = len(rows) // length
+    means = rows[len(rows) - count * length :].reshape(count, length, -1).mean(axis=1)
+    ratios = np.repeat(_RATIOS[:, None], means.shape[1], axis=1)
+    level, doubt, errors, logs = _filtered(means, ratios)
+    noise = np.maximum(np.mean(np.square(errors), axis=0), _TINY)
+    likely = -0.5 * ((count - 1) * np.log(noise) + logs)
+    weight = np.exp(likely - likely.max(axis=0))
+    weight /= weight.sum(axis=0)
+    step, each = np.sum(weight * ratios * noise, axis=0), np.sum(weight * noise, axis=0)
+    _, _, errors, _ = _filtered(means, (step / each)[None])
+    left = errors[:, 0]
+    power = np.maximum(np.sum(np.square(left), axis=0), _TINY)
+    together = np.clip(np.sum(left[1:] * left[:-1], axis=0) / power, 0.0, 0.95)
+    return _Wander(
+        level=np.sum(weight * level, axis=0),
+        doubt=np.sum(weight * doubt * noise, axis=0),
+        drift=step / length,
+        noise=each,
+        freedom=np.maximum((count - 1) * (1.0 - together) / (1.0 + together), 1.0),
+    )
+
+
+class LevelWatch:
+    """Is the mean of the last rows further from the level before them than the level wanders while healthy?
+
+    Each quantity is a level that takes random steps, seen through noise (Harvey 1989, the local level
+    model); both variances come from the healthy rows by their likelihood. The limit is the quantile of
+    Student's t for as many looks as there were at the healthy rows, with the degrees of freedom that
+    errors which hang together leave (Bayley, Hammersley 1946): a quantity that the model does not explain
+    has no say. The level is followed while its quantity is well and held while it alarms.
+
+    Args:
+        healthy: (rows, quantities). length: rows of a mean. gap: how many rows back the level is known.
+        false_alarms: chance of one in as many rows as there are healthy ones, if the model is right.
+
+    Example:
+        >>> rng = np.random.default_rng(1)
+        >>> watch = LevelWatch(rng.normal(size=(400, 1)))
+        >>> told, _ = watch.follow(rng.normal(size=(60, 1)) + 3.0)
+        >>> told[-1].tolist()[1]
+        1.0
     """
 
     def __init__(
-        self, healthy: Matrix, *, length: int = 15, limit: float = 3.5, wander_max: float = 0.5
+        self, healthy: Matrix, *, length: int = 20, gap: int = 30, false_alarms: float = 0.02
     ) -> None:
-        self.length, self._limit = length, limit
+        self.length = min(length, max(1, len(healthy) // _MEANS_MIN))
+        self.gap = max(gap, self.length)
         self._middle = np.median(healthy, axis=0)
         spread = healthy.std(axis=0)
-        self._spread = np.where(spread > 0, spread, 1.0)
-        means = self._means(healthy)[length:]
-        self._memory = len(healthy)
-        self._centre = means.mean(axis=0)
-        self._band = np.maximum(means.std(axis=0), length**-0.5)
-        self.steady = (means.std(axis=0) < wander_max) & (spread > 0)
+        self._moves = spread > 0
+        self._spread = np.where(self._moves, spread, 1.0)
+        self._healthy = _wander(self._scaled(healthy), self.length)
+        looks = len(healthy) // self.length * max(1, int(self._moves.sum()))
+        self._limit = stdtrit(self._healthy.freedom, 1.0 - false_alarms / (2.0 * looks))
 
-    def _means(self, rows: Matrix) -> Matrix:
-        scaled = np.clip((rows - self._middle) / self._spread, -_CLIP, _CLIP)
-        return rolling_mean(scaled, self.length)
+    def _scaled(self, rows: Matrix) -> Matrix:
+        return np.clip((rows - self._middle) / self._spread, -_CLIP, _CLIP)
+
+    def _far(self, means: Matrix, level: Matrix, doubt: Matrix) -> Matrix:
+        """How far the means are from the level, 1 at the limit; 0 for quantities that never moved."""
+        apart = self.gap - 2.0 * self.length / 3.0
+        whole = doubt + self._healthy.noise + self._healthy.drift * apart
+        far = np.abs(means - level) / np.sqrt(whole) / self._limit
+        return np.where(self._moves, far, 0.0)
 
     def deviations(self, rows: Matrix) -> Matrix:
-        """(rows, quantities): the mean of the last rows, 1 at the limit; 0 for wandering quantities."""
-        far = np.abs(self._means(rows) - self._centre) / self._band / self._limit
-        return np.where(self.steady, far, 0.0)
+        """(rows, quantities): the mean of the last rows against the level at the end of the healthy ones."""
+        means = rolling_mean(self._scaled(rows), self.length)
+        return self._far(means, self._healthy.level, self._healthy.doubt)
 
     def follow(
         self, rows: Matrix, held: Follow | None = None, *, skip: int = 0
     ) -> tuple[Matrix, Follow]:
-        """The score of rows as they come, with a healthy band that moves on slowly while nothing is wrong.
+        """The score of rows as they come, with levels that are followed while nothing is wrong.
 
         Args:
             rows: (rows, quantities) after those of ``held``. skip: first rows that were told already and
-                are given again for the means of the others.
+                are given again, ``gap`` of them, for the means and the level.
 
         Returns:
-            (rows less those skipped, 2): the score (1 is the limit) and whether the alarm stands; then
+            (rows less those skipped, 2): the score (1 is the limit) and whether an alarm stands; then
             what to go on from.
         """
-        held = held or Follow(centre=self._centre.tolist())
-        centre, active, peak = np.array(held.centre), held.active, held.peak
+        held = held if held and len(held.quiet) == len(self._spread) else self._begin()
+        level, doubt = np.array(held.level), np.array(held.doubt)
+        peak, quiet = np.array(held.greatest), np.array(held.quiet)
+        scaled, far = self._scaled(rows), np.array(held.far)
+        means = rolling_mean(scaled, self.length)
+        each = self._healthy.noise * self.length
         out = np.zeros((len(rows) - skip, 2))
-        for row, mean in enumerate(self._means(rows)[skip:]):
-            far = np.abs(mean - centre)[self.steady] / self._band[self.steady] / self._limit
-            score = float(far.max(initial=0.0))
-            if active:
-                peak = max(peak, score)
-                active = score > max(_FALL, _FALL_OF_PEAK * peak)
-            else:
-                active, peak = score > 1.0, score
-                centre += (mean - centre) / self._memory
-            out[row] = score, active
-        return out, Follow(centre=centre.tolist(), active=active, peak=peak)
+        for row in range(skip, len(rows)):
+            active = quiet == 0
+            doubt = doubt + np.where(active, 0.0, self._healthy.drift)
+            far = self._far(means[row], level, doubt)
+            peak = np.where(active, np.maximum(peak, far), far)
+            active = far > np.where(active, np.maximum(1.0, _FALL_OF_PEAK * peak), 1.0)
+            quiet = np.where(active, 0, np.minimum(quiet + 1, self.gap + 1))
+            if row >= self.gap:
+                gain = np.where(quiet > self.gap, doubt / (doubt + each), 0.0)
+                level = level + gain * (scaled[row - self.gap] - level)
+                doubt = doubt * (1.0 - gain)
+            out[row - skip] = far.max(initial=0.0), active.any()
+        ends = level.tolist(), doubt.tolist(), peak.tolist(), quiet.tolist(), far.tolist()
+        return out, Follow(*ends)
+
+    def _begin(self) -> Follow:
+        none = np.zeros(len(self._spread))
+        return Follow(
+            level=self._healthy.level.tolist(),
+            doubt=self._healthy.doubt.tolist(),
+            greatest=none.tolist(),
+            quiet=(none + 1).astype(int).tolist(),
+            far=none.tolist(),
+        )
 
     def score(self, rows: Matrix) -> Matrix:
-        """(rows,): the greatest deviation from the band as it was; 1 is the limit."""
+        """(rows,): the greatest deviation from the levels as they were; 1 is the limit."""
         greatest: Matrix = self.deviations(rows).max(axis=1)
         return greatest
 
@@ -258,9 +362,13 @@ class Watch:
         """(rows,): 1 is the limit."""
         return np.maximum(self.level.score(rows), self.state.score(rows))
 
-    def causes(self, rows: Matrix) -> list[Cause]:
-        """The quantities by their part in the score of these rows, greatest first."""
-        level = np.square(self.level.deviations(rows)[-1])
+    def causes(self, rows: Matrix, held: Follow | None = None) -> list[Cause]:
+        """The quantities by their part in the score of these rows, greatest first.
+
+        Args:
+            held: where the level watch stands after these rows; without it, the levels are those learnt.
+        """
+        level = np.square(np.array(held.far) if held else self.level.deviations(rows)[-1])
         level_part = level / level.sum() if level.sum() > 0 else level
         strong = float(level.max()) ** 0.5
         state_strong = float(self.state.score(rows)[-1])

@@ -25,6 +25,8 @@ _SPIKE_S_MAX = 6.0
 _REST_SHARE = 0.15
 _REST_AFTER_S = 15
 _AGREE = 2
+_PENDING_S = 30
+"""Longer than a spike and the rest after it."""
 
 
 class Spindle(msgspec.Struct, kw_only=True):
@@ -70,31 +72,39 @@ def _one(window: app.Window, asset: app.Asset, frame: pl.DataFrame, known: Spind
     if SPIKE_LOADS[0] not in loads:
         known.tail = {}
         return ""
+    was_broken = known.broken
+    spike = follow(known, loads, int(float(asset.settings["signal_minutes"])))
+    if spike is not None and not was_broken:
+        _propose(window, asset, *spike)
+    if known.windows < int(float(asset.settings["signal_minutes"])):
+        return ""
+    return "broken" if known.broken else "ok"
+
+
+def follow(known: Spindle, loads: dict[str, Floats], learning: int) -> tuple[float, float] | None:
+    """Take a minute; gives the spike, if a tool broke in it or at the end of the one before.
+
+    Args:
+        loads: each shape (60,). learning: minutes of work before anything is told.
+    """
     joined = {
         name: np.concatenate([known.tail.get(name, []), values]) for name, values in loads.items()
     }
     same = min(map(len, joined.values()))
     joined = {name: values[-same:] for name, values in joined.items()}
-    known.tail = {name: values[-_REST_AFTER_S * 2 :].tolist() for name, values in loads.items()}
-    if known.windows < int(float(asset.settings["signal_minutes"])):
-        _learn(known, loads)
-        return ""
-    spike = spike_of(joined, known.greatest)
-    if spike is None:
-        _learn(known, loads)
-        cutting = loads[SPIKE_LOADS[0]] > _REST_SHARE * known.greatest[SPIKE_LOADS[0]]
-        known.broken = known.broken and int(cutting.sum()) < _REST_AFTER_S
-    elif not known.broken:
+    known.tail = {name: values[-_PENDING_S:].tolist() for name, values in loads.items()}
+    spike = spike_of(joined, known.greatest) if known.windows >= learning else None
+    if spike is not None:
         known.broken = True
-        _propose(window, asset, *spike)
-    return "broken" if known.broken else "ok"
-
-
-def _learn(known: Spindle, loads: dict[str, Floats]) -> None:
-    for name, values in loads.items():
-        known.greatest[name] = max(known.greatest.get(name, 0.0), float(values.max()))
-    load = loads[SPIKE_LOADS[0]]
-    known.windows += float(load.max()) > _REST_SHARE * known.greatest[SPIKE_LOADS[0]]
+        return spike
+    # The newest seconds may be a spike whose end is not seen yet: they are learned in the next minute.
+    for name, values in joined.items():
+        usual = values[:-_PENDING_S]
+        known.greatest[name] = float(np.max(usual, initial=known.greatest.get(name, 0.0)))
+    works = loads[SPIKE_LOADS[0]] > _REST_SHARE * known.greatest[SPIKE_LOADS[0]]
+    known.windows += bool(works.any())
+    known.broken = known.broken and int(works.sum()) < _REST_AFTER_S
+    return None
 
 
 def spike_of(loads: dict[str, Floats], greatest: dict[str, float]) -> tuple[float, float] | None:

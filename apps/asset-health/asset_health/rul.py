@@ -139,7 +139,9 @@ class Life:
         self.lower, self.upper = np.empty(BINS), np.empty(BINS)
         for number in range(BINS):
             own = errors[bins == number] if np.any(bins == number) else errors
-            self.lower[number], self.upper[number] = np.quantile(own, [tail, 1.0 - tail])
+            low, high = np.quantile(own, [tail, 1.0 - tail])
+            # Where all errors of a height lie on one side, the estimate is still inside of its interval.
+            self.lower[number], self.upper[number] = min(low, 0.0), max(high, 0.0)
 
     @staticmethod
     def _bin(estimate: Matrix) -> NDArray[np.int64]:

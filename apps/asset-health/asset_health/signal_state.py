@@ -46,11 +46,12 @@ class Cadence(msgspec.Struct, kw_only=True):
     """How the samples of a signal came while it was learned.
 
     Attributes:
-        samples_min: in a window. gap_max_ms: without one. delay_min_ms, delay_max_ms: received minus source
-            time, of a window's median. span_max_ms: between the delays of a window.
+        samples_min, bad_max: in a window. gap_max_ms: without one. delay_min_ms, delay_max_ms: received
+            minus source time, of a window's median. span_max_ms: between the delays of a window.
     """
 
     samples_min: int = 1 << 30
+    bad_max: int = 0
     gap_max_ms: float = 0.0
     delay_min_ms: float = 1e300
     delay_max_ms: float = -1e300
@@ -121,6 +122,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def learn_cadence(known: Cadence, came: Came) -> None:
     """Take a window while learning."""
     known.samples_min = min(known.samples_min, came.samples)
+    known.bad_max = max(known.bad_max, came.bad)
     if came.gap_ms is not None:
         known.gap_max_ms = max(known.gap_max_ms, came.gap_ms)
     if came.delay_ms is not None and came.delay_span_ms is not None:
@@ -145,6 +147,8 @@ def how_came(known: Cadence, came: Came, window_ms: float) -> str:
     if not came.samples or came.delay_ms is None or came.delay_span_ms is None:
         return "ok"
     was_away = came.gap_ms > _GAP_FACTOR * known.gap_max_ms + _GAP_MORE_MS
+    # An edge that lost its device writes so: then a shorter gap is enough.
+    was_away |= came.samples > came.bad > known.bad_max and came.gap_ms > 1.5 * known.gap_max_ms
     if was_away and came.silent_ms <= known.gap_max_ms + _GAP_MORE_MS:
         return "restarted"
     enough = came.samples >= _RATE_SHARE * known.samples_min

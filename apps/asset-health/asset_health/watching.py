@@ -19,8 +19,8 @@ from asset_health.anomaly import Cause, Follow, Watch, percent
 from asset_health.conditions import Conditions
 from asset_health.features import Matrix
 
-TAIL_ROWS = 20
-"""Rows before a window that its means and states need."""
+TAIL_ROWS = 30
+"""Rows before a window that its means, levels and states need."""
 _HEALTH_MEMORY_WINDOWS = 30.0
 _FITTED_MAX = 512
 _BEYOND = 0.1
@@ -94,12 +94,12 @@ class Healthy:
         known: NDArray[np.bool_] = within.all(axis=1)
         return known
 
-    def causes(self, rows: Matrix) -> tuple[Cause, ...]:
+    def causes(self, rows: Matrix, held: Follow) -> tuple[Cause, ...]:
         """As those of the watch, in the units of the quantities."""
         scale = dict(zip(self.watch.names, self._conditions.spreads, strict=True))
         return tuple(
             replace(cause, moved=cause.moved * float(scale[cause.quantity]))
-            for cause in self.watch.causes(self.rest(rows))
+            for cause in self.watch.causes(self.rest(rows), held)
         )
 
 
@@ -142,7 +142,8 @@ def learn(known: Known, names: list[str], rows: Matrix, rows_wanted: int) -> boo
     known.names = [name for name, moves in zip(names, moving, strict=True) if moves]
     known.operating = int(moving[: known.operating].sum())
     known.healthy = np.ascontiguousarray(held[:, moving]).tobytes()
-    known.learnt, known.tail, known.follow, known.windows = True, b"", None, 0
+    known.tail = known.healthy[-TAIL_ROWS * 8 * len(known.names) :]
+    known.learnt, known.follow, known.windows = True, None, 0
     known.health, known.found_us, known.peak, known.standstill = 100.0, 0, 0.0, 0
     return True
 
@@ -156,7 +157,7 @@ def widen(known: Known, rows: Matrix, rows_max: int) -> bool:
     if known.found_us or healthy_of(known).is_known(rows).mean() > 0.5:
         return False
     held = np.vstack([_rows(known.healthy, len(known.names)), rows])[-rows_max:]
-    known.healthy, known.tail, known.follow = held.tobytes(), b"", None
+    known.healthy, known.tail, known.follow = held.tobytes(), held[-TAIL_ROWS:].tobytes(), None
     return True
 
 
@@ -189,7 +190,7 @@ def judge(known: Known, rows: Matrix, end_us: int, confirm_windows: int) -> Judg
         score=score,
         anomaly=anomaly,
         health=known.health,
-        causes=healthy.causes(joined),
+        causes=healthy.causes(joined, follow),
         began=began,
         ended=ended,
     )

@@ -72,7 +72,7 @@ class LogPast:
 
     Args:
         bus: of the edge's own broker. clock: wall-clock.
-        key: of the mark.
+        key: of the mark, in ``bucket``.
         rows_max: samples in memory.
 
     Attributes:
@@ -81,10 +81,19 @@ class LogPast:
         kept_us: source time from which every sample is known; 0: there is no older one.
     """
 
-    def __init__(self, bus: Bus, clock: Clock, key: str, *, rows_max: int = ROWS_MAX) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        clock: Clock,
+        key: str,
+        *,
+        rows_max: int = ROWS_MAX,
+        bucket: str = APPS_BUCKET,
+    ) -> None:
         self._bus = bus
         self._clock = clock
         self._key = key
+        self._bucket = bucket
         self._rows_max = rows_max
         self._lock = threading.Lock()
         self._tags: Int64Array = np.empty(0, np.int64)
@@ -215,8 +224,8 @@ class LogPast:
         self._arrived.set()
 
     async def _load(self, info: LogInfo) -> PastMark | None:
-        await self._bus.key_value(APPS_BUCKET, history=1)
-        raw = await self._bus.get(APPS_BUCKET, self._key)
+        await self._bus.key_value(self._bucket, history=1)
+        raw = await self._bus.get(self._bucket, self._key)
         try:
             found = msgspec.msgpack.decode(raw, type=PastMark) if raw else None
         except UNREADABLE:
@@ -238,7 +247,7 @@ class LogPast:
             base=envelope.encode(self._base),
         )
         with contextlib.suppress(Refused):
-            await self._bus.put(APPS_BUCKET, self._key, msgspec.msgpack.encode(made))
+            await self._bus.put(self._bucket, self._key, msgspec.msgpack.encode(made))
 
     def _take(self, messages: list[LogMessage]) -> None:
         batches = []

@@ -11,7 +11,7 @@ from headrace.bus.broker import prepare_address, start_broker
 from headrace.model.errors import Terminal
 from headrace.model.folder import DataFolder
 
-PATIENCE_S: Final = 20.0
+PATIENCE_S: Final = 60.0
 _AGAIN_S: Final = 0.05
 
 

@@ -142,7 +142,12 @@ def _batch(tag_id: int, rows: _Rows) -> pl.DataFrame:
         np.array(rows.at_us, np.int64),
         number,
         status=status,
-        text=[str(each) for each in rows.value] if is_text else None,
+        text=[
+            None if code >= st.BAD else str(v)
+            for v, code in zip(rows.value, rows.status, strict=True)
+        ]
+        if is_text
+        else None,
         received_timestamp_us=np.array(rows.received_us, np.int64),
         value_is_null=(status >= st.BAD) | is_text,
     )

@@ -101,6 +101,27 @@ async def stored_at_us(
     return to_us(message.time) if message.time else None
 
 
+async def sequence_before(bus: Bus, at_us: int) -> int:
+    """A message of the samples' log such that all that were stored at a time or later come after it.
+
+    Args:
+        at_us: the broker's time of storing.
+
+    Raises:
+        Transient: BUS-1030 when the broker does not answer.
+    """
+    info = await log_info(bus)
+    before, after = max(info.first_sequence - 1, 0), info.last_sequence + 1
+    while after - before > 1:
+        middle = (before + after) // 2
+        stored_us = await stored_at_us(bus, middle)
+        if stored_us is None or stored_us < at_us:  # not there any more: it left since
+            before = middle
+        else:
+            after = middle
+    return before
+
+
 async def is_restored(bus: Bus, info: LogInfo, sequence: int, at_us: int) -> bool:
     """Whether the log is not the one that somebody knew: shorter, or with another message in the place of
     the last one known. New messages may have reached the numbers of those that a restore took away.

@@ -118,14 +118,14 @@ def role_rights(role: RoleName, edge: str = "*") -> Rights:
     """The rights of a role of ours.
 
     Args:
-        edge: the only one whose samples and books the role ``edge`` may write, and beside which the role
-            ``apps`` may work.
+        edge: the only one whose samples and books the role ``edge`` may write, and beside which the roles
+            ``apps`` and ``runtime`` may work.
 
     Example:
         >>> role_rights("edge", "local").may_say("v1.acme.mill.batch.other.plc_1")
         False
     """
-    return _ROLES[role](edge if role in ("edge", "apps") else "*")
+    return _ROLES[role](edge if role in ("edge", "apps", "runtime") else "*")
 
 
 def _edge(edge: str) -> Rights:
@@ -181,24 +181,33 @@ def _apps(edge: str) -> Rights:
     return Rights(says, (*calls, f"{inbox('apps')}.>"), answers=True)
 
 
-def _runtime(_: str) -> Rights:
+def _runtime(edge: str) -> Rights:
     """Between the processes of industrial apps and everything else; they themselves reach only it."""
+    as_whom = (
+        (names.RUNTIME_EDGE,) if edge == "*" else (names.RUNTIME_EDGE, names.runtime_edge(edge))
+    )
     says = (
-        f"{_SITE}.batch.{names.RUNTIME_EDGE}.*",
+        *(f"{_SITE}.batch.{name}.*" for name in as_whom),
         f"{_SITE}.event.runtime.*",
         f"{_SITE}.event.app.*",
         f"{_SITE}.health.app.*",
+        f"{_SITE}.health.app.*.{edge}",
         f"{_SITE}.call.app.*.*",
+        f"{_SITE}.call.app.*.*.{edge}",
         f"{_SITE}.call.edge.*.write",
+        f"{_SITE}.call.edge.*.{names.PACKAGE_CALL}",
         f"$KV.{names.RUNTIME_BUCKET}.>",
         f"$KV.{LEASE_BUCKET}.>",
         *_KEEPS_ALL,
         *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_ORDERS)),
         *_buckets(names.RUNTIME_BUCKET, names.DESIRED_BUCKET, LEASE_BUCKET),
     )
-    own = (f"{_SITE}.call.app.*.*", f"{_SITE}.call.runtime.*.*")
-    hears = (f"{_SITE}.app.*.ask.*", *own, f"{inbox('runtime')}.>")
-    return Rights(says, hears, answers=True)
+    whole = (f"{_SITE}.call.app.*.*", f"{_SITE}.call.runtime.*.*")
+    calls = (*whole, *(f"{each}.{edge}" for each in whole))
+    files = f"{_SITE}.call.edge.{edge}.{names.PACKAGE_CALL}"
+    return Rights(
+        says, (f"{_SITE}.app.*.ask.*", *calls, files, f"{inbox('runtime')}.>"), answers=True
+    )
 
 
 def _console(_: str) -> Rights:
@@ -280,9 +289,11 @@ def leaf_rights(edge: str, domain: str) -> Rights:
 
     ``$JSC.R`` and ``$JS.FC`` carry answers and flow control of sourcing.
     """
-    health = (f"{_SITE}.health.edge.{edge}", f"{_SITE}.health.apps.{edge}")
+    states = (f"{_SITE}.health.app.*.{edge}", f"{_SITE}.health.apps.{edge}")
+    health = (f"{_SITE}.health.edge.{edge}", *states)
     says = (*health, "_INBOX.>", "$JSC.R.>", f"source.{domain}.>")
-    hears = (f"{_SITE}.call.edge.{edge}.*", f"$JS.{domain}.API.>", "$JS.FC.>")
+    apps = (f"{_SITE}.call.app.*.*.{edge}", f"{_SITE}.call.runtime.*.*.{edge}")
+    hears = (f"{_SITE}.call.edge.{edge}.*", *apps, f"$JS.{domain}.API.>", "$JS.FC.>")
     return Rights(says, hears)
 
 

@@ -53,15 +53,16 @@ class SourceState:
 
 
 def sourced_streams(subjects: Subjects, edge: str) -> dict[str, tuple[str, ...]]:
-    """Stream -> which of an edge's subjects the hub takes from it: its own, and those of its formulas.
+    """Stream -> which of an edge's subjects the hub takes from it: its own, and those of its formulas and
+    apps.
 
     Example:
         >>> sourced_streams(Subjects("acme", "mill"), "north")["SAMPLES"]
-        ('v1.acme.mill.batch.north.>', 'v1.acme.mill.batch.apps-north.>')
+        ('v1.acme.mill.batch.north.>', 'v1.acme.mill.batch.apps-north.>', 'v1.acme.mill.batch.runtime-north.>')
     """
-    both = _names_of(edge)
+    both = [name for name in (edge, names.apps_edge(edge)) if NAME.match(name)]
     return {
-        names.SAMPLES_STREAM: tuple(subjects.every_batch(name) for name in both),
+        names.SAMPLES_STREAM: tuple(map(subjects.every_batch, _names_of(edge))),
         names.EVENTS_STREAM: (f"{subjects.prefix}.event.>",),
         names.LEDGER_STREAM: tuple(subjects.edge_ledger(name) for name in both),
         names.SEALED_STREAM: (subjects.every_sealed(edge),),
@@ -72,8 +73,8 @@ def sourced_streams(subjects: Subjects, edge: str) -> dict[str, tuple[str, ...]]
 
 def _names_of(edge: str) -> tuple[str, ...]:
     """In whose names an edge's log has samples."""
-    own = names.apps_edge(edge)
-    return (edge, own) if NAME.match(own) else (edge,)
+    every = (edge, names.apps_edge(edge), names.runtime_edge(edge))
+    return tuple(name for name in every if NAME.match(name))
 
 
 async def set_sources(bus: Bus, subjects: Subjects, edges: Sequence[SourcedEdge]) -> list[str]:

@@ -19,9 +19,12 @@
     v1.<enterprise>.<site>.call.apps.<verb>              requests to the apps role
     v1.<enterprise>.<site>.call.sim.<verb>               requests to the simulated site
     v1.<enterprise>.<site>.call.app.<word>.<service>     services of an industrial app, JSON to JSON
+    v1.<enterprise>.<site>.call.app.<word>.<service>.<edge>   the same of the one on an edge's machine
     v1.<enterprise>.<site>.call.runtime.<word>.<verb>    the runtime about an app: logs, restart
+    v1.<enterprise>.<site>.call.runtime.<word>.<verb>.<edge>  the same of the one on an edge's machine
     v1.<enterprise>.<site>.event.app.<word>              AppEvent: work requests, value (stream EVENTS)
     v1.<enterprise>.<site>.health.app.<word>             AppState, each second (not stored)
+    v1.<enterprise>.<site>.health.app.<word>.<edge>      the same of the one on an edge's machine
     v1.<enterprise>.<site>.app.<word>.ask.<verb>         an app's process asks the runtime
     source.<domain>.>                                    what the hub takes from an edge's own log
     live.v1.<enterprise>.<site>.batch.>                  what SAMPLES has stored, on a hub (not stored)
@@ -54,7 +57,10 @@ out on an edge's own machine in the name that :func:`apps_edge` gives."""
 FORMULA_CALL: Final = "formula"
 """The call of an edge that the apps role beside it answers."""
 RUNTIME_EDGE: Final = "runtime"
-"""Outputs of industrial apps are published in this edge's name, the app's word as connection."""
+"""Outputs of industrial apps are published in this edge's name, the app's word as connection; those that
+are worked out on an edge's own machine in the name that :func:`runtime_edge` gives."""
+PACKAGE_CALL: Final = "package"
+"""The call of an edge by which its runtime gets the files of apps."""
 RUNTIME_BUCKET: Final = "runtime"
 """State of each industrial app, by its word."""
 ALL_BATCHES: Final = "v1.*.*.batch.>"
@@ -77,6 +83,19 @@ def apps_edge(edge: str = "") -> str:
         ('apps', 'apps-north')
     """
     return f"{APPS_EDGE}-{edge}" if edge else APPS_EDGE
+
+
+def runtime_edge(edge: str = "") -> str:
+    """In whose name outputs of industrial apps are published.
+
+    Args:
+        edge: on whose machine they are worked out; empty: on the platform.
+
+    Example:
+        >>> runtime_edge(), runtime_edge("north")
+        ('runtime', 'runtime-north')
+    """
+    return f"{RUNTIME_EDGE}-{edge}" if edge else RUNTIME_EDGE
 
 
 class Subjects:
@@ -155,20 +174,26 @@ class Subjects:
     def apps_call(self, verb: str) -> str:
         return f"{self._prefix}.call.apps.{check_name(verb, 'verb')}"
 
-    def app_call(self, word: str, service: str) -> str:
-        """Of a service of an industrial app."""
-        return f"{self._prefix}.call.app.{check_name(word, 'app')}.{check_name(service, 'service')}"
+    def app_call(self, word: str, service: str, edge: str = "") -> str:
+        """Of a service of an industrial app, on the platform or on an edge's machine."""
+        whole = (
+            f"{self._prefix}.call.app.{check_name(word, 'app')}.{check_name(service, 'service')}"
+        )
+        return f"{whole}.{check_name(edge, 'edge')}" if edge else whole
 
-    def runtime_call(self, word: str, verb: str) -> str:
-        """Of the runtime itself about an app: no service of the app can have this name."""
-        return f"{self._prefix}.call.runtime.{check_name(word, 'app')}.{check_name(verb, 'verb')}"
+    def runtime_call(self, word: str, verb: str, edge: str = "") -> str:
+        """Of the runtime itself about an app, on the platform or on an edge's machine: no service of the app
+        can have this name."""
+        whole = f"{self._prefix}.call.runtime.{check_name(word, 'app')}.{check_name(verb, 'verb')}"
+        return f"{whole}.{check_name(edge, 'edge')}" if edge else whole
 
     def app_own(self, word: str) -> str:
         """What begins the subjects that an industrial app's own process may use."""
         return f"{self._prefix}.app.{check_name(word, 'app')}"
 
-    def app_health(self, word: str) -> str:
-        return f"{self._prefix}.health.app.{check_name(word, 'app')}"
+    def app_health(self, word: str, edge: str = "") -> str:
+        whole = f"{self._prefix}.health.app.{check_name(word, 'app')}"
+        return f"{whole}.{check_name(edge, 'edge')}" if edge else whole
 
     def sim_call(self, verb: str) -> str:
         return f"{self._prefix}.call.sim.{check_name(verb, 'verb')}"

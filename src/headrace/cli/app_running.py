@@ -16,15 +16,20 @@ from rich.table import Table
 
 from headrace.bus.broker import load_address
 from headrace.bus.client import Bus, open_bus
+from headrace.bus.desired import read_desired
 from headrace.bus.subjects import Subjects
 from headrace.cli.run import DATA, site_subjects
 from headrace.model.app_state import AppState
 from headrace.model.decoding import UNREADABLE
+from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Misconfigured
 from headrace.model.folder import DataFolder
 
 BROKER_WAIT_S: Final = 2.0
 HEALTH_WAIT_S: Final = 2.2
+EDGE = typer.Option(
+    "", "--edge", help="The one on this edge's machine, of an app in several places."
+)
 T = TypeVar("T")
 _COLOURS: Final = {"running": "green", "stopped": "red", "waiting": "red"}
 
@@ -38,15 +43,21 @@ def add_running(group: typer.Typer) -> None:
         _show(with_bus(data, app_states))
 
     @group.command("logs")
-    def logs(app_id: str = typer.Argument(help="The app."), data: Path = DATA) -> None:
+    def logs(
+        app_id: str = typer.Argument(help="The app."), edge: str = EDGE, data: Path = DATA
+    ) -> None:
         """Print the newest lines of an app's log."""
-        lines = with_bus(data, lambda bus, subjects: _ask_runtime(bus, subjects, app_id, "logs"))
+        lines = with_bus(
+            data, lambda bus, subjects: _ask_runtime(bus, subjects, app_id, "logs", edge)
+        )
         sys.stdout.write("".join(f"{line}\n" for line in msgspec.json.decode(lines)))
 
     @group.command("restart")
-    def restart(app_id: str = typer.Argument(help="The app."), data: Path = DATA) -> None:
+    def restart(
+        app_id: str = typer.Argument(help="The app."), edge: str = EDGE, data: Path = DATA
+    ) -> None:
         """Try an app again at once that was stopped, or waits."""
-        with_bus(data, lambda bus, subjects: _ask_runtime(bus, subjects, app_id, "restart"))
+        with_bus(data, lambda bus, subjects: _ask_runtime(bus, subjects, app_id, "restart", edge))
 
     @group.command("call")
     def call(
@@ -54,6 +65,7 @@ def add_running(group: typer.Typer) -> None:
         service: str = typer.Argument(help="One of its services."),
         json: str = typer.Option("{}", "--json", help="The request."),
         timeout: float = typer.Option(60.0, "--timeout", help="Seconds to wait."),
+        edge: str = EDGE,
         data: Path = DATA,
     ) -> None:
         """Ask a service of an app, and print its answer as JSON."""
@@ -65,7 +77,9 @@ def add_running(group: typer.Typer) -> None:
             ) from error
         answer = with_bus(
             data,
-            lambda bus, subjects: _ask(bus, subjects, app_id, service, json.encode(), timeout),
+            lambda bus, subjects: _ask(
+                bus, subjects, app_id, service, edge, json.encode(), timeout
+            ),
         )
         pretty = msgspec.json.format(answer, indent=2).decode()
         sys.stdout.write(f"{pretty}\n")
@@ -73,20 +87,27 @@ def add_running(group: typer.Typer) -> None:
 
 async def app_states(bus: Bus, subjects: Subjects) -> list[AppState]:
     """Each app that says something of itself within two seconds, by id."""
-    found: dict[str, AppState] = {}
+    found: dict[tuple[str, str], AppState] = {}
 
     async def take(message: Any) -> None:
         state = msgspec.json.decode(message.data, type=AppState)
-        found[state.app] = state
+        found[state.app, state.edge] = state
 
-    stop = await bus.subscribe(f"{subjects.prefix}.health.app.*", take)
+    stop = await bus.subscribe(f"{subjects.prefix}.health.app.>", take)
     await asyncio.sleep(HEALTH_WAIT_S)
     await stop()
     return [found[name] for name in sorted(found)]
 
 
-async def _ask_runtime(bus: Bus, subjects: Subjects, app_id: str, verb: str) -> bytes:
-    return await bus.request(subjects.runtime_call(app_id.replace("-", "_"), verb))
+async def _ask_runtime(bus: Bus, subjects: Subjects, app_id: str, verb: str, edge: str) -> bytes:
+    word = app_id.replace("-", "_")
+    return await bus.request(subjects.runtime_call(word, verb, await _place(bus, word, edge)))
+
+
+async def _place(bus: Bus, word: str, edge: str) -> str:
+    """Where a question to an app goes; see :meth:`AppDeployment.place`."""
+    raw = await read_desired(bus, f"app.{word}")
+    return msgspec.json.decode(raw, type=AppDeployment).place(edge) if raw else edge
 
 
 async def _ask(
@@ -94,10 +115,12 @@ async def _ask(
     subjects: Subjects,
     app_id: str,
     service: str,
+    edge: str,
     body: bytes = b"",
     timeout_s: float = 10.0,
 ) -> bytes:
-    subject = subjects.app_call(app_id.replace("-", "_"), service)
+    word = app_id.replace("-", "_")
+    subject = subjects.app_call(word, service, await _place(bus, word, edge))
     return await bus.request(subject, body, timeout_s=timeout_s)
 
 
@@ -119,8 +142,21 @@ def with_bus(data: Path, work: Callable[[Bus, Subjects], Awaitable[T]]) -> T:
 
 def _show(states: list[AppState]) -> None:
     table = Table(box=None, header_style="dim")
-    for name in ("app", "version", "state", "assets", "MB", "CPU %", "rows/s", "restarts", "error"):
-        table.add_column(name, justify="left" if name in ("app", "state", "error") else "right")
+    for name in (
+        "app",
+        "version",
+        "on",
+        "state",
+        "assets",
+        "MB",
+        "CPU %",
+        "rows/s",
+        "restarts",
+        "error",
+    ):
+        table.add_column(
+            name, justify="left" if name in ("app", "on", "state", "error") else "right"
+        )
     for state in states:
         colour = _COLOURS.get(state.state, "yellow")
         error = f"{state.last_error_code} {state.last_error}" if state.last_error_code else ""
@@ -128,6 +164,7 @@ def _show(states: list[AppState]) -> None:
         table.add_row(
             state.app,
             state.version,
+            state.edge or "platform",
             f"[{colour}]{state.state}[/]",
             str(state.assets),
             *numbers,

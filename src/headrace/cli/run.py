@@ -93,11 +93,17 @@ def _others(group: typer.Typer) -> None:
         _run(data, lambda f, a, s, stop: run(f, a.as_role("apps"), s, stop, edge=edge))
 
     @group.command("runtime")
-    def runtime(data: Path = DATA) -> None:
+    def runtime(
+        data: Path = DATA,
+        edge: str = typer.Option("", help="Beside this edge: the apps that are placed there."),
+    ) -> None:
         """Run the Python of installed industrial apps, each in a process of its own."""
         from headrace.apps.runtime.role import run
 
-        _run(data, lambda f, a, s, stop: run(f, a.as_role("runtime"), s, stop))
+        def role(f, a, s, stop):  # type: ignore[no-untyped-def] # as the others
+            return run(f, a.as_role("runtime"), s, stop, edge=edge, door=a if edge else None)
+
+        _run(data, role)
 
 
 def _add_keepers(group: typer.Typer) -> None:

@@ -211,6 +211,8 @@ def _up_edge(folder: DataFolder, stopping: list[int], own: Joined) -> None:
         )
         while not stopping:
             supervisor.tend()
+            if folder.placed_apps.exists():
+                supervisor.add("runtime", ["--edge", own.edge])
             time.sleep(TEND_S)
     finally:
         _stop(out, supervisor)

@@ -57,17 +57,25 @@ def service_of(manifest: AppManifest, name: str) -> Service:
 
 
 async def call_service(
-    services: Services, actor: Actor, manifest: AppManifest, service: Service, body: bytes
+    services: Services,
+    actor: Actor,
+    deployment: AppDeployment,
+    service: Service,
+    body: bytes,
+    edge: str = "",
 ) -> bytes:
     """The answer of a service, JSON to JSON; the policy has said yes already.
 
     A dangerous one stands in the audit chain, before and after.
 
+    Args:
+        edge: whose is asked, where the app runs in several places.
+
     Raises:
-        HeadraceError: what the app or its runtime says.
+        HeadraceError: what the app or its runtime says; APPS-2273 when it does not run on that edge.
     """
-    sources = services.sources
-    subject = sources.subjects.app_call(manifest.word, service.name)
+    sources, manifest = services.sources, deployment.manifest
+    subject = sources.subjects.app_call(manifest.word, service.name, deployment.place(edge))
 
     async def ask() -> bytes:
         return await sources.bus.request(subject, body, timeout_s=service.timeout_s + REPLY_S)

@@ -102,7 +102,7 @@ class Health:
         self._hub: tuple[HubState, int] | None = None
         self._apps: tuple[AppsState, int] | None = None
         self._beside: dict[str, tuple[AppsState, int]] = {}
-        self._app_states: dict[str, tuple[AppState, int]] = {}
+        self._app_states: dict[tuple[str, str], tuple[AppState, int]] = {}
         self.version = 0
 
     def take(self, subject: str, body: bytes) -> None:
@@ -124,8 +124,9 @@ class Health:
                 beside = msgspec.json.decode(body, type=AppsState)
                 self._beside[beside.edge] = (beside, now_us)
             elif ".health.app." in subject and len(self._app_states) < APPS_MAX:
-                word = subject.rpartition(".")[2]
-                self._app_states[word] = (msgspec.json.decode(body, type=AppState), now_us)
+                word = subject.split(".")[5]
+                app = msgspec.json.decode(body, type=AppState)
+                self._app_states[word, app.edge] = (app, now_us)
             elif ".health.edge." in subject and len(self._edges) < EDGES_MAX:
                 state = msgspec.json.decode(body, type=EdgeState)
                 self._edges[state.edge] = (state, now_us)
@@ -139,9 +140,24 @@ class Health:
         return None if self._apps is None or self._silent(self._apps[1]) else self._apps[0]
 
     def app(self, word: str) -> AppState | None:
-        """The newest state of an industrial app; None when it has been silent for 5 s."""
-        heard = self._app_states.get(word)
-        return None if heard is None or self._silent(heard[1]) else heard[0]
+        """The newest state of an industrial app, of several places the worst; None when it has been silent
+        for 5 s."""
+        order = (
+            "stopped",
+            "waiting",
+            "throttled",
+            "starting",
+            "catching_up",
+            "running",
+            "disabled",
+        )
+        return min(self.app_places(word), key=lambda each: order.index(each.state), default=None)
+
+    def app_places(self, word: str) -> list[AppState]:
+        """The newest states of an industrial app, by place, the platform first; none is silent for 5 s."""
+        own = sorted(key for key in self._app_states if key[0] == word)
+        heard = (self._app_states[key] for key in own)
+        return [state for state, at_us in heard if not self._silent(at_us)]
 
     @property
     def apps_beside(self) -> list[AppsState]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from headrace.bus.broker import BrokerAddress, with_client_files
 from headrace.bus.client import SAMPLES_BYTES_MAX, Bus, ensure_streams, open_bus
@@ -15,6 +16,8 @@ from headrace.model.folder import DataFolder
 from headrace.model.tasks import end_tasks
 from headrace.model.time import SystemClock
 from headrace.security.sealing import own_edge_key
+
+LOOK_S: Final = 1.0
 
 
 async def run(
@@ -60,11 +63,22 @@ async def run(
                 keeper = LogKeeper(bus, subjects, own, clock, report=agent.report, disk=folder.root)
                 agent.tell_log = keeper.state
                 await keeper.serve()
+                running.append(tasks.create_task(_tell_apps(agent, folder)))
                 running.append(tasks.create_task(keeper.run()))
             await stop.wait()
             await agent.stop()
             await end_tasks(*running)
             await agent.end_ledger()
+
+
+async def _tell_apps(agent: Agent, folder: DataFolder) -> None:
+    """Let who starts the processes of this machine know whether a runtime of apps is among them."""
+    while True:
+        if agent.config.deployments:
+            folder.placed_apps.touch()
+        elif agent.config.enterprise:
+            folder.placed_apps.unlink(missing_ok=True)
+        await asyncio.sleep(LOOK_S)
 
 
 async def _work(agent: Agent, bus: Bus, edge: str) -> None:

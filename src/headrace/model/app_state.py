@@ -31,6 +31,7 @@ class AppState(msgspec.Struct, kw_only=True):
             runtime started.
         holds: what of the kernel encloses it; see :func:`headrace.apps.runtime.sandbox.enclose`.
         log: newest lines of its log.
+        edge: on whose machine it runs; empty: on the platform.
     """
 
     app: str
@@ -58,6 +59,7 @@ class AppState(msgspec.Struct, kw_only=True):
     records: int = 0
     holds: list[str] = []
     log: list[str] = []
+    edge: str = ""
 
 
 class AppEvent(Event, kw_only=True):

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from headrace.model.deployment import AppDeployment
 from headrace.model.knowledge import AppsConfig
 from headrace.model.zones import ZoneMap
 
@@ -115,6 +116,7 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
             (:mod:`headrace.security.sealing`). Nothing that travels here can be read on the way.
         apps: formulas that it evaluates itself, with what they need to be understood; None for none.
         zones: what lies in which zone, and what may cross; it opens and writes nothing else.
+        deployments: apps with Python that run on its machine, with the assets that they serve there.
 
     Example:
         >>> EdgeConfig(enterprise="acme", site="mill", edge="local").content_hash()[:8]
@@ -128,12 +130,15 @@ class EdgeConfig(msgspec.Struct, frozen=True, kw_only=True):
     secrets: dict[str, str] = {}
     apps: AppsConfig | None = None
     zones: ZoneMap = ZoneMap()
+    deployments: tuple[AppDeployment, ...] = ()
 
     def content_hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex; equal content has an equal hash."""
         told = msgspec.to_builtins(self, order="sorted")
         if self.apps is None:  # as edges say it that know of no formulas
             del told["apps"]
+        if not self.deployments:
+            del told["deployments"]
         return hashlib.sha256(msgspec.json.encode(told, order="sorted")).hexdigest()
 
 

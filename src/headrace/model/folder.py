@@ -82,6 +82,11 @@ class DataFolder:
         return self.root / "packages"
 
     @property
+    def placed_apps(self) -> Path:
+        """There while apps with Python are placed on this edge's machine."""
+        return self.run / "placed_apps"
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 

@@ -10,6 +10,7 @@ from headrace.formula.problems import FormulaProblem
 from headrace.model.app_manifest import AppManifest, NeededType, Output, drift_name
 from headrace.model.deployment import AppDeployment, BoundAsset
 from headrace.model.knowledge import APP_DOT, AssetConfig, AssetTypeConfig, given_name
+from headrace.site.app_places import AppPlace, misplaced, with_places
 from headrace.site.model import (
     DERIVED,
     PLAIN_UNITS,
@@ -39,12 +40,16 @@ def lay_app(app: SiteApp, model: SiteModel) -> _Laid:
     by_path = {asset.path: asset for asset in model.assets}
     types = {kind.name: kind for kind in model.asset_types}
     tags = {tag.path: tag for tag in model.tags}
+    edges = {each.name: each.edge for each in model.connections}
     found: dict[tuple[str, str], AppAsset] = {}
     unserved, twice = [], []
     for bind in app.bind:
         fitting = _Fitting(app.manifest.types[bind.needed], bind, types[bind.type], tags)
         for path in bind.assets:
             made = fitting.fit(by_path[path])
+            if isinstance(made, AppAsset) and app.placement == "edge" and app.manifest.python:
+                why = misplaced(made, tags, edges)
+                made = Unserved(path=path, type=bind.needed, why=why) if why else made
             if isinstance(made, Unserved):
                 unserved.append(made)
             elif (bind.needed, path) in found:
@@ -296,15 +301,17 @@ def _drifts_by_name(app: SiteApp, asset: AppAsset) -> dict[str, str]:
     return {name: _place(app, asset, name) for name in names}
 
 
-def deployments(model: SiteModel, ids: Mapping[str, int]) -> dict[str, AppDeployment]:
+def deployments(
+    model: SiteModel, ids: Mapping[str, int], places: Mapping[str, AppPlace] | None = None
+) -> dict[str, AppDeployment]:
     """Word of each app -> what runs of it.
 
     Args:
-        ids: path -> tag_id, also of derived tags.
+        ids: path -> tag_id, also of derived tags. places: word -> where it is placed, and was.
     """
     edges = {each.name: each.edge for each in model.connections}
     tags = {tag.path: tag for tag in model.tags}
-    return {
+    made = {
         app.manifest.word: AppDeployment(
             enterprise=model.enterprise,
             site=model.name,
@@ -318,6 +325,11 @@ def deployments(model: SiteModel, ids: Mapping[str, int]) -> dict[str, AppDeploy
         )
         for app in model.apps
     }
+    known = places or {}
+    for app in model.apps:
+        word = app.manifest.word
+        made[word] = with_places(app, made[word], known.get(word), tags, edges)
+    return made
 
 
 def given_paths(manifest: AppManifest, asset: AppAsset) -> dict[str, str]:

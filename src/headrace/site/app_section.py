@@ -25,7 +25,7 @@ from headrace.formula.tree import AlarmStatement
 from headrace.model.app_manifest import AppManifest, NeededType, Setting, Text, drift_name
 from headrace.model.errors import HeadraceError, Misconfigured
 from headrace.model.ids import NAME
-from headrace.model.knowledge import APP_DOT
+from headrace.model.knowledge import APP_DOT, Placement
 from headrace.site.app_assets import lay_app, note_app_formula
 from headrace.site.app_package import InstalledApp
 from headrace.site.model import AppBind, AssetType, Formula, SettingValue, SiteApp, SiteModel
@@ -35,7 +35,8 @@ from headrace.site.sections import Section, is_kind, named_tables
 from headrace.site.toml_lines import Key
 
 NAME_MAX: Final = 64
-_APP: Final = ("version", "enabled", "settings", "bind")
+_APP: Final = ("version", "enabled", "placement", "settings", "bind")
+PLACES: Final[tuple[Placement, ...]] = ("platform", "edge")
 _BIND: Final = ("type", "quantities", "attributes", "relations", "assets", "settings")
 _ID: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _VERSION: Final = re.compile(r"\d{1,9}\.\d{1,9}\.\d{1,9}")
@@ -117,14 +118,16 @@ def _read_app(
     manifest = app.manifest
     given = _settings(app, ("settings",), section.take("settings", "a table", {}))
     settings = {name: each.default for name, each in manifest.settings.items()} | given
+    placement = _placement(app, section)
     binds = tuple(_binds(app, section, model))
     read = SiteApp(
         manifest=manifest,
         sha256=installed.sha256,
         enabled=enabled,
+        placement=placement,
         settings=settings,
         bind=binds,
-        types=tuple(_types(app, enabled=enabled)),
+        types=tuple(_types(app, placement, enabled=enabled)),
     )
     assets, unserved, twice = lay_app(read, model)
     for bind, path in twice:
@@ -132,6 +135,17 @@ def _read_app(
         key = (*app.key, "bind", bind.needed)
         app.notes.at(key, "SITE-2107", what, "Let the patterns of assets not meet.")
     return msgspec.structs.replace(read, assets=assets, unserved=unserved)
+
+
+def _placement(app: _App, section: Section) -> Placement:
+    """Where the site wants it, else where its maker does."""
+    said = section.take("placement", "a text", app.manifest.placement)
+    for place in PLACES:
+        if said == place:
+            return place
+    what, remedy = f"{said!r} is no place of an app", 'Give "platform" or "edge".'
+    app.notes.at((*app.key, "placement"), "SITE-2170", what, remedy)
+    return app.manifest.placement
 
 
 def _settings(app: _App, place: Key, table: Mapping[str, Any]) -> dict[str, SettingValue]:
@@ -314,7 +328,7 @@ def _note_lacking(section: Section, kind: NeededType, its: AssetType, bind: AppB
 # --- types --------------------------------------------------------------------------------------------
 
 
-def _types(app: _App, *, enabled: bool) -> Iterable[AssetType]:
+def _types(app: _App, placement: Placement, *, enabled: bool) -> Iterable[AssetType]:
     manifest = app.manifest
     settings = {name: each.measure for name, each in manifest.settings.items()}
     for name, kind in manifest.types.items():
@@ -331,7 +345,7 @@ def _types(app: _App, *, enabled: bool) -> Iterable[AssetType]:
                 if other in manifest.types
             },
             formulas=(
-                *_formulas(app, name, enabled=enabled),
+                *_formulas(app, name, placement, enabled=enabled),
                 *_drift_alarms(manifest, name, enabled=enabled),
             ),
             titles={n: said(text) for n, text in manifest.titles.get(name, {}).items()},
@@ -349,7 +363,7 @@ def said(text: Text) -> tuple[str, str]:
     return text.get("en", ""), text.get("zh", "")
 
 
-def _formulas(app: _App, needed: str, *, enabled: bool) -> Iterable[Formula]:
+def _formulas(app: _App, needed: str, placement: Placement, *, enabled: bool) -> Iterable[Formula]:
     for line, source in split_statements(app.manifest.formulas.get(needed, "")):
         try:
             statement = parse_statement(source, line=line)
@@ -357,13 +371,14 @@ def _formulas(app: _App, needed: str, *, enabled: bool) -> Iterable[Formula]:
             note_app_formula(app.notes, app.manifest, needed, problem)
             continue
         is_alarm = isinstance(statement, AlarmStatement)
+        where: Placement = "platform" if is_alarm else placement
         yield Formula(
             name=statement.name,
             kind="alarm" if is_alarm else "formula",
             text=source.rstrip(),
             line=line,
             state="live" if enabled else "off",
-            placement="platform" if is_alarm else app.manifest.placement,
+            placement=where,
         )
 
 

@@ -17,12 +17,15 @@ from sqlalchemy.engine import Connection
 from headrace.model.errors import Misconfigured
 from headrace.model.knowledge import AppsConfig
 from headrace.site import schema
+from headrace.site.app_places import AppPlace, next_places
 from headrace.site.knowledge import FormulaVersion, apps_config, next_versions
 from headrace.site.model import DERIVED, SiteModel, Tag, nearest_asset
 from headrace.site.placement import with_moves
 from headrace.site.secret_words import without_secrets
 
 _TAG_COLUMNS = tuple(column.name for column in schema.TAG.columns)
+APPS_ROW = "apps"
+PLACES_ROW = "app_places"
 _VERSIONED = ("path", "unit", "connection", "address")
 
 
@@ -384,17 +387,41 @@ def _write_knowledge(
             _insert(connection, table, [row])
         known[key] = version
     paths = (tag.path for tag in (*model.tags, *model.derived))
-    before = connection.execute(select(schema.KNOWLEDGE)).mappings().all()
-    last = msgspec.json.decode(before[0]["config"], type=AppsConfig) if before else None
+    before = read_knowledge(connection, APPS_ROW)
+    last = msgspec.json.decode(before, type=AppsConfig) if before else None
     config = apps_config(model, dict(zip(paths, ids, strict=True)), known)
     config = with_moves(config, last, now_us)
-    rows = [{"key": "apps", "config": msgspec.json.encode(config, order="sorted").decode()}]
     names = tuple(sorted(f"{each.asset_type}.{each.name}" for each in changed))
-    if [dict(row) for row in before] == rows:
-        return names, False
-    connection.execute(delete(schema.KNOWLEDGE))
-    _insert(connection, schema.KNOWLEDGE, rows)
-    return names, True
+    places = next_places(model, app_places(connection), now_us)
+    moved = _keep_knowledge(connection, PLACES_ROW, places)
+    return names, _keep_knowledge(connection, APPS_ROW, config) or moved
+
+
+def app_places(connection: Connection) -> dict[str, AppPlace]:
+    """Word of each installed app -> where it is placed, and since when."""
+    found = read_knowledge(connection, PLACES_ROW)
+    return msgspec.json.decode(found, type=dict[str, AppPlace]) if found else {}
+
+
+def read_knowledge(connection: Connection, key: str) -> str | None:
+    """JSON of a row of the table of knowledge; None when there is none."""
+    table = schema.KNOWLEDGE
+    found: str | None = connection.execute(
+        select(table.c.config).where(table.c.key == key)
+    ).scalar()
+    return found
+
+
+def _keep_knowledge(connection: Connection, key: str, what: object) -> bool:
+    """Write a row where it differs; gives whether it did."""
+    config = msgspec.json.encode(what, order="sorted").decode()
+    before = read_knowledge(connection, key)
+    if before == config or (before is None and not what):
+        return False
+    table = schema.KNOWLEDGE
+    connection.execute(delete(table).where(table.c.key == key))
+    _insert(connection, table, [{"key": key, "config": config}])
+    return True
 
 
 def _write_site(

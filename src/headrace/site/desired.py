@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from headrace.model.deployment import AppDeployment
 from headrace.model.desired import (
     ConnectionConfig,
     EdgeConfig,
@@ -13,7 +14,8 @@ from headrace.model.desired import (
     TagConfig,
     TagGroupConfig,
 )
-from headrace.model.knowledge import AppsConfig
+from headrace.model.knowledge import LOCAL_EDGE, AppsConfig
+from headrace.site.app_places import parts_of
 from headrace.site.file import connection_config, tag_config
 from headrace.site.model import SiteModel
 from headrace.site.placement import edge_apps
@@ -26,6 +28,7 @@ def edge_configs(
     ids: dict[str, int],
     known_edges: Iterable[str] = (),
     apps: AppsConfig | None = None,
+    deployed: Iterable[AppDeployment] = (),
 ) -> dict[str, EdgeConfig]:
     """Edge -> all that it runs. Connections are sorted by name, tags by id: equal content, equal hash.
 
@@ -33,6 +36,7 @@ def edge_configs(
         ids: path -> tag_id, from :meth:`Registry.ids` after the model was applied.
         known_edges: edges that exist besides; those without a connection are told to run nothing.
         apps: what engineers wrote; each edge gets what it evaluates of it.
+        deployed: installed apps; each edge gets those that serve assets there, as far as they do.
     """
     tags: dict[str, list[TagConfig]] = {}
     for tag in model.tags:
@@ -43,6 +47,7 @@ def edge_configs(
         rules = rules_of(model.protections, {tag.path: tag.tag_id for tag in own})
         config = msgspec.structs.replace(connection_config(connection, own), protection=rules)
         connections.setdefault(connection.edge, []).append(config)
+    every = tuple(deployed)
     return {
         edge: EdgeConfig(
             enterprise=model.enterprise,
@@ -51,6 +56,7 @@ def edge_configs(
             connections=tuple(own),
             apps=edge_apps(apps, edge) if apps is not None else None,
             zones=model.zones,
+            deployments=parts_of(every, edge) if edge != LOCAL_EDGE else (),
         )
         for edge, own in sorted(connections.items())
     }

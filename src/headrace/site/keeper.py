@@ -221,7 +221,7 @@ class Keeper:
 
     def _desire_apps(self, model: SiteModel) -> None:
         """Each installed app, and their list, by which those that left are known to have left."""
-        deployed = deployments(model, self.registry.ids())
+        deployed = deployments(model, self.registry.ids(), self.registry.app_places())
         for word, deployment in deployed.items():
             self._put(f"{APP_KEY}{word}", msgspec.json.encode(deployment, order="sorted"))
         self._put(APP_LIST_KEY, msgspec.json.encode(sorted(deployed)))
@@ -236,7 +236,9 @@ class Keeper:
 
     def _desire_edges(self, model: SiteModel, apps: AppsConfig | None) -> None:
         now_us = self.clock.now_us()
-        configs = edge_configs(model, self.registry.ids(), self.registry.edges(), apps)
+        ids = self.registry.ids()
+        deployed = deployments(model, ids, self.registry.app_places()).values()
+        configs = edge_configs(model, ids, self.registry.edges(), apps, deployed)
         for edge, config in self._sealer.seal(configs).items():
             self._desire_edge(edge, config, now_us)
         told = tell_of(self._sealer, model)

@@ -294,6 +294,7 @@ class SiteApp(msgspec.Struct, frozen=True, kw_only=True):
         sha256: of the package file, hex.
         enabled: false keeps all it has and runs nothing.
         settings: of the whole app, the manifest's defaults filled in.
+        placement: ``platform`` or ``edge``, as the site file says, else as the manifest does.
         types: the app's needed types as asset types ``<word>.<type>``, with its formulas.
         assets, unserved: of all its types, in the order of the site file.
     """
@@ -301,6 +302,7 @@ class SiteApp(msgspec.Struct, frozen=True, kw_only=True):
     manifest: AppManifest
     sha256: str
     enabled: bool = True
+    placement: Placement = "platform"
     settings: dict[str, SettingValue] = {}
     bind: tuple[AppBind, ...] = ()
     types: tuple[AssetType, ...] = ()

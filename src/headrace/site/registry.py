@@ -24,7 +24,8 @@ from headrace.model.knowledge import AppsConfig
 from headrace.security.database import metadata_url, open_engine, shown
 from headrace.security.files import make_folder
 from headrace.site import schema
-from headrace.site.apply import Changes, apply_model
+from headrace.site.app_places import AppPlace
+from headrace.site.apply import APPS_ROW, Changes, app_places, apply_model, read_knowledge
 from headrace.site.knowledge import FormulaVersion
 from headrace.site.model import DERIVED, Level, SiteModel, parent_of
 
@@ -311,7 +312,7 @@ class Registry:
     def apps(self) -> AppsConfig | None:
         """What the apps role runs; None when no site file was applied yet."""
         with self._connect() as connection:
-            found = connection.execute(select(schema.KNOWLEDGE.c.config)).scalar()
+            found = read_knowledge(connection, APPS_ROW)
         if found:
             return msgspec.json.decode(found, type=AppsConfig)
         site = self.site()  # applied before formulas stood in site files
@@ -319,6 +320,11 @@ class Registry:
             return None
         calendar = PlantCalendar(time_zone=site.time_zone)
         return AppsConfig(enterprise=site.enterprise, site=site.name, calendar=calendar)
+
+    def app_places(self) -> dict[str, AppPlace]:
+        """Word of each installed app -> where it is placed, and since when."""
+        with self._connect() as connection:
+            return app_places(connection)
 
     def formula_versions(self, asset_type: str = "", name: str = "") -> list[FormulaVersion]:
         """Versions of formulas, oldest first; of one formula, of a type's, or of all."""

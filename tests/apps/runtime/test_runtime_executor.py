@@ -55,6 +55,13 @@ def whole(rows: list) -> Effects:
     return one.advance(T0 + (LENGTH_S + LATE_S) * S)
 
 
+def feed(one: Executor, messages: list, dice: random.Random) -> None:
+    """Messages of the log, one or several at once."""
+    while messages:
+        part, messages = messages[: (count := dice.randint(1, 4))], messages[count:]
+        one.feed(pl.concat([batch for _, _, batch in part]), part[-1][0])
+
+
 @given(
     rows=st.lists(_ROW, max_size=60),
     seed=st.integers(0, 2**32),
@@ -63,8 +70,8 @@ def whole(rows: list) -> Effects:
 )
 @settings(max_examples=15, deadline=None)
 def test_any_order_cut_and_restart_give_the_same_to_the_bit(rows, seed, turns, kills):
-    """Messages come in any order within the lateness, each twice maybe, in steps of any length; a killed
-    executor goes on from what was saved, with the log from ``replay_after``."""
+    """Messages come in any order within the lateness, each twice maybe, some at once, in steps of any length;
+    a killed executor goes on from what was saved, with the log from ``replay_after``."""
     dice = random.Random(seed)
     rows = list(dict.fromkeys(rows))
     expected = told(whole(rows))
@@ -75,14 +82,14 @@ def test_any_order_cut_and_restart_give_the_same_to_the_bit(rows, seed, turns, k
     one, fed, now_s, parts = executor(), 0, 0.0, []
     for turn, step in enumerate([*turns, *([20] * LENGTH_S)]):
         now_s = min(now_s + step, LENGTH_S + LATE_S)
+        known = fed
         while fed < len(log) and log[fed][1] <= now_s:
-            one.feed(log[fed][2], log[fed][0])
             fed += 1
+        feed(one, log[known:fed], dice)
         parts.append(one.advance(T0 + int(now_s * S)))
         if turn in kills:
             one = executor(one.save())
-            for sequence, _, batch in log[one.replay_after : fed]:
-                one.feed(batch, sequence)
+            feed(one, log[one.replay_after : fed], dice)
         if now_s >= LENGTH_S + LATE_S:
             break
     assert told(merged(parts)) == expected

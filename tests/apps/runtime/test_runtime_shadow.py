@@ -150,6 +150,23 @@ def test_an_asset_has_its_own_model_and_the_others_that_of_all():
     assert values(only, 101) == [] and values(only, 201) == [10.001]
 
 
+def test_a_hook_that_is_always_asked_has_no_model_where_there_is_none():
+    made, heard = ModuleType("load_watch"), []
+
+    @app.score(
+        "power", type="pump", length="5 s", every="5 s", step="1 s", lateness="0", always=True
+    )
+    def score(window: app.Window, model: app.Model | None) -> None:
+        heard.append(([each.path for each in window.assets], model and model.version))
+
+    made.score = score
+    for uses in ([], [Use(Times(5), "north/p2")], [Use(Times(2))]):
+        one = Executor(TOLD, made, BOUND, start_us=T0, models=Models(uses))
+        one.advance(T0 + 5 * S)
+    both = ["south/p1", "north/p2"]
+    assert heard == [(both, None), (["north/p2"], "5"), (["south/p1"], None), (both, "2")]
+
+
 def test_a_challenger_calls_no_other_app():
     made = ModuleType("load_watch")
     heard = []

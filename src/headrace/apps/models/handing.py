@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -103,13 +103,19 @@ def hand_over(folder: DataFolder, manifest: AppManifest, files: Path) -> bool:
         return lay_models(registry, challengers, names, to / SHADOW) or changed
 
 
-async def follow_models(folder: DataFolder, manifest: AppManifest, files: Path) -> None:
+Hand = Callable[[DataFolder, AppManifest, Path], bool]
+"""Lays what an app uses now into the folder of its files, and gives whether something changed."""
+
+
+async def follow_models(
+    folder: DataFolder, manifest: AppManifest, files: Path, hand: Hand = hand_over
+) -> None:
     """Hand over what is promoted later, until it is cancelled; what fails is told and tried again."""
     told = ""
     while manifest.models:
         await asyncio.sleep(FOLLOW_S)
         try:
-            if await asyncio.to_thread(hand_over, folder, manifest, files):
+            if await asyncio.to_thread(hand, folder, manifest, files):
                 _log.info("%s takes up other models", manifest.id)
             told = ""
         except HeadraceError as error:

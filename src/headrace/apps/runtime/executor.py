@@ -62,6 +62,20 @@ class Saved(msgspec.Struct, kw_only=True):
     arrived: bytes = b""
 
 
+def begun_anew(state: bytes, at_us: int, after: int) -> bytes:
+    """A state whose hooks are due after another time and which has no samples yet; what hooks keep stays.
+
+    Args:
+        after: the newest message of the log before those that it is fed.
+
+    Raises:
+        Corrupt: APPS-2210 when the state is none of ours.
+    """
+    states = _decoded(state).states if state else {}
+    saved = Saved(to_us=at_us, start_us=at_us, sequence=after, states=states)
+    return msgspec.msgpack.encode(saved, order="sorted")
+
+
 class Executor:
     """One app on its assets.
 
@@ -69,6 +83,7 @@ class Executor:
         manifest: of the app. module: its Python, imported.
         deployment: its assets with their tags. state: what :meth:`save` of an earlier one gave.
         start_us: without a state, hooks are due after it; 0: after the first :meth:`advance`.
+        after: without a state, the newest message of the log before those that it is fed.
         doors: to the historian and other apps' services. models: see :mod:`.shelf`.
 
     Raises:
@@ -89,6 +104,7 @@ class Executor:
         state: bytes = b"",
         *,
         start_us: int = 0,
+        after: int = 0,
         doors: Doors | None = None,
         models: ModelSource | Shelf = lambda name: None,
     ) -> None:
@@ -106,15 +122,16 @@ class Executor:
         self._assets = {name: tuple(map(self._shown, by_type[name])) for name in by_type}
         self._longest_us = max((hook.length_us for hook in self._spans()), default=0)
         self._latest_us = max((hook.lateness_us for hook in self._spans()), default=0)
-        saved = _decoded(state) if state else Saved(to_us=start_us, start_us=start_us)
+        saved = (
+            _decoded(state) if state else Saved(to_us=start_us, start_us=start_us, sequence=after)
+        )
         self.to_us, self.event_sequence = saved.to_us, saved.event_sequence
         self.order_sequence = saved.order_sequence
         self._start_us = saved.start_us
         self._states = saved.states
         self._replay_after = self._fed = saved.sequence
-        self._marks: dict[
-            int, int
-        ] = {}  # sequence -> newest source time; forgotten with the samples
+        # What came after this message -> its newest source time; forgotten with the samples.
+        self._marks: dict[int, int] = {}
         tags = sorted(set().union(*(shape.tag_ids for shape in self._shapes.values())))
         held = pl.read_ipc_stream(saved.held) if saved.held else None
         self._store = Store(np.array(tags, np.int64), held)
@@ -131,13 +148,14 @@ class Executor:
             sequence: of the newest message of the log that they are of.
         """
         taken = self._store.put(batch)
-        if sequence > self._fed:
-            self._fed = sequence
         if self._arrivals is not None:
             self._arrivals.put(taken)
         if sequence and taken.height:
+            # The batch may be of several messages: it begins after the one that was the newest before.
+            after = min(self._fed, sequence - 1)
             newest_us = self._newest_us(taken)
-            self._marks[sequence] = max(newest_us, self._marks.get(sequence, newest_us))
+            self._marks[after] = max(newest_us, self._marks.get(after, newest_us))
+        self._fed = max(self._fed, sequence)
         return Effects()
 
     def advance(self, to_us: int) -> Effects:
@@ -274,7 +292,7 @@ class Executor:
     @property
     def replay_after(self) -> int:
         """A new executor with this one's state needs what came after this sequence."""
-        return min(self._marks, default=self._fed + 1) - 1
+        return min(self._marks, default=self._fed)
 
     def save(self) -> bytes:
         """All that is needed to go on; see the module.
@@ -313,7 +331,9 @@ class Executor:
         if not self._assets[hook.type]:
             return Effects()
         champions = self._shelf.uses(hook.model) if hook.kind == "score" else []
-        if hook.kind == "score" and not champions and not hook.always:
+        if hook.always and all(each.asset for each in champions):
+            champions = [*champions, Use(None)]  # those that have no model are asked about too
+        if hook.kind == "score" and not champions:
             return Effects()
         start_us = due.at_us - hook.length_us
         count = hook.length_us // hook.step_us
@@ -325,8 +345,7 @@ class Executor:
             window.arrivals = self._arrivals.table(assets, start_us, due.at_us)
         if champions:
             return self._scored(hook, due, window, champions)
-        given = [window, None] if hook.kind == "score" else [window]
-        return self._guarded(hook, doing, window, *given, due=due)
+        return self._guarded(hook, doing, window, window, due=due)
 
     def _scored(self, hook: Hook, due: Due, window: Window, champions: Sequence[Use]) -> Effects:
         """The champions on their assets, the challengers beside them, and the drift of what both see."""

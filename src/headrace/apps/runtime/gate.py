@@ -23,6 +23,7 @@ import polars as pl
 
 from headrace.app.records import Order
 from headrace.apps.runtime import wire
+from headrace.apps.runtime.beginning import arrival, beginning
 from headrace.apps.runtime.effects import Problem
 from headrace.apps.runtime.keeping import Keeping
 from headrace.apps.runtime.meter import Meter
@@ -30,7 +31,7 @@ from headrace.apps.runtime.tail import Part, Reading, Tail
 from headrace.apps.runtime.writing import Writing
 from headrace.bus import envelope
 from headrace.bus.client import Bus
-from headrace.bus.log import LogReader, log_info
+from headrace.bus.log import LogReader
 from headrace.bus.subjects import ORDERS_STREAM, Subjects
 from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
@@ -56,7 +57,14 @@ Tell = Callable[[Severity, str, str, str], None]
 
 
 class Past(Protocol):
-    """Where raw samples of the past come from."""
+    """Where raw samples of the past come from.
+
+    Attributes:
+        kept_us: source time from which every sample is there; 0: from the first one on.
+    """
+
+    @property
+    def kept_us(self) -> int: ...
 
     async def samples(self, tag_ids: Int64Array, start_us: int, end_us: int) -> pl.DataFrame:
         """Samples of ``[start, end)`` and the newest of each tag before it."""
@@ -158,7 +166,7 @@ class Gate:
             async def ask(body: bytes, name: str = service.name) -> bytes:
                 return await self.ask_service(name, body)
 
-            subject = self._subjects.app_call(self._word, service.name)
+            subject = self._subjects.app_call(self._word, service.name, self.deployment.edge)
             self.stops.append(await self._bus.answer(subject, ask))
 
     def new_life(self) -> int:
@@ -228,7 +236,7 @@ class Gate:
         kept = await self._settled()
         self._current(begin.life)
         self.holds = begin.holds or ["nothing"]
-        begun = wire.Begun(state=kept.state, start_us=self._clock.now_us())
+        begun = await beginning(self._bus, self._clock, self.deployment, kept)
         return msgspec.msgpack.encode(begun)
 
     async def _turn(self, raw: bytes) -> bytes:
@@ -249,10 +257,11 @@ class Gate:
             sequence = part.sequence or sequence
             if batches or told or self._calls or self.life != turn.life:
                 break
+        known_us, until_us = self._known_us, self.deployment.until_us
         work = wire.Work(
             samples=envelope.encode(concat_batches(batches)) if batches else b"",
             sequence=sequence,
-            known_us=self._known_us,
+            known_us=min(known_us, until_us) if until_us else known_us,
             told=told,
             calls=[self._calls.popleft() for _ in range(len(self._calls))],
         )
@@ -265,7 +274,8 @@ class Gate:
         self._check(given, rows)
         async with self._keeping.lock:
             self._current(given.life)  # it may have ended while it was held back
-            await self._keeping.take(given, rows, self._writing)
+            moved_us = arrival(self.deployment)
+            await self._keeping.take(given, rows, self._writing, moved_us)
         self.position_us = given.to_us
         self.calls += given.calls
         self.samples += rows.height
@@ -283,6 +293,9 @@ class Gate:
         return envelope.encode(await self._past_of(tag_ids, past.start_us, past.end_us))
 
     async def _past_of(self, tag_ids: Int64Array, start_us: int, end_us: int) -> pl.DataFrame:
+        if start_us < self._history.kept_us:
+            text = f"{self._word} looks back farther than the log of its edge knows every sample"
+            self._tell("warning", "APPS-2274", text, "What it gives of that time may lack some.")
         try:
             return await self._history.samples(tag_ids, start_us, end_us)
         except OSError as error:
@@ -293,18 +306,18 @@ class Gate:
         name = f"{call.app}.{call.service}"
         if name not in self.deployment.manifest.permissions.calls:
             raise Refused("APPS-2207", f"{self._word} may not call {name}")
-        subject = self._subjects.app_call(call.app.replace("-", "_"), call.service)
+        word, edge = call.app.replace("-", "_"), self.deployment.edge
+        subject = self._subjects.app_call(word, call.service, edge)
         return await self._bus.request(subject, call.body, timeout_s=wire.CALL_S)
 
     # -- samples --------------------------------------------------------------------------------
 
     async def _follow(self, after: int) -> None:
-        """Read the log from a place on; 0 at the first time: from its end."""
+        """Read the log from a place on."""
         if self._log is not None:
             await self._log.close()
-        if not after:
-            after = (await log_info(self._bus)).last_sequence
         self._log = Reading(self._bus, self._clock, self._tail, self._tags, after)
+        self._known_us = 0  # as far as this process is told again, not as far as the one before was
 
     async def _journal(self) -> list[wire.Told]:
         """Alarms of the app's assets that changed, under the app's own names; looked for each second."""

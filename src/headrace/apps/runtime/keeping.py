@@ -26,8 +26,8 @@ from headrace.bus.subjects import (
     EVENTS_STREAM,
     ORDERS_STREAM,
     RUNTIME_BUCKET,
-    RUNTIME_EDGE,
     Subjects,
+    runtime_edge,
 )
 from headrace.model.app_state import AppEvent
 from headrace.model.errors import Transient
@@ -61,6 +61,7 @@ class Keeping:
     Args:
         bus: open. clock: of events. app_id: of the app.
         events_from: newest line of the journal of alarms, asked when the app first runs.
+        edge: on whose machine that is; empty: on the platform.
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class Keeping:
         clock: Clock,
         app_id: str,
         events_from: Callable[[], Awaitable[int]],
+        edge: str = "",
     ) -> None:
+        self._edge = runtime_edge(edge)
         self._bus = bus
         self._subjects = subjects
         self._clock = clock
@@ -104,11 +107,14 @@ class Keeping:
                 )
         return self._kept
 
-    async def take(self, given: wire.Given, rows: pl.DataFrame, maker: Maker) -> None:
+    async def take(
+        self, given: wire.Given, rows: pl.DataFrame, maker: Maker, moved_us: int = 0
+    ) -> None:
         """Note what was given and let it happen; call it with the lock.
 
         Args:
-            rows: of ``given``, decoded. maker: of its writes.
+            rows: of ``given``, decoded. maker: of its writes. moved_us: when the app moved to this place,
+                source time; 0: it did not.
 
         Raises:
             Transient: BUS-1020, BUS-1027 when the broker is away for a minute: it is not known then
@@ -129,6 +135,8 @@ class Keeping:
             records=given.records,
             writes=given.writes,
             events_after=await self._events_end() if given.records or given.writes else 0,
+            to_us=given.to_us,
+            moved_us=moved_us or kept.moved_us,
         )
         await self._keep(next_)
         await self._publish(next_, seen=frozenset())
@@ -148,10 +156,10 @@ class Keeping:
     # -- what happens ---------------------------------------------------------------------------
 
     async def _publish(self, kept: wire.Kept, seen: frozenset[str]) -> None:
-        subject = self._subjects.batch(RUNTIME_EDGE, self._word)
+        subject = self._subjects.batch(self._edge, self._word)
         for place, frame in enumerate(_frames(kept)):
             headers = envelope.headers(
-                RUNTIME_EDGE, self._word, kept.epoch_us, kept.frames + place + 1, frame.height
+                self._edge, self._word, kept.epoch_us, kept.frames + place + 1, frame.height
             )
             await self._send(subject, envelope.encode(frame), headers)
         for record in kept.records:

@@ -123,6 +123,7 @@ class _Process:
             deployment,
             begun.state,
             start_us=begun.start_us,
+            after=begun.after,
             doors=self._line,
             models=LaidModels(Path(self._start.folder) / FOLDER),
         )

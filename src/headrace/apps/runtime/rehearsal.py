@@ -8,6 +8,7 @@ what it proposes, values and writes is dropped, and other apps are not called. W
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -85,7 +86,7 @@ class Scoring:
             for group in groups(challengers, window.assets, apart=own)
             if served.issuperset(asset.path for asset in group.assets)
         ]
-        versions = ",".join(each.use.model.version for each in self._challengers)
+        versions = ",".join(each.use.version for each in self._challengers)
         self._shadow_state = f"{hook.name}{AT}shadow {versions}"
 
     def calls(self) -> Iterable[Call]:
@@ -112,13 +113,7 @@ class Scoring:
         if len(call.paths) < len(assets):
             frame = frame.filter(pl.col("asset").is_in(sorted(call.paths)))
             assets = tuple(asset for asset in assets if asset.path in call.paths)
-        return Window(
-            **{**told, "assets": assets},
-            frame=frame,
-            type=whole.type,
-            start_us=whole.start_us,
-            end_us=whole.end_us,
-        )
+        return replace(whole, **{**told, "assets": assets}, frame=frame)
 
     def is_stale(self, key: str) -> bool:
         """Whether a state is of challengers that are no more."""
@@ -137,7 +132,7 @@ class Scoring:
         for use, assets in self._champions:
             if use.baseline is None:
                 continue
-            of = f"{use.asset}/{use.model.version}"
+            of = f"{use.asset}/{use.version}"
             live = LiveDrift(use.baseline, sight, of, before.get(use.asset, {}))
             at_us, scores = live.take(
                 self._window.frame, self._window.start_us, self._window.end_us
@@ -175,7 +170,7 @@ def rehearsed(found: Effects, call: Call, hook: Hook) -> Effects:
     problems = [
         Problem(
             code="APPS-2560",
-            what=f"the challenger of {hook.model}, version {call.use.model.version}, failed: {each.what}",
+            what=f"the challenger of {hook.model}, version {call.use.version}, failed: {each.what}",
             remedy="The champion works on. Retire the challenger, or mend it: headrace model retire",
             hook=each.hook,
             at_us=each.at_us,

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -18,20 +19,31 @@ import polars as pl
 
 from headrace.alarms.store import AlarmStore
 from headrace.app.records import AlarmChange
+from headrace.apps.models.handing import Hand, hand_over
+from headrace.apps.runtime.beside import Door, LogSamples, NoAlarms
+from headrace.apps.runtime.files import Receiver, hand_received
 from headrace.apps.runtime.run import GREEDY_S, AppRun, Place, Secrets
+from headrace.apps.runtime.sending import EdgeApps, EdgeFiles
 from headrace.apps.runtime.tail import Tail
-from headrace.apps.runtime.wire import Told
+from headrace.apps.runtime.wire import Kept, Told
 from headrace.apps.runtime.writing import NoWriting, SitePolicy
 from headrace.bus.broker import BrokerAddress
+from headrace.bus.callout import Callout
 from headrace.bus.client import Bus, ensure_streams, open_bus
 from headrace.bus.desired import read_desired
 from headrace.bus.lease import Lease
 from headrace.bus.log import log_subjects
 from headrace.bus.outbox import Outbox
-from headrace.bus.subjects import DESIRED_BUCKET, RUNTIME_BUCKET, RUNTIME_EDGE, Subjects
+from headrace.bus.subjects import (
+    DESIRED_BUCKET,
+    PACKAGE_CALL,
+    RUNTIME_BUCKET,
+    Subjects,
+    runtime_edge,
+)
 from headrace.historian.reader import open_reader
 from headrace.model.alarm import Transition
-from headrace.model.app_state import AppEvent
+from headrace.model.app_state import AppEvent, AppState
 from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
 from headrace.model.errors import Misconfigured, Refused, Transient
@@ -59,10 +71,15 @@ async def run(
     clock: Clock | None = None,
     app_secrets: Secrets | None = None,
     greedy_s: float = GREEDY_S,
+    edge: str = "",
+    door: BrokerAddress | None = None,
 ) -> None:
     """Run the Python of installed apps until ``stop`` is set; none of their processes is left then.
 
     Args:
+        edge: beside which it runs, on a machine of its own, with the apps that are placed there; empty: on
+            the platform. door: with an edge, the broker's address with the installation's secret: there it
+            lets its apps in itself.
         app_secrets: who gives apps their users; None: the installation's actors.
         greedy_s: how long an app may want more than its budget before it is ended.
 
@@ -77,13 +94,35 @@ async def run(
     )
     with hold_lock(folder.run / "runtime.lock", refused):
         async with open_bus(address, "runtime", wait_s=BROKER_WAIT_S) as bus:
-            await ensure_streams(bus)
+            if not edge:  # there the edge makes them, with the bounds of its log
+                await ensure_streams(bus)
             await bus.key_value(RUNTIME_BUCKET, history=1)
-            role = _Role(folder, address, bus, subjects, clock, app_secrets, greedy_s)
+            teller = _Teller(bus, subjects, clock)
+            around = _beside(folder, bus, clock, edge) if edge else _platform(folder, bus, clock)
+            place = Place(
+                folder=folder,
+                address=address,
+                bus=bus,
+                subjects=subjects,
+                clock=clock,
+                secrets=app_secrets or around.secrets,
+                past=around.past,
+                alarms=around.alarms,
+                tell=teller.tell,
+                policy=around.policy,
+                tail=Tail(bus, clock),
+                greedy_s=greedy_s,
+                edge=edge,
+                hand=around.hand,
+            )
+            role = _Role(place)
+            helping = _helping(place, around, door, stop)
             try:
                 await role.run(stop)
             finally:
                 await role.close()
+                await end_tasks(*helping, *teller.tasks())
+                await around.close()
 
 
 class ActorSecrets:
@@ -120,6 +159,8 @@ class ActorSecrets:
 
 class TablePast:
     """The historian's table with what the log has after it."""
+
+    kept_us = 0
 
     def __init__(self, folder: DataFolder, bus: Bus) -> None:
         self._folder = folder
@@ -168,44 +209,86 @@ def _change(line: Transition) -> AlarmChange:
     )
 
 
-class _Role:
-    def __init__(
-        self,
-        folder: DataFolder,
-        address: BrokerAddress,
-        bus: Bus,
-        subjects: Subjects,
-        clock: Clock,
-        app_secrets: Secrets | None,
-        greedy_s: float,
-    ) -> None:
+@dataclass
+class _Around:
+    """What differs between the platform and the machine of an edge."""
+
+    secrets: ActorSecrets | Door
+    past: TablePast | LogSamples
+    alarms: StoredAlarms | NoAlarms
+    hand: Hand
+    policy: SitePolicy | None
+
+    async def close(self) -> None:
+        self.secrets.close()
+        self.alarms.close()
+        if isinstance(self.past, LogSamples):
+            await self.past.close()
+
+
+def _platform(folder: DataFolder, bus: Bus, clock: Clock) -> _Around:
+    actors = ActorSecrets(folder, clock)
+    policy = SitePolicy(folder, actors.audit)
+    return _Around(actors, TablePast(folder, bus), StoredAlarms(folder), hand_over, policy)
+
+
+def _beside(folder: DataFolder, bus: Bus, clock: Clock, edge: str) -> _Around:
+    past = LogSamples(folder, bus, clock, edge)
+    return _Around(Door(), past, NoAlarms(), hand_received, None)
+
+
+def _helping(
+    place: Place, around: _Around, door: BrokerAddress | None, stop: asyncio.Event
+) -> list[asyncio.Task[None]]:
+    """Tasks beside the role's own: on the platform edges get their files; on an edge apps are let in."""
+    if not place.edge:
+        sending = EdgeFiles(place.folder, place.bus, place.subjects)
+        return [asyncio.create_task(sending.run())]
+    if door is None or not isinstance(around.secrets, Door):
+        return []
+    answering = Callout(door, around.secrets, place.clock, mine=around.secrets.knows)
+    return [asyncio.create_task(answering.run(stop))]
+
+
+class _Teller:
+    """Events of apps, each queued until the broker takes it."""
+
+    def __init__(self, bus: Bus, subjects: Subjects, clock: Clock) -> None:
         self._bus = bus
         self._subjects = subjects
         self._clock = clock
-        self._own_secrets = ActorSecrets(folder, clock)
-        self._lease = Lease(bus, RUNTIME_EDGE, f"{socket.gethostname()}:{folder.root}", clock)
         self._outboxes: dict[str, tuple[Outbox, asyncio.Task[None]]] = {}
+
+    def tell(self, word: str, event: AppEvent) -> None:
+        """Queue an event of an app; it goes out when the broker takes it."""
+        if word not in self._outboxes:
+            subject = self._subjects.event("app", word)
+            made = Outbox(self._bus, subject, f"app/{word}", self._clock)
+            self._outboxes[word] = (made, asyncio.create_task(made.run()))
+        self._outboxes[word][0].put(event)
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What sends them, to be ended."""
+        return [task for _, task in self._outboxes.values()]
+
+
+class _Role:
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._bus, self._subjects, self._clock = place.bus, place.subjects, place.clock
+        held_by = f"{socket.gethostname()}:{place.folder.root}"
+        self._lease = Lease(place.bus, runtime_edge(place.edge), held_by, place.clock)
         self._runs: dict[str, tuple[AppRun, asyncio.Task[None], str]] = {}
-        self._alarms = StoredAlarms(folder)
         self._is_settled = False
-        self._tail = Tail(bus, clock)
-        self._place = Place(
-            folder=folder,
-            address=address,
-            bus=bus,
-            subjects=subjects,
-            clock=clock,
-            secrets=app_secrets or self._own_secrets,
-            past=TablePast(folder, bus),
-            alarms=self._alarms,
-            tell=self._event,
-            greedy_s=greedy_s,
-            policy=SitePolicy(folder, self._own_secrets.audit),
-            tail=self._tail,
-        )
+        self._parts: dict[str, AppDeployment] = {}
+        self._receiver = Receiver(place.folder, lambda: self._parts)
 
     async def run(self, stop: asyncio.Event) -> None:
-        reading = asyncio.create_task(self._tail.run())
+        if self._place.edge:
+            subject = self._subjects.edge_call(self._place.edge, PACKAGE_CALL)
+            await self._bus.answer(subject, self._take)
+        assert self._place.tail is not None, "the role has one"
+        reading = asyncio.create_task(self._place.tail.run())
         try:
             await self._work(stop, reading)
         finally:
@@ -228,10 +311,11 @@ class _Role:
 
     async def close(self) -> None:
         await self._end_all()
-        await end_tasks(*(task for _, task in self._outboxes.values()))
         await self._lease.release()
-        self._own_secrets.close()
-        self._alarms.close()
+
+    async def _take(self, raw: bytes) -> bytes:
+        """Files of apps from the platform."""
+        return await asyncio.to_thread(self._receiver.take, raw)
 
     async def _follow(self) -> None:
         """Bring what runs in line with what is installed."""
@@ -258,7 +342,8 @@ class _Role:
             del body
             return msgspec.json.encode(what())
 
-        return await self._bus.answer(self._subjects.runtime_call(word, verb), answer)
+        subject = self._subjects.runtime_call(word, verb, self._place.edge)
+        return await self._bus.answer(subject, answer)
 
     async def _settle_gone(self, wanted: Collection[str]) -> None:
         """What apps had noted that run no more, since the runtime was killed: once, when it begins."""
@@ -267,7 +352,7 @@ class _Role:
         prefix = f"$KV.{RUNTIME_BUCKET}."
         for subject in await log_subjects(self._bus, f"KV_{RUNTIME_BUCKET}"):
             word = subject.removeprefix(prefix)
-            if word in wanted:
+            if word in wanted or "." in word:  # a mark of the past is no app's
                 continue
             app_id = word.replace("_", "-")
             keeping = self._place.keeping(app_id)
@@ -276,13 +361,47 @@ class _Role:
         self._is_settled = True
 
     async def _wanted(self) -> dict[str, AppDeployment]:
-        """Enabled apps with Python that are for the platform, by word."""
+        """What is to run here now, by word."""
+        parts = await (self._placed_here() if self._place.edge else self._installed())
+        self._parts = {each.manifest.word: each for each in parts}
+        if isinstance(self._place.past, LogSamples):
+            read = {t for each in parts for asset in each.assets for t in asset.tags.values()}
+            await self._place.past.want(np.array(sorted(read), np.int64))
+        found = {}
+        for word, part in self._parts.items():
+            stage = part.stage(await self._position(word) if part.moved_us else 0)
+            if self._place.edge and not await self._is_here(part):
+                stage = self._runs[word][0].deployment if word in self._runs else None
+            if stage is not None:
+                found[word] = stage
+        return found
+
+    async def _position(self, word: str) -> int:
+        """Up to where an app ran here, source time; 0: it never did."""
+        raw = await self._bus.get(RUNTIME_BUCKET, word)
+        return msgspec.msgpack.decode(raw, type=Kept).to_us if raw else 0
+
+    async def _is_here(self, part: AppDeployment) -> bool:
+        """Whether an edge has the package of an app already; what runs goes on until it has."""
+        return await asyncio.to_thread(self._receiver.has_package, part)
+
+    async def _placed_here(self) -> list[AppDeployment]:
+        """The apps of this edge, with the assets that they serve here."""
+        raw = await read_desired(self._bus, f"edge.{self._place.edge}")
+        try:
+            return list(msgspec.json.decode(raw, type=EdgeApps).deployments) if raw else []
+        except UNREADABLE as error:
+            _log.error("the desired state of this edge cannot be read: %s", error)
+            return list(self._parts.values())
+
+    async def _installed(self) -> list[AppDeployment]:
+        """Enabled apps with Python, with the assets that they serve on the platform."""
         stream = f"KV_{DESIRED_BUCKET}"
         keys = [
             subject.removeprefix(f"$KV.{DESIRED_BUCKET}.")
             for subject in await log_subjects(self._bus, stream)
         ]
-        found = {}
+        found = []
         for key in keys:
             raw = await read_desired(self._bus, key) if key.startswith(APP_KEY) else None
             if not raw:
@@ -292,9 +411,9 @@ class _Role:
             except UNREADABLE as error:
                 _log.error("the desired state %s cannot be read: %s", key, error)
                 continue
-            manifest = deployment.manifest
-            if deployment.enabled and manifest.python and manifest.placement == "platform":
-                found[manifest.word] = deployment
+            part = deployment.part("") if deployment.assets else deployment
+            if deployment.enabled and deployment.manifest.python and part is not None:
+                found.append(part)
         return found
 
     async def _end(self, word: str) -> None:
@@ -305,13 +424,30 @@ class _Role:
         await asyncio.gather(*(self._end(word) for word in list(self._runs)))
 
     async def _tell(self) -> None:
+        edge = self._place.edge
         for word, (made, _, _) in self._runs.items():
-            await self._bus.publish(self._subjects.app_health(word), made.state())
+            await self._bus.publish(self._subjects.app_health(word, edge), made.state())
+        for word, part in self._parts.items():
+            if edge and word not in self._runs and not await self._is_here(part):
+                await self._bus.publish(self._subjects.app_health(word, edge), self._lacking(part))
 
-    def _event(self, word: str, event: AppEvent) -> None:
-        """Queue an event of an app; it goes out when the broker takes it."""
-        if word not in self._outboxes:
-            subject = self._subjects.event("app", word)
-            made = Outbox(self._bus, subject, f"app/{word}", self._clock)
-            self._outboxes[word] = (made, asyncio.create_task(made.run()))
-        self._outboxes[word][0].put(event)
+    def _lacking(self, part: AppDeployment) -> AppState:
+        """The state of an app whose package has not come yet, or was refused."""
+        manifest, now_us = part.manifest, self._clock.now_us()
+        error = self._receiver.problems.get(manifest.word) or Transient(
+            "APPS-2272",
+            f"the package of {manifest.id} {manifest.version} has not come from the hub yet",
+            "It comes by itself when the hub is reached and its runtime runs.",
+        )
+        return AppState(
+            app=manifest.id,
+            version=manifest.version,
+            at_us=now_us,
+            state="waiting",
+            last_error_code=error.code,
+            last_error=error.what,
+            last_error_remedy=error.remedy,
+            last_error_us=now_us,
+            assets=len(part.assets),
+            edge=self._place.edge,
+        )

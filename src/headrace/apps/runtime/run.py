@@ -24,7 +24,7 @@ from typing import Final, Protocol
 import msgspec
 
 from headrace.apps.models.daily import DailyLook
-from headrace.apps.models.handing import follow_models, hand_over
+from headrace.apps.models.handing import Hand, follow_models, hand_over
 from headrace.apps.package.package import read_package, unpack
 from headrace.apps.runtime.describe import ENVIRONMENT
 from headrace.apps.runtime.gate import Alarms, Gate, Past
@@ -73,8 +73,9 @@ class Place:
 
     Attributes:
         greedy_s: how long an app may be held back before it is ended.
-        policy: of the site, asked before each write. tail: the newest of the log, read once for all.
-        keepings: by app; see :meth:`keeping`.
+        policy: of the site, asked before each write; None: nothing is written. tail: the newest of the log,
+            read once for all. keepings: by app; see :meth:`keeping`.
+        edge: on whose machine that is; empty: on the platform. hand: gives an app its models.
     """
 
     folder: DataFolder
@@ -86,16 +87,18 @@ class Place:
     past: Past
     alarms: Alarms
     tell: Callable[[str, AppEvent], None]
-    policy: SitePolicy
+    policy: SitePolicy | None
     tail: Tail | None = None
     keepings: dict[str, Keeping] = field(default_factory=dict)
     greedy_s: float = GREEDY_S
+    edge: str = ""
+    hand: Hand = hand_over
 
     def keeping(self, app_id: str) -> Keeping:
         """The note of an app, one object however often it starts."""
         if app_id not in self.keepings:
             self.keepings[app_id] = Keeping(
-                self.bus, self.subjects, self.clock, app_id, self.alarms.last
+                self.bus, self.subjects, self.clock, app_id, self.alarms.last, self.edge
             )
         return self.keepings[app_id]
 
@@ -159,6 +162,8 @@ class AppRun:
 
     async def _daily_look(self) -> None:
         place = self._place
+        if place.edge:
+            return  # where the table is
         await DailyLook(place.folder, place.clock, self.deployment, self._event).run()
 
     def start_again(self) -> None:
@@ -200,6 +205,7 @@ class AppRun:
             records=gate.records,
             holds=gate.holds,
             log=list(self._lines)[-LOG_LINES_MAX:],
+            edge=self._place.edge,
         )
 
     def _shown(self, throttled: float) -> AppStateName:
@@ -224,7 +230,8 @@ class AppRun:
         except OSError as error:
             return Terminal("APPS-2240", f"{self._manifest.id} cannot be started: {error}")
         reading = asyncio.create_task(self._read(process))
-        models = follow_models(self._place.folder, self._manifest, Path(start.folder))
+        files = Path(start.folder)
+        models = follow_models(self._place.folder, self._manifest, files, self._place.hand)
         following = asyncio.create_task(models)
         try:
             return await self._watch(process)
@@ -263,7 +270,7 @@ class AppRun:
             shutil.rmtree(files.parent, ignore_errors=True)
             unpack(package, files)
         if manifest.models:
-            hand_over(folder, manifest, files)
+            self._place.hand(folder, manifest, files)
         shutil.rmtree(self._scratch, ignore_errors=True)
         make_folder(self._scratch, 0o700)
         address = self._place.address

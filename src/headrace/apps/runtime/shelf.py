@@ -17,13 +17,19 @@ class Use:
     """One model in use.
 
     Attributes:
+        model: None where a hook is asked without one.
         asset: path of the one that it is for; empty: all that have none of their own.
         baseline: what its inputs looked like in its training, where that is known.
     """
 
-    model: Model
+    model: Model | None
     asset: str = ""
     baseline: Baseline | None = None
+
+    @property
+    def version(self) -> str:
+        """Which one it is; empty where there is none."""
+        return self.model.version if self.model is not None else ""
 
 
 class ModelSource(Protocol):

@@ -55,10 +55,12 @@ class Begin(msgspec.Struct, kw_only=True):
 
 
 class Begun(msgspec.Struct, kw_only=True):
-    """``state`` of the last life; where there is none, hooks are due after ``start_us``."""
+    """``state`` of the last life; where there is none, hooks are due after ``start_us``, and samples come
+    that follow the message ``after`` of the log."""
 
     state: bytes
     start_us: int
+    after: int = 0
 
 
 class Turn(msgspec.Struct, kw_only=True):
@@ -165,6 +167,7 @@ class Kept(msgspec.Struct, kw_only=True):
         writes: that are not done with. written: whether the first of them was begun; after a crash it is
             not made again, since nobody knows whether it reached the device.
         events_after: end of the stream of events before those of this gift.
+        to_us: position, source time. moved_us: the move of the app with which the state began; 0: none.
     """
 
     number: int
@@ -179,3 +182,5 @@ class Kept(msgspec.Struct, kw_only=True):
     writes: list[Write] = []
     written: bool = False
     events_after: int = 0
+    to_us: int = 0
+    moved_us: int = 0

@@ -75,7 +75,8 @@ class Writing:
     """Makes the writes of one app; see :class:`headrace.apps.runtime.keeping.Maker`.
 
     Args:
-        deployment: what is bound. policy: of the site. noted: takes each event, says whether it is to go out.
+        deployment: what is bound. policy: of the site; None where it is not known.
+        noted: takes each event, says whether it is to go out.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Writing:
         subjects: Subjects,
         clock: Clock,
         deployment: AppDeployment,
-        policy: SitePolicy,
+        policy: SitePolicy | None,
         noted: Callable[[AppEvent], bool],
     ) -> None:
         self._bus = bus
@@ -103,7 +104,13 @@ class Writing:
                 raise Refused("APPS-2247", f"{about} is not written: it is too old")
             if isinstance(write.value, bool):
                 raise Refused("APPS-2247", f"{about} is not written: {write.value} is no number")
-            read_back = await self._ask(write, bound)
+            if self._policy is None:
+                raise Refused(
+                    "APPS-2275",
+                    f"{about} is not written: on the machine of an edge nobody knows the site's policy",
+                    "Place an app that writes on the platform.",
+                )
+            read_back = await self._ask(write, bound, self._policy)
         except HeadraceError as error:
             if error.code in UNANSWERED:
                 return self._event("warning", "APPS-2280", *_unknown(about, error))
@@ -111,19 +118,19 @@ class Writing:
         text = f"{about} was set to {write.value}; the device has {read_back}"
         return self._event("info", "APPS-2248", text, "")
 
-    async def _ask(self, write: Write, bound: BoundAsset) -> float | str:
+    async def _ask(self, write: Write, bound: BoundAsset, policy: SitePolicy) -> float | str:
         word = self._deployment.manifest.word
         tag_id, value = bound.tags[write.quantity], write.value
         actor = Actor(word, "viewer", kind="app")
         unit_path = write.tag.rpartition("/")[0]
-        await asyncio.to_thread(self._policy.check_write, actor, tag_id, unit_path)
+        await asyncio.to_thread(policy.check_write, actor, tag_id, unit_path)
         if not isinstance(value, str):
             needed = self._deployment.manifest.types[bound.type]
             value = as_the_tag(needed, bound, write.quantity, value)
         call = WriteCall(tag_id=tag_id, value=value, actor=f"app/{word}")
         subject = self._subjects.edge_call(write.edge, "write")
         chain = (f"app/{word}", "write", f"tag/{tag_id}")
-        async with self._policy.audit.doing(*chain, path=write.tag, value=value) as told:
+        async with policy.audit.doing(*chain, path=write.tag, value=value) as told:
             raw = await self._bus.request(subject, msgspec.json.encode(call), timeout_s=EDGE_S)
             try:
                 told["read_back"] = msgspec.json.decode(raw, type=WriteAnswer).value

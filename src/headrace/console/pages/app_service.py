@@ -46,6 +46,7 @@ class _Form:
         self._schema = schema
         self._fields = fields_of(schema.get("request", {}))
         self._inputs: dict[str, Any] = {}
+        self._edge = ""
 
     def draw(self) -> None:
         if text := str(self._schema.get("help", "")):
@@ -53,6 +54,8 @@ class _Form:
         with ui.element("div").classes("hr-form").props(f'data-service="{self._name}"'):
             for field in self._fields:
                 self._inputs[field.name] = self._input(field)
+            if len(self._app.deployment.edges) > 1:
+                self._place_select()
         service = self._app.service(self._name)
         is_dangerous = service is not None and service.dangerous
         with ui.element("div").classes("hr-row hr-wrap").style("margin:12px 0"):
@@ -62,6 +65,19 @@ class _Form:
             if is_dangerous:
                 html(self._texts("app_form.dangerous")).classes("hr-dim hr-grow")
         self._answer = ui.element("div").props("data-answer")
+
+    def _place_select(self) -> None:
+        """Whose answer is wanted, of an app that runs in several places."""
+        known = self._app.deployment.edges
+        self._edge = known[0]
+        names = {edge: edge or self._texts("app_form.platform") for edge in known}
+        box = ui.select(names, label=self._texts("app_form.place"), value=self._edge)
+        box.props("outlined dense options-dense").classes("full-width")
+
+        def choose() -> None:
+            self._edge = str(box.value)
+
+        box.on_value_change(choose)
 
     def _input(self, field: SchemaField) -> Any:
         unit = f" ({shown_unit(field.unit)})" if field.unit else ""
@@ -119,7 +135,10 @@ class _Form:
         actor = await allowed(self._visit, lambda one: asked(release=one))
         if actor is None:
             return None
-        answer = await call_service(self._visit.services, actor, manifest, service, body)
+        deployment = self._app.deployment
+        answer = await call_service(
+            self._visit.services, actor, deployment, service, body, self._edge
+        )
         return (msgspec.json.decode(answer) if answer else None,)
 
     def _show(self, given: Any) -> None:

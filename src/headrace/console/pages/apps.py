@@ -36,6 +36,7 @@ from headrace.console.pages.shell import (
 from headrace.console.texts import Texts
 from headrace.console.widgets.markup import Markup, join, tag
 from headrace.console.widgets.spans import moment
+from headrace.model.app_state import AppState
 from headrace.model.errors import HeadraceError
 from headrace.model.views import View
 
@@ -288,11 +289,19 @@ class _About:
         ui.timer(1.0, refresh)
 
     def _health(self) -> Markup:
-        texts, manifest = self._texts, self._app.manifest
-        state = self._visit.services.sources.health.app(manifest.word)
-        if state is None:
-            return tag("p.hr-dim", texts("apps.silent_what"))
-        budgets = manifest.budgets
+        """How it does in each place where it runs."""
+        word = self._app.manifest.word
+        states = self._visit.services.sources.health.app_places(word)
+        if not states:
+            return tag("p.hr-dim", self._texts("apps.silent_what"))
+        return join(*map(self._health_of, states))
+
+    def _health_of(self, state: AppState) -> Markup:
+        texts, budgets = self._texts, self._app.manifest.budgets
+        where = None
+        if state.edge:
+            mark = pill(_STATES[state.state], texts(f"apps.state_{state.state}"))
+            where = tag("p.hr-row", texts("apps.on_edge", edge=state.edge), " ", mark)
         lines = [
             (texts("apps.memory"), state.memory_mb, budgets.memory_mb, "MB"),
             (texts("apps.cpu"), state.cpu_percent, budgets.cpu_percent, "%"),
@@ -312,7 +321,7 @@ class _About:
             )  # fmt: skip
         log = tag("pre.hr-toml", "\n".join(state.log[-LOG_LINES_SHOWN:])) if state.log else None
         table = tag("table.hr-table", tag("tbody", rows))
-        return join(tag(".hr-card", table), tag("p.hr-dim", facts), wrong, log)
+        return join(where, tag(".hr-card", table), tag("p.hr-dim", facts), wrong, log)
 
     def _assets(self) -> Markup:
         site, texts = self._visit.site, self._texts
