@@ -89,8 +89,13 @@ class AppBoard:
         return sorted(self._apps.values(), key=lambda app: app.manifest.id)
 
     async def app(self, app_id: str) -> AppView | None:
-        """One app, None when the site has none of this id."""
-        return next((app for app in await self.apps() if app.manifest.id == app_id), None)
+        """One app, None when the site has none of this id; one that came a moment ago is there."""
+        for _ in range(2):
+            found = next((app for app in await self.apps() if app.manifest.id == app_id), None)
+            if found is not None:
+                return found
+            self.forget()
+        return None
 
     def forget(self) -> None:
         """Read anew at the next call: something was changed."""
