@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from asset_health import breakage as breakage
+from asset_health import novel as novel
 from asset_health import remaining as remaining
 from asset_health import signals as signals
 from asset_health.anomaly import Cause

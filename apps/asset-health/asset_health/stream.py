@@ -7,6 +7,7 @@ which fades; a score of 1 ties that record. Nothing looks ahead.
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 
 from asset_health.features import Matrix
@@ -14,6 +15,21 @@ from asset_health.features import Matrix
 _FLOOR = 0.02
 _FADE = 2.0
 _ROWS_MAX = 100_000
+LIMIT = 1.05
+
+
+class Seen(msgspec.Struct):
+    """What a watch keeps between two rows, to go on from after a restart.
+
+    Attributes:
+        values: the past, as float64. record: the greatest distance of late. scale: of a value.
+        silent: rows until another alarm may begin.
+    """
+
+    values: bytes = b""
+    record: float = 0.0
+    scale: float = 0.0
+    silent: int = 0
 
 
 class Novelty:
@@ -22,6 +38,7 @@ class Novelty:
     Args:
         warm_up: rows before the first score; they give the scale, and a twelfth of them is a stretch.
         limit: a score from which a row is new. The record fades by half in two warm-ups.
+        rows_max: of the past; the older half is forgotten when there are so many.
 
     Example:
         >>> novelty = Novelty(60)
@@ -31,8 +48,8 @@ class Novelty:
         (False, True)
     """
 
-    def __init__(self, warm_up: int, *, limit: float = 1.05) -> None:
-        self._warm_up, self._limit = warm_up, limit
+    def __init__(self, warm_up: int, *, limit: float = LIMIT, rows_max: int = _ROWS_MAX) -> None:
+        self._warm_up, self._limit, self._rows_max = warm_up, limit, rows_max
         self._length = max(4, warm_up // 12)
         self._keep = 0.5 ** (1.0 / (_FADE * warm_up))
         self._quiet = int(0.12 * warm_up)
@@ -64,14 +81,31 @@ class Novelty:
             self._silent = self._quiet
         return score, alarm
 
+    def seen(self) -> Seen:
+        """What is needed to go on."""
+        kept = self._values[: self._count].tobytes()
+        return Seen(values=kept, record=self._record, scale=self._scale, silent=self._silent)
+
+    def go_on(self, seen: Seen) -> None:
+        """From what another one had seen, with the same warm-up."""
+        values = np.frombuffer(seen.values)
+        self._count = len(values)
+        self._values = np.zeros(max(1024, self._count))
+        self._values[: self._count] = values
+        self._record, self._scale, self._silent = seen.record, seen.scale, seen.silent
+        if self._count >= self._warm_up:
+            scaled = values * self._scale
+            stretches = np.lib.stride_tricks.sliding_window_view(scaled, self._length)
+            self._squares = np.square(stretches - scaled[-self._length :]).sum(axis=1)
+
     def _remember(self, value: float) -> None:
-        if self._count == _ROWS_MAX:
-            half = _ROWS_MAX // 2
-            self._values[:half] = self._values[half:_ROWS_MAX]
+        if self._count == self._rows_max:
+            half = self._rows_max // 2
+            self._values[:half] = self._values[self._rows_max - half : self._rows_max]
             self._squares = self._squares[len(self._squares) - (half - self._length + 1) :]
             self._count = half
         if self._count == len(self._values):
-            self._values = np.concatenate([self._values, np.zeros(self._count)])[:_ROWS_MAX]
+            self._values = np.concatenate([self._values, np.zeros(self._count)])[: self._rows_max]
         self._values[self._count] = value
         self._count += 1
 
