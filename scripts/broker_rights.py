@@ -108,6 +108,7 @@ def _subjects() -> tuple[str, ...]:
         "tenant.acme_partner.x",
         "_INBOX.edge.x",
         "_INBOX.console.x",
+        "$SRV.STATS",
         "$SYS.REQ.USER.AUTH",
         "$SYS.REQ.SERVER.PING.CONNZ",
     ]

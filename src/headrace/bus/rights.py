@@ -109,6 +109,10 @@ def matches(pattern: str, subject: str) -> bool:
     return len(wanted) == len(given)
 
 
+ALL_SERVICES: Final = "$SRV.>"
+"""Where services say what they are and how often they were asked: NATS ADR-32."""
+
+
 def inbox(user: str) -> str:
     """Where answers to this user come; nobody else hears there."""
     return f"_INBOX.{user}"
@@ -206,7 +210,9 @@ def _runtime(edge: str) -> Rights:
     calls = (*whole, *(f"{each}.{edge}" for each in whole))
     files = f"{_SITE}.call.edge.{edge}.{names.PACKAGE_CALL}"
     return Rights(
-        says, (f"{_SITE}.app.*.ask.*", *calls, files, f"{inbox('runtime')}.>"), answers=True
+        says,
+        (f"{_SITE}.app.*.ask.*", *calls, files, ALL_SERVICES, f"{inbox('runtime')}.>"),
+        answers=True,
     )
 
 
@@ -257,6 +263,7 @@ def _cli(_: str) -> Rights:
         f"{_SITE}.batch.{names.APPS_EDGE}.*",
         f"{_SITE}.event.apps.*",
         names.ALL_ORDERS,
+        ALL_SERVICES,
         *(_reads(_SAMPLES) + _reads(_EVENTS) + _reads(_LEDGER) + _reads(_SEALED)),
         *_reads(_ORDERS),
         *_buckets(names.DESIRED_BUCKET, names.LEDGER_BUCKET, names.APPS_BUCKET),

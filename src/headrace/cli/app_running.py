@@ -1,4 +1,4 @@
-"""``headrace app status|logs|restart|call``: apps with Python as they run, and their services."""
+"""``headrace app status|logs|restart|call|services``: apps with Python as they run, and their services."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from rich.table import Table
 from headrace.bus.broker import load_address
 from headrace.bus.client import Bus, open_bus
 from headrace.bus.desired import read_desired
+from headrace.bus.services import ServiceFigures
+from headrace.bus.services import services as found_services
 from headrace.bus.subjects import Subjects
 from headrace.cli.run import DATA, site_subjects
 from headrace.model.app_state import AppState
@@ -35,7 +37,7 @@ _COLOURS: Final = {"running": "green", "stopped": "red", "waiting": "red"}
 
 
 def add_running(group: typer.Typer) -> None:
-    """Add the four commands."""
+    """Add the five commands."""
 
     @group.command("status")
     def status(data: Path = DATA) -> None:
@@ -83,6 +85,32 @@ def add_running(group: typer.Typer) -> None:
         )
         pretty = msgspec.json.format(answer, indent=2).decode()
         sys.stdout.write(f"{pretty}\n")
+
+    @group.command("services")
+    def services(
+        app_id: str = typer.Argument("", help="Only of this app."), data: Path = DATA
+    ) -> None:
+        """List services of apps on this machine's broker: how often asked, refused, and how long it took."""
+        found = with_bus(data, lambda bus, subjects: found_services(bus))
+        _show_services([each for each in found if app_id in ("", each.name)])
+
+
+def _show_services(found: list[ServiceFigures]) -> None:
+    out = Console()
+    if not found:
+        out.print("No app with a service runs here.")
+        return
+    table = Table("app", "service", "asked", "refused", "mean ms", box=None)
+    for service in found:
+        for each in service.endpoints:
+            table.add_row(
+                f"{service.name} {service.version}",
+                each.name,
+                str(each.num_requests),
+                str(each.num_errors),
+                f"{each.average_processing_time / 1e6:.1f}",
+            )
+    out.print(table)
 
 
 async def app_states(bus: Bus, subjects: Subjects) -> list[AppState]:

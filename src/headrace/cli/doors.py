@@ -167,6 +167,7 @@ DOORS: Final[dict[str, tuple[Action, str]]] = {
     "app logs": ("read", "app"),
     "app restart": ("operate", "app"),
     "app call": ("operate", "app"),
+    "app services": ("read", "app"),
     "app trust add": ("certify", "publisher"),
     "app trust list": ("read", "publisher"),
     "app trust remove": ("certify", "publisher"),

@@ -11,6 +11,7 @@ import pytest
 from site_runtime import SUBJECTS, runtime, site
 
 from headrace.alarms.store import AlarmStore
+from headrace.bus.services import services
 from headrace.edge.calls import WriteAnswer, WriteCall
 from headrace.model.alarm import Transition
 from headrace.model.time import SystemClock
@@ -82,6 +83,10 @@ async def test_an_app_gives_samples_once_whatever_is_killed_and_answers(plant, k
             await plant.bus.request(call, b'{"factor": "x"}')
         with pytest.raises(Exception, match=r"APPS-2216.*less than nothing"):
             await plant.bus.request(call, b'{"factor": -1}')
+        (told,) = await services(plant.bus)
+        figures = {each.name: (each.num_requests, each.num_errors) for each in told.endpoints}
+        assert (told.name, figures) == ("load-watch", {"ask": (3, 2), "logs": (0, 0)})
+        assert {each.subject for each in told.endpoints} >= {call}
         store = AlarmStore(plant.folder)
         alarm = Transition(
             id="a1", alarm="south/p1/load_watch_hot", key="x.hot", asset="south/p1", event="alarm",

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -32,6 +33,7 @@ from headrace.apps.runtime.writing import Writing
 from headrace.bus import envelope
 from headrace.bus.client import Bus
 from headrace.bus.log import LogReader
+from headrace.bus.services import Endpoint, serve
 from headrace.bus.subjects import ORDERS_STREAM, Subjects
 from headrace.model.decoding import UNREADABLE
 from headrace.model.deployment import AppDeployment
@@ -161,13 +163,31 @@ class Gate:
         for verb in wire.VERBS:
             handler = getattr(self, f"_{verb}")
             self.stops.append(await self._bus.answer(f"{own}.ask.{verb}", handler))
-        for service in self.deployment.manifest.services:
+        await self._serve()
 
-            async def ask(body: bytes, name: str = service.name) -> bytes:
-                return await self.ask_service(name, body)
-
-            subject = self._subjects.app_call(self._word, service.name, self.deployment.edge)
-            self.stops.append(await self._bus.answer(subject, ask))
+    async def _serve(self) -> None:
+        """The app's services, where requests find them and tools of NATS too."""
+        manifest, edge = self.deployment.manifest, self.deployment.edge
+        if not manifest.services:
+            return
+        endpoints = [
+            Endpoint(
+                name=each.name,
+                subject=self._subjects.app_call(self._word, each.name, edge),
+                handler=partial(self.ask_service, each.name),
+                metadata={"title": each.title.get("en", ""), "dangerous": str(each.dangerous)},
+            )
+            for each in manifest.services
+        ]
+        stop = await serve(
+            self._bus,
+            manifest.id,
+            manifest.version,
+            endpoints,
+            description=manifest.title.get("en", ""),
+            metadata={"kind": "app", "edge": edge},
+        )
+        self.stops.append(stop)
 
     def new_life(self) -> int:
         """A process is to start; older ones are answered no more."""
