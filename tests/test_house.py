@@ -273,6 +273,26 @@ def test_banned_calls():
     check(problems)
 
 
+def test_transactions_say_that_they_write():
+    """One that reads first and then writes is refused by SQLite at once when another wrote in between."""
+    problems = []
+    for path in modules():
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            if re.search(r"engine\.begin\(\)", line):
+                problems.append(
+                    f"{name_of(path)}:{number} begins unsaid; use security.database.writing."
+                )
+    check(problems)
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest puts their folders on one path: of two with one name the first imported is both."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    check(
+        [f"tests/**/{name} is there twice; rename one." for name in names if names.count(name) > 1]
+    )
+
+
 def test_queues_are_bounded():
     problems = []
     for path in modules():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from headrace.security.lanes import PER_ADDRESS_MAX, Lane, network_of
 from headrace.security.passwords import check_password
 from headrace.security.policy import Grant
 from headrace.security.sessions import TRIES_MAX
-from headrace.security.sign_in import FREE_TRIES_OF_PLACE, Origin
+from headrace.security.sign_in import DEVICES_MAX, FREE_TRIES_OF_PLACE, Origin
 from waiting import until
 
 GOOD = "a long enough phrase"
@@ -119,6 +120,14 @@ def test_of_many_that_send_one_code_at_once_one_gets_in(
     for thread in threads:
         thread.join(60)
     assert outcomes.count("in") == 1 and len(outcomes) == 4
+
+
+def test_many_browsers_are_remembered_at_once(identity: Identity) -> None:
+    """Each reads before it writes: told too late that it would write, SQLite refuses it at once."""
+    with ThreadPoolExecutor(8) as pool:
+        secrets = list(pool.map(lambda _: identity.ways.remember_device("mia"), range(60)))
+    assert len(set(secrets)) == 60
+    assert sum(identity.ways.is_known("mia", secret) for secret in secrets) == DEVICES_MAX
 
 
 def test_codes_of_other_times_and_of_others_are_wrong(

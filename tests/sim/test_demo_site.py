@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.bus.broker import BrokerAddress
+from headrace.bus.broker import BrokerAddress, free_port, prepare_address
 from headrace.model.errors import Corrupt, Misconfigured
 from headrace.model.folder import DataFolder
+from headrace.sim import demo
 from headrace.sim.demo import port_is_free, prepare_ports, read_ports, write_demo_site
 from headrace.sim.demo_devices import DemoTag, demo_devices
 from headrace.sim.plant.plant import WAVEFORM_PATH, Plant
@@ -120,6 +121,21 @@ def test_a_taken_port_changes_its_endpoint_alone(tmp_path: Path) -> None:
 def test_ports_are_all_different(tmp_path: Path) -> None:
     ports = prepare_ports(DataFolder(tmp_path), demo_devices(Plant(1)))
     assert len(set(ports.values())) == len(ports) == 6
+
+
+def test_a_port_that_console_or_broker_will_take_is_no_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the first start neither listens yet when the devices get their ports."""
+    folder = DataFolder(tmp_path)
+    broker = prepare_address(folder)
+    console = free_port()
+    (folder.run / "console.port").write_text(str(console))
+    promised = [console, broker.port, broker.mqtt_port, broker.monitor_port]
+    given = iter(promised)
+    monkeypatch.setattr(demo, "free_port", lambda: next(given, 0) or free_port())
+    ports = prepare_ports(folder, demo_devices(Plant(1)))
+    assert not set(ports.values()) & set(promised) and next(given, None) is None
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:

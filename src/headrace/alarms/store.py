@@ -32,7 +32,7 @@ from headrace.model.alarm import (
 )
 from headrace.model.errors import Corrupt, Terminal, Transient
 from headrace.model.folder import DataFolder
-from headrace.security.database import metadata_url, open_engine, shown
+from headrace.security.database import metadata_url, open_engine, shown, writing
 
 ROWS_MAX: Final = 10_000
 COMMANDS_KEPT_US: Final = 7 * 86_400 * 1_000_000
@@ -269,7 +269,7 @@ class AlarmStore:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
-            with self._engine.execution_options(immediate=True).begin() as connection:
+            with writing(self._engine) as connection:
                 yield connection
         except OperationalError as error:
             raise self._busy(error) from error

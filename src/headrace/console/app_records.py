@@ -34,7 +34,7 @@ from headrace.bus.subjects import Subjects
 from headrace.model.errors import Misconfigured, Refused, Transient
 from headrace.model.folder import DataFolder
 from headrace.model.time import Clock
-from headrace.security.database import metadata_url, open_engine
+from headrace.security.database import metadata_url, open_engine, writing
 
 PATIENCE_S: Final = 10.0
 LOOK_S: Final = 1.0
@@ -127,7 +127,7 @@ class RecordStore:
 
     def take(self, records: Sequence[Record], position: int) -> int:
         """Keep records that are not there yet, with the place in the stream; gives how many were new."""
-        with _answering(), self._engine.execution_options(immediate=True).begin() as connection:
+        with _answering(), writing(self._engine) as connection:
             new = sum(_add(connection, record) for record in records)
             if not connection.execute(update(POSITION).values(sequence=position)).rowcount:
                 connection.execute(insert(POSITION).values(only=1, sequence=position))
@@ -177,7 +177,7 @@ class RecordStore:
         is_open = (RECORD.c.id == record_id) & (RECORD.c.kind == "work_request")
         is_open &= RECORD.c.state == "proposed"
         said = {"state": verdict, "decided_by": by, "decided_us": at_us, "reason": reason}
-        with _answering(), self._engine.execution_options(immediate=True).begin() as connection:
+        with _answering(), writing(self._engine) as connection:
             if not connection.execute(update(RECORD).where(is_open).values(**said)).rowcount:
                 raise Refused(
                     "CONS-2313",

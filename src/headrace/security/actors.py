@@ -20,6 +20,7 @@ from headrace.model.errors import Misconfigured
 from headrace.model.ids import PATH_DEPTH_MAX, check_name
 from headrace.model.time import US_PER_S, Clock
 from headrace.security.audit import AuditChain
+from headrace.security.database import writing
 from headrace.security.rights import ROLES, Actor, ActorKind, Grant, Role
 from headrace.security.tables import ACTOR, SESSION, USER
 from headrace.security.tokens import ACTOR_PREFIX, new_token, token_hash
@@ -201,7 +202,7 @@ class Actors:
         now_us = self._clock.now_us()
         if now_us - row.seen_us < SEEN_S * US_PER_S:
             return
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             connection.execute(update(ACTOR).where(ACTOR.c.id == row.id).values(seen_us=now_us))
 
     def _state(self, row: Row[Any]) -> Literal["open", "disabled", "expired"]:

@@ -40,7 +40,7 @@ from sqlalchemy.engine import Connection, Engine, Row
 from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, HeadraceError, Misconfigured
 from headrace.model.time import Clock
-from headrace.security.database import TABLES, words
+from headrace.security.database import TABLES, words, writing
 from headrace.security.files import make_folder, write_whole
 from headrace.security.receipt_rows import READ, count_receipts, damaged_sets, receipts_digest
 
@@ -244,7 +244,7 @@ class AuditChain:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction for a change and the entries that tell it: both, or neither."""
-        with self._engine.execution_options(immediate=True).begin() as connection:
+        with writing(self._engine) as connection:
             connection.info.pop(_NEWEST, None)
             yield connection
             newest = connection.info.pop(_NEWEST, None)

@@ -6,6 +6,7 @@ advisory lock in PostgreSQL that the transaction's end gives back.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
 
@@ -81,13 +82,29 @@ def open_engine(url: str, tables: MetaData, patience_s: float) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "begin", partial(_begin_shared, int(patience_s * 1000)))
-    with engine.execution_options(immediate=True).begin() as connection:
+    with writing(engine) as connection:
         for table in tables.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
             _add_new_columns(connection, table)
             for index in table.indexes:
                 connection.execute(CreateIndex(index, if_not_exists=True))
     return engine
+
+
+def writing(engine: Engine) -> AbstractContextManager[Connection]:
+    """A transaction that will write, told from its begin.
+
+    One that reads first and then writes is refused by SQLite at once, without any patience, when another
+    has written in between.
+
+    Example:
+        >>> from sqlalchemy import MetaData
+        >>> engine = create_engine("sqlite://")
+        >>> with writing(engine) as connection:
+        ...     connection.exec_driver_sql("SELECT 1").scalar()
+        1
+    """
+    return engine.execution_options(immediate=True).begin()
 
 
 def _add_new_columns(connection: Connection, table: Table) -> None:

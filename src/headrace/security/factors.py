@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from headrace.model.errors import Corrupt, Misconfigured, Refused
 from headrace.model.time import US_PER_S, Clock
+from headrace.security.database import writing
 from headrace.security.files import make_folder, write_whole
 from headrace.security.tables import RECOVERY, TOTP
 from headrace.security.tokens import one_time_password, token_hash
@@ -91,7 +92,7 @@ class Factors:
         import pyotp
         import segno
 
-        with self._engine.execution_options(immediate=True).begin() as connection:
+        with writing(self._engine) as connection:
             row = connection.execute(select(TOTP).where(TOTP.c.user_id == user_id)).first()
             if row is not None and row.confirmed:
                 raise Misconfigured(

@@ -7,6 +7,7 @@ from sqlalchemy.engine import Engine
 
 from headrace.model.time import US_PER_S
 from headrace.security.brake import FORGET_S, PAIRS_MAX
+from headrace.security.database import writing
 from headrace.security.tables import FAILURE
 
 
@@ -33,7 +34,7 @@ class StoredFailures:
             .scalar_subquery()
         )
         forgotten = last_us - int(FORGET_S * US_PER_S)
-        with self._engine.execution_options(immediate=True).begin() as connection:
+        with writing(self._engine) as connection:
             connection.execute(delete(FAILURE).where(*_is_pair(pair)))
             connection.execute(
                 delete(FAILURE).where(
@@ -45,7 +46,7 @@ class StoredFailures:
 
     def drop(self, pair: tuple[str, str]) -> None:
         """Forget a pair."""
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             connection.execute(delete(FAILURE).where(*_is_pair(pair)))
 
 

@@ -23,7 +23,7 @@ from headrace.model.ids import check_name
 from headrace.model.time import US_PER_S, Clock, SystemClock
 from headrace.security.actors import Actors, grants_of, grants_text
 from headrace.security.audit import AuditChain
-from headrace.security.database import TABLES, is_shared, metadata_url, open_engine
+from headrace.security.database import TABLES, is_shared, metadata_url, open_engine, writing
 from headrace.security.factors import Factors, FactorState
 from headrace.security.grants import Grants
 from headrace.security.lanes import SignInLanes
@@ -298,7 +298,7 @@ class Identity:
             values["theme"] = theme
         if values:
             self._known(name)
-            with self._engine.begin() as connection:
+            with writing(self._engine) as connection:
                 connection.execute(update(USER).where(USER.c.name == name).values(**values))
 
     # sessions
@@ -483,7 +483,7 @@ class Identity:
             )
 
     def _use_asked(self, name: str, session: str) -> None:
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             if not self.sessions.use_fresh(connection, session, name):
                 raise _ask_again("your provider was not asked just now who you are")
 

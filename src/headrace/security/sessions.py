@@ -19,6 +19,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, Engine, Row
 
 from headrace.model.time import US_PER_S, Clock
+from headrace.security.database import writing
 from headrace.security.settings import IdentitySettings
 from headrace.security.tables import SESSION, USER
 from headrace.security.tokens import new_token, token_hash
@@ -116,7 +117,7 @@ class Sessions:
         now_us = self._clock.now_us()
         if now_us - row.seen_us >= SEEN_S * US_PER_S:
             seen = update(SESSION).where(SESSION.c.token_hash == row.token_hash)
-            with self._engine.begin() as connection:
+            with writing(self._engine) as connection:
                 connection.execute(seen.values(seen_us=now_us))
         return row
 

@@ -24,7 +24,7 @@ from sqlalchemy.engine import Connection, Engine
 from headrace.model.decoding import UNREADABLE
 from headrace.model.errors import Corrupt, Refused
 from headrace.model.folder import DataFolder
-from headrace.security.database import TABLES, is_shared, words
+from headrace.security.database import TABLES, is_shared, words, writing
 from headrace.security.files import make_folder, write_whole
 from headrace.security.identity import open_metadata
 
@@ -159,7 +159,7 @@ class SharedFiles:
         here = self._here()
         if here == before:
             return True
-        with engine.execution_options(immediate=True).begin() as connection:
+        with writing(engine) as connection:
             if self._there(connection) != before:
                 return False
             for name in before.keys() | here.keys():

@@ -24,6 +24,7 @@ from headrace.model.errors import Refused
 from headrace.model.time import US_PER_S, Clock
 from headrace.security.audit import AuditChain
 from headrace.security.brake import SignInBrake
+from headrace.security.database import writing
 from headrace.security.factors import Enrolment, Factors
 from headrace.security.failures import StoredFailures
 from headrace.security.lanes import network_of
@@ -150,7 +151,7 @@ class SignIns:
             self._brake.failed(*codes)
             self._failed(row.name, origin, "code")
             if secret:
-                with self._engine.begin() as connection:
+                with writing(self._engine) as connection:
                     self._sessions.failed(connection, secret)
             raise
         self._brake.succeeded(*codes)
@@ -214,7 +215,7 @@ class SignIns:
     def remember_device(self, name: str) -> str:
         """A secret for a browser in which this user signed in; gives it a lane and a brake of its own."""
         secret = new_token()
-        with self._engine.begin() as connection:
+        with writing(self._engine) as connection:
             user_id = connection.execute(select(USER.c.id).where(USER.c.name == name)).scalar_one()
             newest = (
                 select(DEVICE.c.token_hash)

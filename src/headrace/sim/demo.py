@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from headrace.bus.broker import BrokerAddress, free_port, write_private
+from headrace.bus.broker import BrokerAddress, free_port, load_address, write_private
 from headrace.model.errors import Corrupt
 from headrace.model.folder import DataFolder
 from headrace.security.files import make_folder, write_whole
@@ -120,16 +120,26 @@ def read_ports(folder: DataFolder) -> dict[str, int]:
 def prepare_ports(folder: DataFolder, devices: tuple[DemoDevice, ...]) -> dict[str, int]:
     """The ports to listen on: the last ones where they are free, new ones else; kept on disk."""
     known, ports = read_ports(folder), dict[str, int]()
+    promised = _promised(folder)
     for device in devices:
         if device.has_port:
             port = known.get(device.name, 0)
-            while port in (0, *ports.values()) or not port_is_free(port):
+            while port in (0, *promised, *ports.values()) or not port_is_free(port):
                 port = free_port()
             ports[device.name] = port
     if ports != known:
         make_folder(folder.run, 0o700)
         write_private(folder.run / "sim.json", json.dumps({"ports": ports}, indent=1))
     return ports
+
+
+def _promised(folder: DataFolder) -> set[int]:
+    """Ports on which broker and console of this folder will listen; at the first start they do not yet."""
+    kept = folder.run / "console.port"
+    console = kept.read_text().strip() if kept.exists() else ""
+    broker = load_address(folder) if (folder.run / "broker.json").exists() else None
+    own = (broker.port, broker.mqtt_port, broker.monitor_port) if broker else ()
+    return {*own, *([int(console)] if console.isdigit() else [])}
 
 
 def port_is_free(port: int) -> bool:

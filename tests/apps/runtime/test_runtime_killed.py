@@ -61,7 +61,7 @@ async def role_process(plant: Site) -> AsyncIterator[asyncio.subprocess.Process]
     """The role, as a process that the test may kill."""
     here = Path(__file__).parent
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(here / "role_process.py")),
+        *(sys.executable, str(here / "killed_runtime.py")),
         stdin=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )

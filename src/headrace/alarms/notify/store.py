@@ -36,7 +36,7 @@ from headrace.alarms.notify.taking import PIECE, add_deliveries, hasten, take_pi
 from headrace.model.errors import Transient
 from headrace.model.folder import DataFolder
 from headrace.model.notify import Notice, NotifyConfig
-from headrace.security.database import metadata_url, open_engine
+from headrace.security.database import metadata_url, open_engine, writing
 
 PATIENCE_S: Final = 10.0
 KEPT_US: Final = 90 * 86_400 * 1_000_000
@@ -111,7 +111,7 @@ class NotifyStore:
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with _answering(), self._engine.execution_options(immediate=True).begin() as connection:
+        with _answering(), writing(self._engine) as connection:
             yield connection
 
     # what comes in
