@@ -105,6 +105,8 @@ def test_bodies_that_never_come(target: Target) -> None:
     )
     with held(target, 200, head):
         goes_on(target, 2)
+    goes_on(target, 2)  # who has left is none of the log's business
+    assert "Traceback" not in (target.site.folder.logs / "console.log").read_text()
 
 
 @attack(

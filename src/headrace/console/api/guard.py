@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 from typing import Any, Final
 
 from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -61,7 +61,10 @@ class Guard:
             await _refuse(error, scope, receive, send)
             return
         bounded = _Body(scope, receive).receive if scope["type"] == "http" else receive
-        await self._app(scope, bounded, send)
+        try:
+            await self._app(scope, bounded, send)
+        except ClientDisconnect:
+            return  # who left in the middle of a body gets no answer, and fills no log
 
     def _check(self, scope: Scope) -> None:
         connection = HTTPConnection(scope)
