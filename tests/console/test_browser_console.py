@@ -229,7 +229,7 @@ def test_the_chinese_interface(page: Page, running_site: RunningSite) -> None:
     expect(page.locator("h1")).to_have_text("Profile")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.soak)])
 def test_no_page_scrolls_sideways_on_a_phone(
     browser: Browser, running_site: RunningSite, theme: str, tmp_path: Path
 ) -> None:

@@ -300,7 +300,7 @@ def test_the_chinese_interface_is_chinese_everywhere(demo: Installation, page: P
     expect(page.locator(".hr-table")).to_contain_text("Flow")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["light", pytest.param("dark", marks=pytest.mark.soak)])
 def test_no_page_scrolls_sideways_on_a_phone(
     demo: Installation, browser: Browser, signed_in: BrowserContext, seen: Observer, theme: str
 ):

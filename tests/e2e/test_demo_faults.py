@@ -210,7 +210,10 @@ def test_a_drifting_sensor_moves_away_with_good_quality(demo: Installation, seen
     assert mean_of(seen, path, CLOCK.now_us() + US_PER_S) == pytest.approx(calm, abs=3)
 
 
-@pytest.mark.parametrize("device", ["cooling_plc", "cnc_2", "hall_gateway", "hall_sensors"])
+@pytest.mark.parametrize(
+    "device",
+    ["cooling_plc", "cnc_2", "hall_gateway", pytest.param("hall_sensors", marks=pytest.mark.soak)],
+)
 def test_a_restarted_device_comes_back_by_itself(demo: Installation, seen: Observer, device: str):
     path, start_us = ONE_OF_EACH[device], CLOCK.now_us()
     until_sync(lambda: seen.connection(device) is not None, 20, "its state")
@@ -366,7 +369,7 @@ def test_a_wrong_endpoint_waits_says_so_and_touches_nothing_else(
         others_go_on(seen, start_us, "compressor_plc")
 
 
-@pytest.mark.parametrize("name", ["pumping_plc", "cnc_3"])
+@pytest.mark.parametrize("name", ["pumping_plc", pytest.param("cnc_3", marks=pytest.mark.soak)])
 def test_half_open_tcp_is_noticed_and_mends_itself(demo: Installation, seen: Observer, name: str):
     right = endpoint_of(demo, name)
     port = urlsplit(right if "://" in right else f"tcp://{right}").port
