@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 FAILED = Path(".pytest_cache/v/cache/lastfailed")
-FILES_MAX = 3
+FILES_MAX = 5
 FAILURES = 1  # pytest's exit code for "tests ran and some failed"
 SPREAD = ["-n", "3", "--dist", "loadfile", "--no-loadscope-reorder"]
 

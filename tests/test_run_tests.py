@@ -39,7 +39,7 @@ def run_tests(folder: Path, **environment: str) -> tuple[int, str]:
         (0, "", 0, "UNSTEADY (failed beside others, passed alone; find out why): test_second.py"),
         (0, "1", 1, "1 failed"),
         (1, "", 1, "2 failed beside others; once more, alone"),
-        (4, "", 1, "5 failed"),
+        (6, "", 1, "7 failed"),
     ],
 )
 def test_a_second_go(tmp_path: Path, failing: int, strict: str, code: int, told: str) -> None:
@@ -50,4 +50,4 @@ def test_a_second_go(tmp_path: Path, failing: int, strict: str, code: int, told:
         (tmp_path / f"test_bad_{n}.py").write_text("def test_bad(): raise AssertionError\n")
     found = run_tests(tmp_path, STRICT=strict)
     assert (found[0], told in found[1]) == (code, True), found[1]
-    assert ("once more" in found[1]) == (not strict and failing < 3)
+    assert ("once more" in found[1]) == (not strict and failing < 5)

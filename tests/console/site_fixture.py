@@ -220,7 +220,7 @@ class RunningSite:
 
 async def _acknowledged(bus: Bus, subject: str, body: bytes, head: dict[str, str]) -> None:
     """As a lane does: again, under the same id, while a busy broker does not answer in time."""
-    for _ in range(12):
+    for _ in range(24):
         try:
             await bus.publish_frame(subject, body, head)
         except Transient:

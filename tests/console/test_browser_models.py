@@ -20,7 +20,7 @@ from headrace.site.app_assets import deployments
 from headrace.site.file import load_site
 from headrace.site.registry import Registry
 from models_onnx import linear
-from packages import install
+from packages import installed
 
 pytestmark = pytest.mark.browser
 APP, NAME = "asset-health", "rul"
@@ -133,14 +133,14 @@ type = "pump"
 def test_a_person_sees_the_challenger_beside_the_champion_and_promotes_it(
     browser: Browser, site: RunningSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    install(site.folder.root, "load-watch", "1.0.0", WATCH)
     why = {"by": "os:eve", "why": "x"}
     with open_models(site.folder) as registry:
         for state in ("champion", "challenger"):
             made = registry.add("load-watch", "power", linear([1.0]), ["a"], by="os:eve")
             registry.change("load-watch", "power", made.version, state, **why)
     text = site.folder.site_file.read_text(encoding="utf-8")
-    with site.site_file(text + BOUND):
+    package = installed(site.folder.root, "load-watch", "1.0.0", WATCH)
+    with package, site.site_file(text + BOUND):
         records = Registry.of(site.folder)
         found = deployments(load_site(site.folder.site_file), records.ids())["load_watch"]
         records.close()
