@@ -61,9 +61,10 @@ def test_every_code_in_the_source_is_listed_once(list_errors: ModuleType) -> Non
 
 def test_no_list_says_a_line_twice() -> None:
     """Lists that many write at once are merged by taking both sides."""
-    for path in (ROOT / "CHANGELOG.md", ROOT / "docs" / "glossary.md"):
+    for path in (ROOT / "CHANGELOG.md", ROOT / "docs" / "glossary.md", ROOT / "ARCHITECTURE.md"):
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if len(line) > 60]
-        assert not {line for line in lines if lines.count(line) > 1}, path.name
+        begins = [line[:60] if path.name == "ARCHITECTURE.md" else line for line in lines]
+        assert not {line for line in begins if begins.count(line) > 1}, path.name
 
 
 def test_the_site_file_page_names_every_key_and_its_example_is_right(tmp_path: Path) -> None:
