@@ -18,6 +18,7 @@ from asset_health.anomaly import Cause
 from asset_health.driving import CYCLES, LOADS, OPERATING
 from asset_health.lives import is_running
 from asset_health.texts import cause_text, say
+from asset_health.values import avoided_stop
 from asset_health.watching import Judgement, Known, judge, learn, widen
 from headrace import app
 
@@ -170,14 +171,10 @@ def _account(window: app.Window, asset: app.Asset, known: Known) -> None:
     if hours <= 0 or not rested_h or settings["claims"] != "condition":
         return
     window.value(
-        app.ValueEntry(
-            asset=asset.path,
-            kind="avoided_stop",
-            hours=hours,
-            money=hours * float(settings["cost_per_hour"]),
-            currency=str(settings["currency"]),
-            baseline=say(settings["language"], "baseline", stop=stop_h, planned=planned_h),
-            evidence={
+        avoided_stop(
+            asset,
+            hours,
+            {
                 "found_us": found_us,
                 "healthy_again_us": window.end_us,
                 "greatest_score": round(peak, 4),

@@ -19,6 +19,7 @@ from asset_health.driving import LOADS, OPERATING
 from asset_health.lifeline import SEEN_MIN, Lifeline, Oracle, Told
 from asset_health.lives import US_PER_S, dates_of, is_running, renewals_of
 from asset_health.texts import say
+from asset_health.values import avoided_stop
 from headrace import app
 
 EVERY = "1 min"
@@ -267,14 +268,10 @@ def _account(window: app.Window, asset: app.Asset, line: Lifeline) -> None:
     if not line.proposed_us or failed or not dated or hours <= 0 or settings["claims"] != "life":
         return
     window.value(
-        app.ValueEntry(
-            asset=asset.path,
-            kind="avoided_stop",
-            hours=hours,
-            money=hours * float(settings["cost_per_hour"]),
-            currency=str(settings["currency"]),
-            baseline=say(settings["language"], "baseline", stop=stop_h, planned=planned_h),
-            evidence={
+        avoided_stop(
+            asset,
+            hours,
+            {
                 "proposed_us": line.proposed_us,
                 "rul_low": round(line.low, 4),
                 "renewed_us": dated[0],
